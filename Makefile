@@ -1,0 +1,71 @@
+# `make help` lists the targets. Everything runs in .venv, made from requirements.lock.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+# Two processes instead of fifteen: the UI of a study schedules no jobs.
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
+
+STORE ?= sqlite:///$(CURDIR)/mlflow.db
+PORT ?= 5000
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.installed  ## Make the environment in .venv from requirements.lock
+
+.PHONY: demo
+demo: install  ## The whole pipeline on embedded digits, in build/demo
+	synthgain demo build/demo
+
+.PHONY: repro
+repro: install  ## dvc repro: the whole pipeline with params.yaml (MNIST)
+	dvc repro
+
+.PHONY: ui
+ui: install  ## MLflow's UI on the default store (STORE=sqlite:///... for another, PORT=5000)
+	mlflow server --backend-store-uri $(STORE) --host 127.0.0.1 --port $(PORT) --workers 1
+
+.PHONY: test
+test: install  ## The fast test ring, offline
+	python -m pytest -m "not slow and not gpu and not browser"
+
+.PHONY: test-slow
+test-slow: install  ## The tests that run the whole pipeline again and again
+	python -m pytest -m "slow and not gpu and not browser"
+
+.PHONY: test-all
+test-all: install  ## Every test that this machine can run
+	python -m pytest
+
+.PHONY: lint
+lint: install  ## Format, lint, types and import rules
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+.PHONY: lock
+lock:  ## Resolve pyproject.toml anew and write requirements.lock
+	rm -rf build/lock-venv
+	$(PYTHON) -m venv build/lock-venv
+	build/lock-venv/bin/pip install --quiet -e '.[dev]'
+	build/lock-venv/bin/pip freeze --all --exclude-editable --exclude pip > requirements.lock
+
+.PHONY: clean-demo
+clean-demo:  ## Remove build/demo
+	rm -rf build/demo

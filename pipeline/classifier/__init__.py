@@ -1,0 +1,1 @@
+"""The convolutional classifier, its classic augmentation and its training."""

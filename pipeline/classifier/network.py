@@ -1,0 +1,127 @@
+"""A small convolutional network: the classifier of every cell, and the extractor of the domain features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.images import LabeledImages
+
+EXTRACTOR_KIND = "feature_extractor"
+
+FeaturesAndPredictions = Callable[
+    [npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+]
+
+
+class ConvNet(nn.Module):
+    """Images (N, 1, image_size, image_size) float32 in 0..1 → logits (N, num_classes).
+
+    Three convolutions and a hidden layer. No batch normalisation: its statistics would mix real and synthetic
+    images, and make a cell depend on its batch size.
+    """
+
+    def __init__(self, *, channels: int, feature_dim: int, num_classes: int, image_size: int) -> None:
+        super().__init__()
+        self.arguments = {
+            "channels": channels,
+            "feature_dim": feature_dim,
+            "num_classes": num_classes,
+            "image_size": image_size,
+        }
+        self.conv1 = nn.Conv2d(1, channels, kernel_size=5, padding=2)
+        self.conv2 = nn.Conv2d(channels, 2 * channels, kernel_size=3, padding=1)
+        self.conv3 = nn.Conv2d(2 * channels, 2 * channels, kernel_size=3, padding=1)
+        self.hidden = nn.Linear(2 * channels * (image_size // 4) ** 2, feature_dim)
+        self.score = nn.Linear(feature_dim, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, feature_dim) activations before the last layer."""
+        x = F.relu(
+            F.max_pool2d(self.conv1(images), 2)
+        )  # pooled first: the activation sees a quarter of the values
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))
+        x = F.relu(self.conv3(x))
+        return F.relu(self.hidden(x.flatten(1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.score(self.features(images))
+        return logits
+
+
+def images_to_unit(images: Tensor) -> Tensor:
+    """uint8 in 0..255 → float32 in 0..1, the range of the classifier."""
+    return images.float().div_(255)
+
+
+@torch.no_grad()
+def predict(network: ConvNet, images: npt.NDArray[np.uint8], device: torch.device) -> npt.NDArray[np.int64]:
+    """The most likely class of each image: (N, 1, H, W) uint8 → (N,) int64."""
+    return _features_and_predictions(network, images, device)[1]
+
+
+@torch.no_grad()
+def _features_and_predictions(
+    network: ConvNet, images: npt.NDArray[np.uint8], device: torch.device
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    network.eval()
+    features, predictions = [], []
+    for start in range(0, len(images), 500):
+        batch = network.features(images_to_unit(torch.from_numpy(images[start : start + 500]).to(device)))
+        features.append(batch.cpu())
+        predictions.append(network.score(batch).argmax(1).cpu())
+    return torch.cat(features).numpy(), torch.cat(predictions).numpy()
+
+
+def network_from(
+    arguments: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device
+) -> ConvNet:
+    """Build a network from its constructor arguments and weights."""
+    network = ConvNet(**arguments)
+    network.load_state_dict(dict(tensors))
+    return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def load_features_and_predictions(path: Path, device: torch.device) -> FeaturesAndPredictions:
+    """The feature extractor of a checkpoint, as a function.
+
+    It takes (N, 1, H, W) uint8 and gives features (N, D) float32 and the predicted classes (N,) int64.
+
+    Raises:
+        SynthGainError: if the file is missing, damaged, or no feature extractor.
+    """
+    tensors, metadata = load_checkpoint(path, kind=EXTRACTOR_KIND)
+    network = network_from(metadata["arguments"], tensors, device)
+
+    def features_and_predictions(
+        images: npt.NDArray[np.uint8],
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        features, predictions = _features_and_predictions(network, images, device)
+        return features / np.float32(metadata["feature_scale"]), predictions
+
+    return features_and_predictions
+
+
+def save_extractor(path: Path, network: ConvNet, train: LabeledImages, device: torch.device) -> None:
+    """Write a network as the feature extractor of a data set.
+
+    Its features are divided by their root mean square over the train images. What a ReLU network's activations
+    measure in is an accident of its training, and distances grow with its square (FID) or its sixth power (KID).
+    """
+    features, _ = _features_and_predictions(network, train.images, device)
+    metadata = {
+        "kind": EXTRACTOR_KIND,
+        "arguments": network.arguments,
+        "class_names": list(train.class_names),
+        # Eight digits: enough for float32, and no noise of a summation order in the file.
+        "feature_scale": float(f"{np.sqrt(np.mean(features.astype(np.float64) ** 2)):.8g}"),
+    }
+    save_checkpoint(path, network.state_dict(), metadata)

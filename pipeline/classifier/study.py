@@ -1,0 +1,98 @@
+"""Train the cells of a stage: arms × replicates of one budget, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from pipeline.arms import Arm, Budget, cell_key, training_set
+from pipeline.classifier.augment import random_affine
+from pipeline.classifier.cells import TrainedCell, trained_cell
+from pipeline.classifier.training import Augment, train_classifier
+from pipeline.images import LabeledImages
+from pipeline.params import Classifier
+from pipeline.progress import progress
+from pipeline.runtime import derive_seed
+
+
+def train_cells(
+    arms: Sequence[Arm],
+    *,
+    budget: Budget,
+    synthetic_per_real: int | float,
+    replicates: int,
+    real_of: Callable[[int], LabeledImages],
+    synthetic_of: Callable[[int], LabeledImages] | None,
+    classifier: Classifier,
+    seed: int,
+    device: torch.device,
+    what: str,
+) -> tuple[list[TrainedCell], Mapping[str, Any]]:
+    """Train every arm on every replicate; return the cells and the constructor arguments of their networks.
+
+    All arms of a replicate share the real subset, the classifier's initial weights, the seed of the batch order,
+    the batch size and the number of optimiser steps: they can be compared in pairs.
+
+    Args:
+        arms: what to train.
+        budget, synthetic_per_real, replicates: the coordinates of the cells.
+        real_of: replicate → its real subset.
+        synthetic_of: replicate → its synthetic images; None where no arm needs them.
+        classifier: its section of the parameters.
+        seed: of the whole study.
+        device: where to compute.
+        what: a name for the progress display.
+    """
+    cells = []
+    arguments: Mapping[str, Any] = {}
+    with progress(what, len(arms) * replicates * classifier.steps, "steps") as advance:
+        for replicate in range(replicates):
+            real = real_of(replicate)
+            synthetic = synthetic_of(replicate) if synthetic_of else None
+            cell_seed = derive_seed(seed, "classifier", budget, replicate)
+            for arm in arms:
+                training = training_set(
+                    arm, real, synthetic, synthetic_per_real=synthetic_per_real, seed=cell_seed
+                )
+                network = train_classifier(
+                    training,
+                    channels=classifier.channels,
+                    feature_dim=classifier.feature_dim,
+                    steps=classifier.steps,
+                    batch_size=classifier.batch_size,
+                    learning_rate=classifier.learning_rate,
+                    weight_decay=classifier.weight_decay,
+                    label_smoothing=classifier.label_smoothing,
+                    augment=affine(classifier) if arm.classic_augmentation == "affine" else None,
+                    seed=cell_seed,
+                    device=device,
+                    advance=advance,
+                )
+                arguments = network.arguments
+                key = cell_key(
+                    budget=budget, arm=arm, synthetic_per_real=synthetic_per_real, replicate=replicate
+                )
+                facts = {
+                    **key,
+                    "real_images": len(real),
+                    "training_images": len(training),
+                    "optimizer_steps": classifier.steps,
+                    "batch_size": classifier.batch_size,
+                    "real_subset_sha256": real.provenance["real_subset_sha256"],
+                }
+                cells.append(trained_cell(network, facts))
+    return cells, arguments
+
+
+def affine(classifier: Classifier) -> Augment:
+    """The classic augmentation that the parameters ask for."""
+    return lambda images, generator: random_affine(
+        images,
+        rotation_degrees=classifier.affine_rotation_degrees,
+        translation=classifier.affine_translation,
+        scale=classifier.affine_scale,
+        shear_degrees=classifier.affine_shear_degrees,
+        generator=generator,
+    )

@@ -1,0 +1,1 @@
+"""What the images and the classifiers are worth: generative metrics, classification scores, statistics."""

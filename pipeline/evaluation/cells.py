@@ -1,0 +1,247 @@
+"""The declared cells of a study, and reading them from the tables of `evaluate_classifiers`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.arms import AUGMENTED_ARMS, BASELINE_ARMS, Budget, positive_ratios
+from pipeline.errors import SynthGainError
+
+Ratio = int | float
+
+METRICS = ("test_accuracy", "test_macro_f1")
+
+ARM_WORDS = {
+    "real": "real only",
+    "real_affine": "real only, affine",
+    "synthetic": "real + synthetic",
+    "synthetic_affine": "real + synthetic, affine",
+    "synthetic_only": "synthetic only",
+}
+_ARMS = {arm.name: arm for arm in (*BASELINE_ARMS, *AUGMENTED_ARMS)}
+_KEY = ["budget", "arm", "synthetic_per_real", "replicate"]
+_VALIDATION_METRICS = ("validation_accuracy", "validation_macro_f1")
+_CELL_COLUMNS = (
+    *_KEY,
+    "classic_augmentation",
+    "real_images",
+    "training_images",
+    "optimizer_steps",
+    "batch_size",
+    "real_subset_sha256",
+    *_VALIDATION_METRICS,
+    *METRICS,
+)
+_CONFUSION_COLUMNS = (*_KEY, "actual", "predicted", "count")
+_TEXT = ("budget", "arm", "classic_augmentation", "real_subset_sha256", "actual", "predicted")
+
+CellKey = tuple[str, str, float, int]  # budget as text, arm, synthetic_per_real, replicate
+
+
+@dataclass(frozen=True)
+class DeclaredArm:
+    """An arm of a study: its name, and how many synthetic images it has per real one (0: none)."""
+
+    name: str
+    synthetic_per_real: Ratio
+
+    @property
+    def classic_augmentation(self) -> str:
+        """`none` or `affine`."""
+        return _ARMS[self.name].classic_augmentation
+
+    def __str__(self) -> str:
+        ratio = f" at {self.synthetic_per_real}" if self.synthetic_per_real else ""
+        return f"{ARM_WORDS[self.name]}{ratio}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The declared study: its cells are read, and no others.
+
+    Attributes:
+        budgets: as in `study.real_images`.
+        ratios: as in `study.synthetic_per_real`; 0 stands for real only, which is always there.
+        replicates: how many.
+    """
+
+    budgets: tuple[Budget, ...]
+    ratios: tuple[Ratio, ...]
+    replicates: int
+
+    @property
+    def positive_ratios(self) -> list[Ratio]:
+        """The ratios with synthetic images, ascending."""
+        return sorted(positive_ratios(self.ratios))
+
+    def classic_arms(self) -> list[DeclaredArm]:
+        """The arms without synthetic images."""
+        return [DeclaredArm(arm.name, 0) for arm in BASELINE_ARMS]
+
+    def synthetic_arms(self) -> list[DeclaredArm]:
+        """The arms with synthetic images, ratio by ratio."""
+        return [DeclaredArm(arm.name, ratio) for ratio in self.positive_ratios for arm in AUGMENTED_ARMS]
+
+    def added_arms(self) -> list[DeclaredArm]:
+        """Those of the synthetic arms that have the real images too."""
+        return [arm for arm in self.synthetic_arms() if _ARMS[arm.name].uses_real]
+
+    def arms(self) -> list[DeclaredArm]:
+        """Every arm of a budget."""
+        return self.classic_arms() + self.synthetic_arms()
+
+    def cells(self) -> list[CellKey]:
+        """The key of every declared cell."""
+        return [
+            (str(budget), arm.name, float(arm.synthetic_per_real), replicate)
+            for budget in self.budgets
+            for arm in self.arms()
+            for replicate in range(self.replicates)
+        ]
+
+
+def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
+    """The declared rows of `cells.csv` in the order of `Grid.cells`, and how many other rows were ignored.
+
+    Returns:
+        The table (`budget` as text, counts and metrics as numbers), and the number of rows left out.
+
+    Raises:
+        SynthGainError: if the file is missing or damaged, if a declared cell is missing or doubled, or if
+            arms to be compared differ in more than the arm (optimiser steps, batch size, real subset).
+    """
+    table = _read_table(path, _CELL_COLUMNS)
+    keys = _require_declared(table, grid, path)
+    order = {key: position for position, key in enumerate(grid.cells())}
+    cells = table[[key in order for key in keys]]
+    doubled = cells[cells.duplicated(_KEY)]
+    if len(doubled):
+        raise SynthGainError(f"{path}: two rows for {_words(_keys(doubled)[0])}; make it again")
+    cells = cells.iloc[np.argsort([order[key] for key in _keys(cells)])].reset_index(drop=True)
+    _require_metrics(cells, path)
+    _require_equal_training(cells, path)
+    return cells, len(table) - len(cells)
+
+
+def load_confusion(path: Path, grid: Grid) -> pd.DataFrame:
+    """The declared rows of `confusion.csv`: key of the cell, `actual`, `predicted` (class names), `count`.
+
+    Raises:
+        SynthGainError: if the file is missing or damaged, or holds nothing of a declared cell.
+    """
+    table = _read_table(path, _CONFUSION_COLUMNS)
+    keys = _require_declared(table, grid, path)
+    declared = set(grid.cells())
+    return table[[key in declared for key in keys]].reset_index(drop=True)
+
+
+def count_test_images(confusion: pd.DataFrame) -> int:
+    """How many test images each cell was judged on.
+
+    Raises:
+        SynthGainError: if cells were judged on different numbers of test images.
+    """
+    sizes = confusion.groupby(_KEY)["count"].sum()
+    if sizes.nunique() != 1:
+        raise SynthGainError(
+            f"confusion: cells were judged on {sizes.min()} to {sizes.max()} test images; run `dvc repro`"
+        )
+    return int(sizes.iloc[0])
+
+
+def rows_of_arm(table: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> pd.DataFrame:
+    """The rows of one arm of a budget, in the order of the replicates (stable within one)."""
+    chosen = (
+        (table["budget"] == str(budget))
+        & (table["arm"] == arm.name)
+        & (table["synthetic_per_real"] == float(arm.synthetic_per_real))
+    )
+    return table[chosen].sort_values("replicate", kind="stable")
+
+
+def cell_values(
+    cells: pd.DataFrame, budget: Budget, arm: DeclaredArm, column: str
+) -> npt.NDArray[np.float64]:
+    """(replicates,) float64: one column of an arm, in the order of the replicates."""
+    return rows_of_arm(cells, budget, arm)[column].to_numpy(np.float64)
+
+
+def _require_declared(table: pd.DataFrame, grid: Grid, path: Path) -> list[CellKey]:
+    """The key of each row, after a check that every declared cell is among them."""
+    keys = _keys(table)
+    found = set(keys)
+    missing = [key for key in grid.cells() if key not in found]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise SynthGainError(f"{path}: no row for {_words(missing[0])}{more}; `dvc repro` makes it")
+    return keys
+
+
+def _require_metrics(cells: pd.DataFrame, path: Path) -> None:
+    metrics = cells[[*_VALIDATION_METRICS, *METRICS]]
+    outside = cells[~((metrics >= 0) & (metrics <= 1)).all(axis=1)]
+    if len(outside):
+        raise SynthGainError(f"{path}: a metric outside 0..1 in {_words(_keys(outside)[0])}; make it again")
+
+
+def _require_equal_training(cells: pd.DataFrame, path: Path) -> None:
+    """Arms may differ in nothing but the arm."""
+    for budget in cells["budget"].unique():
+        rows = cells[cells["budget"] == budget]
+        for column in ("optimizer_steps", "batch_size"):
+            values = sorted(rows[column].unique().tolist())
+            if len(values) > 1:
+                raise SynthGainError(
+                    f"{path}: budget {budget} has {column} {values}; every arm must train equally long,"
+                    " or more data is only more training; run `dvc repro`"
+                )
+        for replicate in rows["replicate"].unique():
+            subsets = rows.loc[rows["replicate"] == replicate, "real_subset_sha256"].nunique()
+            if subsets > 1:
+                raise SynthGainError(
+                    f"{path}: budget {budget}, replicate {replicate} has arms from {subsets} real subsets"
+                    " (real_subset_sha256); a paired comparison needs one; run `dvc repro`"
+                )
+
+
+def _keys(table: pd.DataFrame) -> list[CellKey]:
+    return list(
+        zip(
+            table["budget"].astype(str),
+            table["arm"].astype(str),
+            table["synthetic_per_real"].astype(float),
+            table["replicate"].astype(int),
+            strict=True,
+        )
+    )
+
+
+def _words(key: CellKey) -> str:
+    budget, arm, ratio, replicate = key
+    return f"the cell budget {budget}, arm {arm}, synthetic_per_real {ratio:g}, replicate {replicate}"
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A CSV file with at least these columns; text stays text (a class may be called 7, NA or null)."""
+    text: dict[Any, type] = dict.fromkeys(_TEXT, str)
+    try:
+        table = pd.read_csv(path, dtype=text, keep_default_na=False)
+    except FileNotFoundError:
+        raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        reason = " ".join(str(error).split())
+        raise SynthGainError(f"{path}: not a readable table ({reason}); make it again") from None
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise SynthGainError(f"{path}: no column {', '.join(missing)}; make it again")
+    for column in columns:
+        if column not in _TEXT and not pd.api.types.is_numeric_dtype(table[column]):
+            raise SynthGainError(f"{path}: column {column} holds text where numbers belong; make it again")
+    return table

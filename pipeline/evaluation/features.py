@@ -1,0 +1,116 @@
+"""Features (N, D) of images, and the statistics (n, mean, covariance) that the Fréchet distance compares."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import SynthGainError
+from pipeline.runtime import atomic_output
+
+Features = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureStatistics:
+    """First and second moments of a set of features.
+
+    Attributes:
+        n: how many images they come from, at least 2.
+        mean: (D,) float64.
+        covariance: (D, D) float64, unbiased (÷ n−1), symmetric. Singular where n ≤ D.
+    """
+
+    n: int
+    mean: npt.NDArray[np.float64]
+    covariance: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.n < 2:
+            raise SynthGainError(
+                f"feature statistics: found n = {self.n}; a covariance needs at least 2 images"
+            )
+        if self.mean.ndim != 1 or self.covariance.shape != (self.size, self.size):
+            raise SynthGainError(
+                f"feature statistics: found mean {self.mean.shape}, covariance {self.covariance.shape};"
+                " (D,) and (D, D) are needed"
+            )
+
+    @property
+    def size(self) -> int:
+        """D, the number of features of an image."""
+        return len(self.mean)
+
+    def save(self, path: Path) -> None:
+        """Write one `.npz`; the same statistics give the same bytes."""
+        with atomic_output(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, n=np.int64(self.n), mean=self.mean, covariance=self.covariance)
+
+    @classmethod
+    def load(cls, path: Path) -> FeatureStatistics:
+        """Read what `save` wrote.
+
+        Raises:
+            SynthGainError: if the file is missing, damaged or of another kind.
+        """
+        try:
+            # np.load leaves a file open that it opened itself and cannot read.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return cls(int(arrays["n"]), arrays["mean"], arrays["covariance"])
+        except FileNotFoundError:
+            raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise SynthGainError(f"{path}: not a readable file of feature statistics ({error})") from None
+
+
+def checked_features(features: npt.NDArray[Any], *, of: str) -> Features:
+    """Features as (N, D) float64; `of` names their images in the error.
+
+    Raises:
+        SynthGainError: if they are no table of finite numbers.
+    """
+    if features.ndim != 2 or 0 in features.shape:
+        raise SynthGainError(f"features of the {of} images: found shape {features.shape}; (N, D) is needed")
+    converted = features.astype(np.float64)
+    if not np.isfinite(converted).all():
+        raise SynthGainError(
+            f"features of the {of} images: found infinite or undefined values; train the extractor again"
+        )
+    return converted
+
+
+def checked_pair(real: npt.NDArray[Any], synthetic: npt.NDArray[Any]) -> tuple[Features, Features]:
+    """Two sets of features of the same size D, as float64.
+
+    Raises:
+        SynthGainError: if either is no table of finite numbers, or their sizes differ.
+    """
+    checked = checked_features(real, of="real"), checked_features(synthetic, of="synthetic")
+    if checked[0].shape[1] != checked[1].shape[1]:
+        raise SynthGainError(
+            f"feature sizes differ: {checked[0].shape[1]} for real,"
+            f" {checked[1].shape[1]} for synthetic images; both need the same extractor"
+        )
+    return checked
+
+
+def statistics_from_features(features: npt.NDArray[Any]) -> FeatureStatistics:
+    """Mean and unbiased covariance of (N, D) features, in float64.
+
+    Two passes (the mean first, then the centred products): the one-pass formula E[xxᵀ]−μμᵀ cancels digits.
+
+    Raises:
+        SynthGainError: for fewer than two images, or values that are not finite.
+    """
+    values = checked_features(features, of="given")
+    n = len(values)
+    if n < 2:
+        raise SynthGainError(f"feature statistics: found n = {n}; a covariance needs at least 2 images")
+    mean = values.mean(axis=0)
+    centered = values - mean
+    return FeatureStatistics(n, mean, centered.T @ centered / (n - 1))

@@ -1,0 +1,1 @@
+"""The conditional GAN: networks, losses, differentiable augmentation, the training loop, sampling."""

@@ -1,0 +1,82 @@
+"""Labelled synthetic images from a generator: image i of a class depends on (seed, label, i) and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import ndtri
+
+from pipeline.gan.networks import Generator, uint8_from_images
+from pipeline.images import LabeledImages
+from pipeline.progress import Advance
+from pipeline.runtime import derive_seed
+
+# The generator always runs on whole blocks of this many latents, counted from index 0 of a class. A convolution
+# may round the last bit differently for another batch shape or another place in the batch, and a flipped bit can
+# flip a grey level: with a fixed grid of blocks, image i is computed in the same place of the same block however
+# many images are asked for, and from wherever. Changing the number may change single grey levels.
+BLOCK = 250
+
+
+def sample_z(seed: int, label: int, start: int, count: int, z_dim: int) -> npt.NDArray[np.float32]:
+    """Latents start..start+count−1 of a class, (count, z_dim) float32 ~ N(0, 1).
+
+    The counter of a Philox generator (Salmon et al. 2011) is moved to `start`: row i is the same whichever
+    rows are drawn with it. The normal quantile turns one 53-bit uniform into one latent, so that the position
+    of each row in the stream is known.
+    """
+    counters = -(-z_dim // 4)  # one counter gives four 64-bit words
+    bits = np.random.Philox(key=derive_seed(seed, "z", label))
+    bits.advance(start * counters)
+    words = bits.random_raw(count * counters * 4).reshape(count, counters * 4)[:, :z_dim]
+    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    z: npt.NDArray[np.float32] = ndtri(uniform).astype(np.float32)
+    return z
+
+
+@torch.no_grad()
+def sample_images(
+    generator: Generator, *, seed: int, label: int, start: int, count: int, device: torch.device
+) -> npt.NDArray[np.uint8]:
+    """Images start..start+count−1 of a class: (count, 1, H, W) uint8. Any split of a range gives the same bytes."""
+    first, end = start // BLOCK * BLOCK, start + count
+    blocks = []
+    for block in range(first, end, BLOCK):
+        z = torch.from_numpy(sample_z(seed, label, block, BLOCK, generator.z_dim)).to(device)
+        labels = torch.full((BLOCK,), label, dtype=torch.int64, device=device)
+        blocks.append(uint8_from_images(generator(z, labels)).cpu().numpy())
+    return np.concatenate(blocks)[start - first : end - first]
+
+
+def synthetic_images(
+    generator: Generator,
+    *,
+    class_names: tuple[str, ...],
+    images_per_class: int,
+    seed: int,
+    provenance: Mapping[str, Any],
+    device: torch.device,
+    advance: Advance,
+) -> LabeledImages:
+    """Exactly `images_per_class` images of each class, class after class; the provenance gains seed and count."""
+    images = np.empty(
+        (generator.num_classes, images_per_class, 1, generator.image_size, generator.image_size),
+        dtype=np.uint8,
+    )
+    for label in range(generator.num_classes):
+        for start in range(0, images_per_class, BLOCK):
+            count = min(BLOCK, images_per_class - start)
+            images[label, start : start + count] = sample_images(
+                generator, seed=seed, label=label, start=start, count=count, device=device
+            )
+            advance(count)
+    return LabeledImages(
+        images.reshape(-1, *images.shape[2:]),
+        np.arange(generator.num_classes, dtype=np.int64).repeat(images_per_class),
+        class_names,
+        {**provenance, "kind": "synthetic", "seed": seed, "images_per_class": images_per_class},
+    )

@@ -1,0 +1,164 @@
+"""Labelled images: the one thing besides checkpoints and small tables that passes between stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import SynthGainError
+from pipeline.runtime import atomic_output
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LabeledImages:
+    """Images with a class each.
+
+    Attributes:
+        images: (N, 1, H, W) uint8, 0 = background.
+        labels: (N,) int64 in 0..len(class_names)−1.
+        class_names: one name per class, in label order.
+        provenance: where they come from (JSON values): seeds, hashes, counts.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[1] != 1 or self.images.dtype != np.uint8:
+            raise SynthGainError(
+                f"images: found shape {self.images.shape}, {self.images.dtype}; (N, 1, H, W) uint8 is needed"
+            )
+        if self.labels.shape != (len(self.images),) or self.labels.dtype != np.int64:
+            raise SynthGainError(
+                f"labels: found shape {self.labels.shape}, {self.labels.dtype};"
+                f" ({len(self.images)},) int64 is needed"
+            )
+        if len(self.labels) and not (0 <= self.labels.min() and self.labels.max() < self.num_classes):
+            raise SynthGainError(
+                f"labels: found {self.labels.min()}..{self.labels.max()};"
+                f" {self.num_classes} classes allow 0..{self.num_classes - 1}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are, whether or not each has an image."""
+        return len(self.class_names)
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(num_classes,) int64: the images of each class."""
+        return np.bincount(self.labels, minlength=self.num_classes).astype(np.int64)
+
+    def subset(self, indices: Indices, provenance: Mapping[str, Any] | None = None) -> LabeledImages:
+        """The images at these positions, in their order."""
+        return LabeledImages(
+            self.images[indices],
+            self.labels[indices],
+            self.class_names,
+            self.provenance if provenance is None else provenance,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write one compressed `.npz`; the same content gives the same bytes."""
+        with atomic_output(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                images=self.images,
+                labels=self.labels,
+                class_names=np.array(self.class_names, dtype=np.str_),
+                provenance=np.array(json.dumps(dict(self.provenance), sort_keys=True), dtype=np.str_),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> LabeledImages:
+        """Read what `save` wrote.
+
+        Raises:
+            SynthGainError: if the file is missing, damaged or of another kind.
+        """
+        try:
+            # Opened here: np.load leaves the file open when the archive is damaged.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return cls(
+                    arrays["images"],
+                    arrays["labels"],
+                    tuple(str(name) for name in arrays["class_names"]),
+                    json.loads(str(arrays["provenance"])),
+                )
+        except FileNotFoundError:
+            raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise SynthGainError(
+                f"{path}: not a readable labelled image file ({error}); make it again"
+            ) from None
+
+
+def concatenate(parts: Sequence[LabeledImages], provenance: Mapping[str, Any]) -> LabeledImages:
+    """All images of the parts, one part after another.
+
+    Raises:
+        SynthGainError: if their classes differ.
+    """
+    for part in parts[1:]:
+        if part.class_names != parts[0].class_names:
+            raise SynthGainError(f"classes differ: {parts[0].class_names} and {part.class_names}")
+    return LabeledImages(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        parts[0].class_names,
+        provenance,
+    )
+
+
+def stratified_indices(
+    labels: npt.NDArray[np.int64], size: int, num_classes: int, rng: np.random.Generator
+) -> Indices:
+    """`size` positions, drawn without replacement, each class in proportion to its share; sorted.
+
+    Shares are rounded by largest remainder, and every class gets at least one.
+
+    Raises:
+        SynthGainError: if there are fewer images than asked for, or fewer places than classes.
+    """
+    available = np.bincount(labels, minlength=num_classes)
+    if size > len(labels):
+        raise SynthGainError(f"{size} images asked for, but there are only {len(labels)}")
+    if size < num_classes:
+        raise SynthGainError(f"{size} images asked for; {num_classes} classes need at least one each")
+    if available.min() == 0:
+        raise SynthGainError(f"class {int(available.argmin())} has no image")
+    quota = available * (size / len(labels))
+    counts = np.maximum(np.floor(quota).astype(np.int64), 1)
+    while counts.sum() > size:  # only where the minimum of one raised small classes
+        counts[np.argmax(np.where(counts > 1, counts - quota, -np.inf))] -= 1
+    for label in np.argsort(-(quota - counts), kind="stable")[: size - counts.sum()]:
+        counts[label] += 1
+    chosen = [
+        rng.choice(np.flatnonzero(labels == label), size=count, replace=False)
+        for label, count in enumerate(counts)
+    ]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def index_sha256(indices: Indices) -> str:
+    """The hash of a set of positions: of their little-endian int64 bytes in ascending order."""
+    return hashlib.sha256(np.sort(indices).astype("<i8").tobytes()).hexdigest()
+
+
+def pixel_sha256(images: npt.NDArray[np.uint8]) -> list[str]:
+    """One hash per image, of its uint8 pixels in row order."""
+    return [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images]

@@ -1,0 +1,56 @@
+"""Put real and synthetic images together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.errors import SynthGainError
+from pipeline.images import LabeledImages, concatenate
+
+
+def mix(
+    real: LabeledImages, synthetic: LabeledImages, synthetic_per_real: float, rng: np.random.Generator
+) -> LabeledImages:
+    """All real images and, per class, `synthetic_per_real` synthetic ones for each of them.
+
+    Raises:
+        SynthGainError: if the generator was not trained on exactly these real images, or there are too few
+            synthetic ones.
+    """
+    return concatenate(
+        [real, take_per_class(real, synthetic, synthetic_per_real, rng)],
+        {**real.provenance, "synthetic_per_real": synthetic_per_real},
+    )
+
+
+def take_per_class(
+    real: LabeledImages, synthetic: LabeledImages, synthetic_per_real: float, rng: np.random.Generator
+) -> LabeledImages:
+    """`synthetic_per_real` synthetic images per real one, class by class, drawn without replacement.
+
+    Counts are rounded to the nearest whole image per class.
+
+    Raises:
+        SynthGainError: as `mix`.
+    """
+    wanted_hash, found_hash = (images.provenance.get("real_subset_sha256") for images in (real, synthetic))
+    if wanted_hash is None or wanted_hash != found_hash:
+        raise SynthGainError(
+            f"the synthetic images come from a generator trained on other real images (subset {found_hash})"
+            f" than the ones they would be mixed with (subset {wanted_hash}); run `dvc repro` to make them again"
+        )
+    if real.class_names != synthetic.class_names:
+        raise SynthGainError(f"classes differ: real {real.class_names}, synthetic {synthetic.class_names}")
+    wanted = np.rint(real.counts() * synthetic_per_real).astype(np.int64)
+    available = synthetic.counts()
+    if (wanted > available).any():
+        label = int(np.argmax(wanted - available))
+        raise SynthGainError(
+            f"generation.images_per_class: class {real.class_names[label]} has {available[label]} synthetic"
+            f" images; study.synthetic_per_real {synthetic_per_real} needs {wanted[label]}"
+        )
+    chosen = [
+        rng.choice(np.flatnonzero(synthetic.labels == label), size=count, replace=False)
+        for label, count in enumerate(wanted)
+    ]
+    return synthetic.subset(np.concatenate(chosen).astype(np.int64))

@@ -1,0 +1,353 @@
+"""Typed, frozen mirror of `params.yaml`: types, bounds and cross-field rules, and not one default.
+
+`load_params` is the only reader of the file. It validates the whole of it, so that a typo in `classifier`
+fails `download` in a second and not `train_classifier` after an hour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import SynthGainError
+
+# The classes of each published data set; digits has ten as well, a folder says it for itself.
+CLASSES_OF_SOURCE = {
+    "mnist": 10,
+    "fashion_mnist": 10,
+    "kmnist": 10,
+    "emnist_balanced": 47,
+    "emnist_digits": 10,
+    "emnist_letters": 26,
+    "digits": 10,
+}
+
+
+def _no_bool(value: Any) -> Any:
+    """YAML's `yes` and `true` are no numbers, though Python would count them as 1."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true/false")
+    return value
+
+
+# `int | float` keeps 1 and 1.0 as written: DVC puts the written form into paths (`augmented/1.0`).
+Number = Annotated[int | float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Budget = Count | Literal["all"]
+
+
+class Section(BaseModel):
+    """A frozen section of the file: strict types, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Data(Section):
+    """Where real images come from, and how they are split."""
+
+    source: Literal[
+        "mnist",
+        "fashion_mnist",
+        "kmnist",
+        "emnist_balanced",
+        "emnist_digits",
+        "emnist_letters",
+        "digits",
+        "folder",
+    ]
+    mirrors: list[str]
+    folder: str
+    image_size: Annotated[int, Field(ge=8, le=128, multiple_of=4)]
+    folder_test_fraction: Annotated[Number, Field(gt=0, lt=1)]
+    validation_images: Count
+
+    @model_validator(mode="after")
+    def _published_size(self) -> Self:
+        if self.source not in ("digits", "folder") and self.image_size != 28:
+            raise ValueError(
+                f"data.image_size: found {self.image_size}; {self.source} has 28 pixels per side"
+            )
+        return self
+
+
+class Study(Section):
+    """The grid of the study: budgets × ratios × replicates."""
+
+    real_images: Annotated[list[Budget], Field(min_length=1)]
+    replicates: Count
+    synthetic_per_real: Annotated[list[NonNegative], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _no_duplicates(self) -> Self:
+        for name in ("real_images", "synthetic_per_real"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(
+                    f"study.{name}: found {values}; each value may stand once (1 and 1.0 are the same)"
+                )
+        return self
+
+
+class Gan(Section):
+    """The conditional GAN and its training."""
+
+    z_dim: Annotated[int, Field(ge=1, le=1024)]
+    class_embedding_dim: Count
+    generator_channels: Annotated[int, Field(ge=4, multiple_of=4)]
+    discriminator_channels: Annotated[int, Field(ge=4, multiple_of=4)]
+    total_images: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+    warmup_steps: Annotated[int, Field(ge=0)]
+    final_learning_rate_fraction: Fraction
+    beta1: Annotated[Number, Field(ge=0, lt=1)]
+    beta2: Annotated[Number, Field(ge=0, lt=1)]
+    penalty_gamma: NonNegative
+    penalty_interval: Count
+    ema_decay: Annotated[Number, Field(ge=0, lt=1)]
+    augment_probability: Fraction
+    augment_translation: Annotated[Number, Field(ge=0, le=0.5)]
+    augment_rotation_degrees: Annotated[Number, Field(ge=0, le=45)]
+    augment_scale: Annotated[Number, Field(ge=0, le=0.5)]
+    history_points: Count
+    film_strip_frames: Annotated[int, Field(ge=2, le=40)]
+
+    @model_validator(mode="after")
+    def _at_least_one_step(self) -> Self:
+        if self.total_images < self.batch_size:
+            raise ValueError(
+                f"gan.total_images: found {self.total_images}; at least gan.batch_size ({self.batch_size})"
+            )
+        return self
+
+
+class Generation(Section):
+    """How many synthetic images each generator gives."""
+
+    images_per_class: Count
+
+
+class Training(Section):
+    """What the feature extractor and the classifier share."""
+
+    channels: Annotated[int, Field(ge=4)]
+    feature_dim: Annotated[int, Field(ge=2)]
+    steps: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+
+
+class Extractor(Training):
+    """The small CNN on the whole real train split that gives the domain features."""
+
+
+class Classifier(Training):
+    """The classifier of every cell, and its classic augmentation."""
+
+    weight_decay: NonNegative
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)]
+    affine_rotation_degrees: Annotated[Number, Field(ge=0, le=45)]
+    affine_translation: Annotated[Number, Field(ge=0, le=0.5)]
+    affine_scale: Annotated[Number, Field(ge=0, le=0.5)]
+    affine_shear_degrees: Annotated[Number, Field(ge=0, le=45)]
+
+
+class Evaluation(Section):
+    """The generative metrics."""
+
+    images: Annotated[int, Field(ge=100)]
+    neighbors: Annotated[int, Field(ge=1, le=50)]
+
+
+class Report(Section):
+    """The HTML page."""
+
+    grid_images_per_class: Annotated[int, Field(ge=1, le=20)]
+
+
+class Tracking(Section):
+    """MLflow."""
+
+    experiment: Annotated[str, Field(min_length=1)]
+
+
+class Export(Section):
+    """The data set that is handed over."""
+
+    formats: Annotated[list[Literal["idx", "png"]], Field(min_length=1)]
+    real_images: Budget | Literal["recommended"]
+    replicate: Annotated[int, Field(ge=0)]
+
+
+class Execution(Section):
+    """Where the work runs. Never among a stage's `params:`: it is no property of the result."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Annotated[int, Field(ge=0)]
+
+
+class Params(Section):
+    """The whole of `params.yaml`."""
+
+    seed: Annotated[int, Field(ge=0)]
+    data: Data
+    study: Study
+    gan: Gan
+    generation: Generation
+    extractor: Extractor
+    classifier: Classifier
+    evaluation: Evaluation
+    report: Report
+    tracking: Tracking
+    export: Export
+    execution: Execution
+
+    @model_validator(mode="after")
+    def _cross_section(self) -> Self:
+        problems = []
+        classes = CLASSES_OF_SOURCE.get(self.data.source)
+        budgets = [budget for budget in self.study.real_images if budget != "all"]
+        if classes and budgets:
+            smallest, largest = min(budgets), max(budgets)
+            if smallest < classes:
+                problems.append(
+                    f"study.real_images: found {smallest}; {self.data.source} has {classes} classes,"
+                    " so a budget needs at least one image of each"
+                )
+            needed = math.ceil(math.ceil(largest / classes) * max(self.study.synthetic_per_real))
+            if needed > self.generation.images_per_class:
+                problems.append(
+                    f"generation.images_per_class: found {self.generation.images_per_class}; the largest"
+                    f" study.synthetic_per_real ({max(self.study.synthetic_per_real)}) at {largest} real images"
+                    f" needs {needed}"
+                )
+        if self.export.real_images not in ("recommended", *self.study.real_images):
+            problems.append(
+                f"export.real_images: found {self.export.real_images};"
+                f" recommended, or one of study.real_images {self.study.real_images}"
+            )
+        if self.export.replicate >= self.study.replicates:
+            problems.append(
+                f"export.replicate: found {self.export.replicate}; replicates count from 0,"
+                f" and study.replicates is {self.study.replicates}"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def load_params(path: Path) -> Params:
+    """Read and validate a whole parameter file.
+
+    Raises:
+        SynthGainError: with one line per problem, all problems at once.
+    """
+    return parse_params(_read_yaml(path), where=str(path))
+
+
+def overlay_params(base: Path, changes: Path) -> Params:
+    """The base file with the values of a smaller file in place of its own; sections merge, lists replace.
+
+    Raises:
+        SynthGainError: if either file cannot be read, or the result is not valid (unknown keys included).
+    """
+    merged = dict(_read_yaml(base))
+    for key, value in _read_yaml(changes).items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = {**merged[key], **value}
+        else:
+            merged[key] = value
+    return parse_params(merged, where=f"{base} + {changes}")
+
+
+def parse_params(values: Mapping[str, Any], *, where: str) -> Params:
+    """Validate the values of a parameter file; `where` names it in the error."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = _explain([dict(problem) for problem in error.errors(include_url=False)])
+        raise SynthGainError("\n".join(f"{where}: {line}" for line in lines)) from None
+
+
+def dump_params(params: Params) -> str:
+    """The YAML text that `load_params` reads back to equal params."""
+    return yaml.safe_dump(params.model_dump(), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SynthGainError(
+            f"{path}: no such file; run this where params.yaml is, or pass --params"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SynthGainError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise SynthGainError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise SynthGainError(f"{path}: expected sections of keys and values, found {type(values).__name__}")
+    return values
+
+
+# Pydantic's names of problems, in the words of this file's reader.
+_ALLOWED = {
+    "extra_forbidden": "unknown key; remove it or mend its spelling",
+    "missing": "missing; every value stands in params.yaml",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "list_type": "a list",
+    "model_type": "a section of keys and values",
+    "finite_number": "a finite number",
+}
+
+
+def _explain(problems: list[dict[str, Any]]) -> list[str]:
+    """Where, what was found, what is allowed: one line per problem."""
+    lines: list[str] = []
+    allowed_at: dict[str, list[str]] = {}  # every branch of a union reports its own problem at the same place
+    found_at: dict[str, Any] = {}
+    for problem in problems:
+        if problem["type"] == "value_error" and isinstance(problem["input"], Section | dict):
+            lines += str(problem["ctx"]["error"]).split("\n")  # a rule of ours, already in these words
+            continue
+        # Branches of a union appear in the location ("int", "literal['all']"); the file has no such keys.
+        place = ".".join(
+            str(part)
+            for part in problem["loc"]
+            if isinstance(part, int) or (part.isidentifier() and part not in ("int", "float", "str"))
+        )
+        message = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        allowed = _ALLOWED.get(problem["type"], message)
+        if problem["type"] in ("extra_forbidden", "missing"):
+            lines.append(f"{place}: {allowed}")
+            continue
+        found_at[place] = problem["input"]
+        if allowed not in allowed_at.setdefault(place, []):
+            allowed_at[place].append(allowed)
+    for place, allowed_values in allowed_at.items():
+        found = found_at[place]
+        if "a number" in allowed_values:
+            allowed_values = ["a number"]
+        hint = ""
+        if isinstance(found, str) and _is_exponent_text(found):
+            hint = f" (YAML reads {found} as text: write it with a decimal point, as in 2.0e-4)"
+        lines.append(f"{place}: found {found!r}; allowed: {' or '.join(allowed_values)}{hint}")
+    return lines
+
+
+def _is_exponent_text(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "e" in text.lower()

@@ -1,0 +1,73 @@
+"""A progress bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+# In a log file a line per step would be noise, and silence would look like a hang.
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Advance(Protocol):
+    """Report `units` more done, with a word on how it goes (`"D 0.61 G 0.88"`)."""
+
+    def __call__(self, units: float, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress(what: str, total: float, unit: str) -> Iterator[Advance]:
+    """Show how far `what` is: units done of `total`, units per second, time left, and the last note."""
+    with _terminal_bar(what, total, unit) if sys.stderr.isatty() else _lines(what, total, unit) as advance:
+        yield advance
+
+
+@contextmanager
+def _terminal_bar(what: str, total: float, unit: str) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[speed]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    start = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=total, speed="", note="")
+
+        def advance(units: float, note: str = "") -> None:
+            done = bar.tasks[task].completed + units
+            speed = f"{done / max(time.monotonic() - start, 1e-9):,.0f} {unit}/s"
+            bar.update(task, advance=units, speed=speed, note=note or bar.tasks[task].fields["note"])
+
+        yield advance
+
+
+@contextmanager
+def _lines(what: str, total: float, unit: str) -> Iterator[Advance]:
+    start = last = time.monotonic()
+    done = 0.0
+
+    def advance(units: float, note: str = "") -> None:
+        nonlocal done, last
+        done += units
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES:
+            last = now
+            left = (now - start) * (total - done) / done if done else float("inf")
+            print(
+                f"{what}: {done / total:.0%}, {done / (now - start):,.0f} {unit}/s, {left:.0f} s left  {note}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    yield advance

@@ -1,0 +1,234 @@
+"""Files with a published checksum, from the first of several places that gives them unaltered."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import queue
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from pipeline.errors import SynthGainError
+from pipeline.progress import Advance, progress
+from pipeline.runtime import atomic_output
+
+# All waiting for places that do not answer, together: an unreachable network is known within half a minute.
+CONNECT_SECONDS_IN_ALL = 25.0
+CONNECT_SECONDS = 8.0
+STALL_SECONDS = 10.0  # a transfer that is under way may take its time, but not without one byte in this long
+_CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file as its publisher names it, with the MD5 sum of its bytes."""
+
+    name: str
+    md5: str
+
+
+class _NotHad(Exception):
+    """Why one place did not give one file; `for_good` if it need not be asked for another."""
+
+    def __init__(self, reason: str, *, for_good: bool = False, altered: bool = False) -> None:
+        super().__init__(reason)
+        self.for_good = for_good
+        self.altered = altered
+
+
+def md5_of(path: Path) -> str:
+    """The MD5 sum of a file's bytes: the publishers' checksum, against damage and not against malice."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def fetch_files(
+    files: Sequence[PublishedFile],
+    out: Path,
+    *,
+    mirrors: Sequence[str],
+    dataset: str,
+    advice: Callable[[list[str]], list[str]],
+    say: Callable[[str], None],
+) -> None:
+    """Put every file into `out`, each verified against its checksum.
+
+    A file that is already in `out` stays if its checksum is right. Else the mirrors are asked in order. A
+    local folder may hold the files in `<dataset>/raw/`, in `<dataset>/`, or directly. A transfer that moves
+    may take as long as it needs; waiting for places that do not answer ends after `CONNECT_SECONDS_IN_ALL`.
+
+    Args:
+        files: what is needed.
+        out: an existing folder.
+        mirrors: base URLs (http, https, file) or local folders.
+        dataset: the name of the data set's folder in a local mirror (`FashionMNIST`).
+        advice: the last lines of the error, from the names of the missing files.
+        say: gets a line per file, per remote mirror asked, and per refused file.
+
+    Raises:
+        SynthGainError: with every mirror and its reason, if a file was not to be had.
+    """
+    patience = CONNECT_SECONDS_IN_ALL
+    given_up: dict[str, str] = {}  # mirror -> why it is not asked again
+    for position, file in enumerate(files):
+        reasons: dict[str, str] = {}
+        target = out / file.name
+        if target.is_file():
+            problem = _difference(file, md5_of(target), target.stat().st_size)
+            if problem is None:
+                say(f"{file.name}: in place in {out}, checksum right")
+                continue
+            reasons[str(out)] = problem
+            say(f"{file.name}: refused from {out}: {problem}; fetching it again")
+        for turn, mirror in enumerate(mirrors):
+            if mirror in given_up:
+                reasons[mirror] = given_up[mirror]
+                continue
+            still_to_ask = sum(_is_remote(other) and other not in given_up for other in mirrors[turn:])
+            wait = min(CONNECT_SECONDS, patience / max(1, still_to_ask))
+            if _is_remote(mirror):
+                say(f"{file.name}: asking {mirror}")
+            start = time.monotonic()
+            try:
+                _fetch_one(file, target, mirror, dataset, wait)
+            except _NotHad as not_had:
+                reasons[mirror] = str(not_had)
+                if not_had.altered:
+                    say(f"{file.name}: refused from {mirror}: {not_had}")
+                if not_had.for_good:
+                    given_up[mirror] = str(not_had)
+                    patience -= min(wait, time.monotonic() - start)
+                continue
+            say(f"{file.name}: from {mirror}, checksum right")
+            break
+        else:
+            missing = [other.name for other in files[position:] if not _is_there(other, out)]
+            lines = [f"{file.name}: not to be had; places tried, in order:"]
+            lines += [f"  {place}: {reason}" for place, reason in reasons.items()]
+            raise SynthGainError("\n".join(lines + advice(missing)))
+
+
+def _is_there(file: PublishedFile, folder: Path) -> bool:
+    return (folder / file.name).is_file() and md5_of(folder / file.name) == file.md5
+
+
+def _is_remote(mirror: str) -> bool:
+    return "://" in mirror and not mirror.startswith("file://")
+
+
+def _difference(file: PublishedFile, md5: str, size: int) -> str | None:
+    """In words how a file differs from the published one; None if it does not."""
+    if md5 == file.md5:
+        return None
+    return f"altered or truncated (md5 expected {file.md5}, found {md5}, {size} bytes)"
+
+
+def _fetch_one(file: PublishedFile, target: Path, mirror: str, dataset: str, wait: float) -> None:
+    """One file from one mirror to `target`, or `_NotHad`."""
+    scheme = urlsplit(mirror).scheme
+    if _is_remote(mirror) and scheme not in ("http", "https"):
+        raise _NotHad(
+            f"{scheme}:// is no mirror; a base URL (http, https) or a local folder is", for_good=True
+        )
+    with atomic_output(target) as temporary:
+        if _is_remote(mirror):
+            chunks = _download(f"{mirror.rstrip('/')}/{file.name}", file.name, wait)
+        else:
+            folder = (
+                Path(url2pathname(urlsplit(mirror).path)) if scheme == "file" else Path(mirror).expanduser()
+            )
+            chunks = _copy(folder, file.name, dataset)
+        digest, size = hashlib.md5(usedforsecurity=False), 0
+        with temporary.open("wb") as destination:
+            for chunk in chunks:
+                destination.write(chunk)
+                digest.update(chunk)
+                size += len(chunk)
+        if problem := _difference(file, digest.hexdigest(), size):
+            raise _NotHad(problem, altered=True)
+
+
+def _copy(folder: Path, name: str, dataset: str) -> Iterator[bytes]:
+    if not folder.is_dir():
+        raise _NotHad("no such folder", for_good=True)
+    # The data set's own subfolder first: every data set of this family has files of the same names.
+    for place in (folder / dataset / "raw" / name, folder / dataset / name, folder / name):
+        if place.is_file():
+            break
+    else:
+        raise _NotHad(f"no such file there, in {dataset}/raw or in {dataset}")
+    try:
+        with place.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+    except PermissionError:
+        raise _NotHad("no permission to read the file") from None
+
+
+def _download(url: str, name: str, wait: float) -> Iterator[bytes]:
+    with _open(url, wait) as response:
+        length = int(response.headers.get("Content-Length") or 0)
+        # Without a length there is nothing to show a share of.
+        shown: AbstractContextManager[Advance | None] = (
+            progress(name, length / 1024, "KiB") if length else nullcontext()
+        )
+        received = 0
+        with shown as advance:
+            while True:
+                try:
+                    chunk = response.read1(_CHUNK_BYTES)
+                except TimeoutError:
+                    reason = f"no byte in {STALL_SECONDS:.0f} s after {received} of {length or '?'} bytes"
+                    raise _NotHad(reason, for_good=True) from None
+                except (OSError, http.client.HTTPException) as error:
+                    raise _NotHad(f"broke off after {received} of {length or '?'} bytes ({error})") from None
+                if not chunk:
+                    return
+                received += len(chunk)
+                if advance:
+                    advance(len(chunk) / 1024)
+                yield chunk
+
+
+def _open(url: str, wait: float) -> Any:
+    """The response of a URL, with its headers read, within `wait` seconds."""
+    request = urllib.request.Request(url, headers={"User-Agent": "synthgain"})
+    outcome: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            outcome.put(urllib.request.urlopen(request, timeout=STALL_SECONDS))
+        except Exception as error:  # handed to the thread that waits
+            outcome.put(error)
+
+    # A name that does not resolve, or an address that swallows packets, keeps to no timeout of a socket: the
+    # asking thread may be left behind, and as a daemon it does not keep the process alive.
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = outcome.get(timeout=wait)
+    except queue.Empty:
+        raise _NotHad(f"no answer in {wait:.0f} s", for_good=True) from None
+    if isinstance(answer, urllib.error.HTTPError):
+        with answer:
+            raise _NotHad(f"HTTP {answer.code} {answer.reason}")
+    if isinstance(answer, urllib.error.URLError):
+        reason = answer.reason
+        words = (
+            reason.strerror if isinstance(reason, socket.gaierror | OSError) and reason.strerror else reason
+        )
+        raise _NotHad(f"cannot be reached ({words})", for_good=True)
+    if isinstance(answer, OSError | http.client.HTTPException | ValueError):
+        raise _NotHad(f"cannot be reached ({answer or type(answer).__name__})", for_good=True)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -1,0 +1,455 @@
+"""The mirror of the results in MLflow. Files are the truth; losing the mirror loses nothing.
+
+The rule: **an experiment of MLflow shows the current study, each run once.**
+
+- A run has a key (`cell/1000/synthetic_affine/0.5/0`) and the hash of all that is logged in it. A run with
+  the same key and hash is kept as it is: tracking twice changes nothing.
+- Another hash under the same key makes a new run, and the superseded one is deleted. So are the runs of cells
+  that the parameters no longer declare. MLflow deletes softly: such runs can be looked at and restored.
+- One parent run stands for the state of the whole pipeline; GANs and cells are its children, the summary of a
+  budget stands beside it. A new state makes a new parent that adopts the children that stay as they are; the
+  old parent is deleted. To keep a state beside the next one, first give `tracking.experiment` another name.
+- The runs of a killed `track` never end. The next `track` closes them as KILLED, deletes and redoes them.
+- Runs that this checkout did not make are never touched, and an experiment (of a server) that mirrors another
+  checkout is refused: two studies in one table would be averaged together.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import re
+import shlex
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+# MLflow reads some of these while it is imported, so they come before. With its own 7 retries of 120 s, a
+# server that is down looks like a hang of minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # no Git on this machine is no news
+
+import mlflow
+import requests
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+from sqlalchemy.exc import SADeprecationWarning, SQLAlchemyError
+
+from pipeline.checkpoints import file_sha256
+from pipeline.errors import SynthGainError
+from pipeline.progress import progress
+from pipeline.runs import Images, PlannedRun
+from pipeline.views import MEANS_QUERY, TAG_PREFIX, saved_views
+
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+_PROBE_SECONDS = 3.0
+_LOCKED_SECONDS = 20.0
+_MAX_METRICS, _MAX_PARAMS = 1000, 100  # per call of log_batch
+_MAX_PARAM_LENGTH, _MAX_TAG_LENGTH = 6000, 8000
+
+_KEY, _CONTENT, _WORKSPACE = "synthgain.key", "synthgain.content_sha256", "synthgain.workspace"
+_PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
+
+_LATER = (
+    "Nothing else is lost: all results are files, and `dvc repro` (or `synthgain track`) mirrors them later"
+)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where MLflow keeps runs.
+
+    Attributes:
+        uri: MLflow's tracking URI, with an absolute path where it has one.
+        workspace: the checkout whose study is mirrored.
+        database: the file of an SQLite store; None for a server.
+        artifacts: the folder for the files of the runs; None for a server, which decides for itself.
+    """
+
+    uri: str
+    workspace: str
+    database: Path | None
+    artifacts: Path | None
+
+    def __str__(self) -> str:
+        """The URI without user and password."""
+        return _without_password(self.uri)
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """How many runs were made, stayed and went, and the experiment that holds them."""
+
+    created: int
+    kept: int
+    removed: int
+    experiment_id: str
+
+
+def find_store(environment: Mapping[str, str], root: Path) -> Store:
+    """The store that `MLFLOW_TRACKING_URI` names, or `mlflow.db` in the root of the checkout.
+
+    Args:
+        environment: MLFLOW_TRACKING_URI, and SYNTHGAIN_WORKSPACE: a lasting name of this checkout, for
+            machines whose host name or folder is another one each time (containers, CI).
+        root: the root of the checkout.
+
+    Raises:
+        SynthGainError: if the URI is of a kind that cannot hold runs.
+    """
+    root = root.resolve()
+    uri = environment.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
+        # It lies in the checkout, so all its runs are of this checkout, whatever the folder is called today.
+        return _sqlite_store(root / "mlflow.db", "local")
+    workspace = environment.get("SYNTHGAIN_WORKSPACE") or f"{socket.gethostname()}:{root}"
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https") and parts.hostname:
+        return Store(uri.rstrip("/"), workspace, None, None)
+    if re.fullmatch(r"sqlite:///[^?]+", uri):
+        return _sqlite_store(root / unquote(uri.removeprefix("sqlite:///")), workspace)
+    raise SynthGainError(
+        f"MLFLOW_TRACKING_URI: found {_without_password(uri)}; allowed are http://host:port, https://host and"
+        " sqlite:///folder/mlflow.db; unset it for mlflow.db of this project"
+    )
+
+
+def _sqlite_store(database: Path, workspace: str) -> Store:
+    path = re.sub("[%?#]", lambda sign: f"%{ord(sign[0]):02X}", str(database))  # they mean something in a URI
+    return Store(f"sqlite:///{path}", workspace, database, database.parent / "mlartifacts")
+
+
+def view_command(store: Store, experiment_id: str) -> str:
+    """How to look at an experiment in a browser."""
+    page = f"/#/experiments/{experiment_id}/runs?{MEANS_QUERY}"
+    if store.database is None:
+        return f"{store}{page}"
+    # A server as it comes starts 15 processes that take 2.5 GB; two are enough for one person.
+    return (
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 --port 5000"
+        f" --backend-store-uri {shlex.quote(str(store))}\nthen http://127.0.0.1:5000{page}"
+    )
+
+
+def mirror(runs: Sequence[PlannedRun], *, experiment: str, store: Store, root: Path) -> Mirrored:
+    """Make an experiment show exactly these runs of this checkout; the first is the parent of the others.
+
+    Args:
+        runs: what `pipeline.runs.plan_runs` gives.
+        experiment: the name; made if there is none, brought back if it was deleted.
+        store: what `find_store` gives.
+        root: the root of the checkout: the parent names its Git commit and its `dvc.lock`.
+
+    Raises:
+        SynthGainError: if the store cannot be reached or used, or the experiment mirrors another checkout.
+    """
+    wanted = [(planned, planned.content_sha256()) for planned in runs]
+    with warnings.catch_warnings(), _explained(store), _alone(store):
+        warnings.simplefilter("ignore", SADeprecationWarning)  # MLflow's own tables, nothing of ours
+        _check(store)
+        client = MlflowClient(store.uri, registry_uri=store.uri)
+        shown = _experiment(client, experiment, store)
+        experiment_id = shown.experiment_id
+        own = _own_runs(client, experiment_id, experiment, store)
+        finished = {
+            (run.data.tags[_KEY], run.data.tags[_CONTENT]): run
+            for run in own
+            if run.info.status == "FINISHED"
+        }
+        kept = {
+            key: run for key, run in finished.items() if key in {(p.key, content) for p, content in wanted}
+        }
+        for run in own:
+            if run.info.status != "FINISHED":
+                client.set_terminated(run.info.run_id, "KILLED")
+                client.delete_run(run.info.run_id)
+
+        study, study_content = wanted[0]
+        with progress("mirroring to MLflow", len(wanted) - len(kept), "runs") as advance:
+            parent = kept.get((study.key, study_content))
+            parent_id = (
+                parent.info.run_id if parent else _create(client, experiment_id, study, study_content, store)
+            )
+            _log_origin(client, parent_id, root)
+            for planned, content in wanted[1:]:
+                found = kept.get((planned.key, content))
+                if found is None:
+                    above = parent_id if planned.is_child else None
+                    run_id = _create(client, experiment_id, planned, content, store, above)
+                    client.set_terminated(run_id)
+                    advance(1, planned.name)
+                elif planned.is_child and found.data.tags.get(_PARENT) != parent_id:
+                    client.set_tag(found.info.run_id, _PARENT, parent_id)
+            # Only now: a parent that never ended tells the next mirror that this one was interrupted.
+            if not parent:
+                client.set_terminated(parent_id)
+                advance(1, study.name)
+
+        _save_views(client, shown, runs)
+        staying = {run.info.run_id for run in kept.values()}
+        for run in own:
+            if run.info.status == "FINISHED" and run.info.run_id not in staying:
+                client.delete_run(run.info.run_id)
+    return Mirrored(len(wanted) - len(kept), len(kept), len(own) - len(kept), experiment_id)
+
+
+def _create(
+    client: MlflowClient,
+    experiment_id: str,
+    planned: PlannedRun,
+    content: str,
+    store: Store,
+    parent_id: str | None = None,
+) -> str:
+    """A new run with all that it holds; RUNNING until the caller ends it."""
+    now = int(1000 * time.time())
+    tags = {
+        **planned.tags,
+        "kind": planned.kind,
+        _KEY: planned.key,
+        _CONTENT: content,
+        _WORKSPACE: store.workspace,
+        "mlflow.source.name": "synthgain track",
+    }
+    if planned.note:
+        tags[_NOTE] = planned.note
+    if parent_id:
+        tags[_PARENT] = parent_id
+    tags = {name: value[:_MAX_TAG_LENGTH] for name, value in tags.items()}
+    run_id: str = client.create_run(experiment_id, now, tags, planned.name).info.run_id
+    params = [Param(name, value[:_MAX_PARAM_LENGTH]) for name, value in planned.params.items()]
+    for start in range(0, len(params), _MAX_PARAMS):
+        client.log_batch(run_id, params=params[start : start + _MAX_PARAMS], synchronous=True)
+    metrics = [Metric(name, value, now, step) for name, value, step in planned.metrics]
+    for start in range(0, len(metrics), _MAX_METRICS):
+        client.log_batch(run_id, metrics=metrics[start : start + _MAX_METRICS], synchronous=True)
+    if planned.inputs:
+        client.log_inputs(run_id, [_dataset_input(images) for images in planned.inputs])
+    for file, folder in planned.artifacts:
+        client.log_artifact(run_id, str(file), folder or None)
+    return run_id
+
+
+def _dataset_input(images: Images) -> DatasetInput:
+    # The entity itself: `mlflow.data.from_numpy` wants the pixels in memory and hashes them in its own way.
+    features = [{"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, *images.shape]}}]
+    dataset = Dataset(
+        name=images.name,
+        digest=images.digest,
+        source_type="local",
+        source=json.dumps({"uri": images.source}),
+        schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps(features), "targets": None}}),
+        profile=json.dumps({"num_rows": images.count}),
+    )
+    tags = {"mlflow.data.context": images.context, **images.tags}
+    return DatasetInput(dataset, [InputTag(name, value) for name, value in tags.items()])
+
+
+def _log_origin(client: MlflowClient, run_id: str, root: Path) -> None:
+    """Versions, Git commit and `dvc.lock` of the last mirroring.
+
+    No part of the content: a commit made after `dvc repro` changes no result, and must make no new run.
+    """
+    origin = {"python": platform.python_version(), **{name: version(name) for name in ("torch", "mlflow")}}
+    origin |= _git_state(root)
+    lock = root / "dvc.lock"
+    if lock.is_file():
+        origin["dvc.lock_sha256"] = file_sha256(lock)
+        client.log_artifact(run_id, str(lock))
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in origin.items()], synchronous=True)
+
+
+def _git_state(root: Path) -> dict[str, str]:
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {
+            "mlflow.source.git.commit": git("rev-parse", "HEAD"),
+            "git.dirty": str(git("status", "--porcelain", "--untracked-files=no") != "").lower(),
+        }
+    except (OSError, subprocess.SubprocessError):  # no Git, no repository, no commit yet
+        return {}
+
+
+def _experiment(client: MlflowClient, name: str, store: Store) -> Experiment:
+    """The experiment of this name, made or brought back if need be."""
+    location = None if store.artifacts is None else store.artifacts.as_uri()
+    if client.get_experiment_by_name(name) is None:
+        tags = {
+            _NOTE: "Mirrored from files by `synthgain track`. The menu *Views* has means by arm and ratio,"
+            " accuracy against ratio (the step of a summary is the ratio in percent), curves of the GANs.",
+        }
+        try:
+            client.create_experiment(name, artifact_location=location, tags=tags)
+        except MlflowException as error:  # on a server, somebody else may have been quicker
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None, "made a moment ago"
+    if experiment.lifecycle_stage != "active":
+        client.restore_experiment(experiment.experiment_id)
+    if store.workspace == "local" and experiment.artifact_location != location:
+        raise SynthGainError(
+            f"{store.database}: made while this folder was another one, so artifacts would go to"
+            f" {experiment.artifact_location}; remove the file, it is mirrored again as a whole"
+        )
+    return experiment
+
+
+def _save_views(client: MlflowClient, experiment: Experiment, runs: Sequence[PlannedRun]) -> None:
+    """Offer the views of this study, and leave alone those that are there already."""
+    for view in saved_views([planned.params for planned in runs if planned.kind == "cell"]):
+        state = view.encoded_state()
+        if state not in experiment.tags.get(TAG_PREFIX + view.key, ""):
+            now = int(1000 * time.time())
+            value = {"name": view.name, "createdAt": now, "updatedAt": now, "state": state}
+            client.set_experiment_tag(experiment.experiment_id, TAG_PREFIX + view.key, json.dumps(value))
+
+
+def _own_runs(client: MlflowClient, experiment_id: str, experiment: str, store: Store) -> list[Run]:
+    """The runs that this checkout made and nobody deleted, in whatever state."""
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+        runs += [run for run in page if _WORKSPACE in run.data.tags]
+        token = page.token
+        if not token:
+            break
+    if foreign := sorted({run.data.tags[_WORKSPACE] for run in runs} - {store.workspace}):
+        raise SynthGainError(
+            f"MLflow at {store}: experiment {experiment} mirrors {foreign[0]}, and this is {store.workspace};"
+            " give tracking.experiment in params.yaml a name of its own, or, if the study is the same, take"
+            f" it over with the environment variable SYNTHGAIN_WORKSPACE={shlex.quote(foreign[0])}"
+        )
+    return runs
+
+
+@contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Hold the lock of an SQLite store: its first use makes 65 tables, and two first uses at once crash."""
+    if store.database is None or sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    store.database.parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{store.database}.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that mirrors to {store}", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield  # the lock ends with the file's closing, and with the process if it dies
+
+
+def _check(store: Store) -> None:
+    """Find trouble within seconds, before MLflow tries again for minutes.
+
+    Raises:
+        SynthGainError: in one line.
+    """
+    if store.database is None:
+        _check_server(store)
+    elif store.database.exists():
+        _check_database(store.database)
+
+
+def _check_server(store: Store) -> None:
+    try:
+        answer = http_request(  # MLflow's own, for its credentials and certificates
+            get_default_host_creds(store.uri),  # type: ignore[no-untyped-call]
+            "/health",
+            "GET",
+            timeout=_PROBE_SECONDS,
+            max_retries=0,
+            raise_on_status=False,
+        )
+    except (MlflowException, requests.RequestException) as error:
+        raise SynthGainError(
+            f"MLflow server {store} (MLFLOW_TRACKING_URI): {_reason(error)}. {_LATER}"
+        ) from None
+    if answer.status_code >= 500:  # others may stand for a proxy, or a path that it does not know
+        raise SynthGainError(
+            f"MLflow server {store}: /health has status {answer.status_code} (MLFLOW_TRACKING_URI). {_LATER}"
+        )
+
+
+def _check_database(database: Path) -> None:
+    try:
+        with closing(sqlite3.connect(database, timeout=_LOCKED_SECONDS, isolation_level=None)) as connection:
+            master = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+            tables = [name for (name,) in master]
+            if tables and "alembic_version" not in tables:
+                raise SynthGainError(
+                    f"{database}: an SQLite file, but no MLflow store (its tables: {', '.join(tables[:5])});"
+                    " name another file in MLFLOW_TRACKING_URI"
+                )
+            if tables:
+                for (revision,) in connection.execute("SELECT version_num FROM alembic_version"):
+                    _check_not_newer(revision, str(database))
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise SynthGainError(f"{database}: cannot be used as an MLflow store ({error}). {_LATER}") from None
+
+
+def _check_not_newer(revision: str, store: str) -> None:
+    """Whether this MLflow knows the schema of a store: each of its migrations is a file named after one."""
+    migrations = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    if not any(migrations.glob(f"{revision}_*.py")):
+        raise SynthGainError(
+            f"{store}: made by a newer MLflow than the {mlflow.__version__} here (schema {revision});"
+            f" install that one, or name another store in MLFLOW_TRACKING_URI. {_LATER}"
+        )
+
+
+@contextmanager
+def _explained(store: Store) -> Iterator[None]:
+    """What goes wrong with the store, in one line."""
+    try:
+        yield
+    except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
+        if outdated := re.search(r"found version (\w+), but expected", str(error)):
+            _check_not_newer(outdated[1], str(store))
+            raise SynthGainError(
+                f"{store}: made by an older MLflow than the {mlflow.__version__} here; copy it and run"
+                f" `mlflow db upgrade {shlex.quote(str(store))}`. {_LATER}"
+            ) from None
+        raise SynthGainError(f"MLflow at {store}: {_reason(error)}. {_LATER}") from None
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    for reason, pattern in (
+        ("connection refused", "refused"),
+        ("no such host", "failed to resolve|getaddrinfo|name or service not known"),
+        ("no answer in time", "timed out|timeout"),
+    ):
+        if re.search(pattern, text, re.IGNORECASE):
+            return reason
+    return text[:300]
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"//[^/@]*@", "//…@", uri)

@@ -1,0 +1,46 @@
+"""Stage `compare`: paired differences, intervals and the verdict, from the table of cells."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.command import PARAMS_FILE, ParamsFile, run
+
+
+def main(
+    cells: Annotated[Path, typer.Option(help="One row per trained classifier (CSV).")],
+    confusion: Annotated[Path, typer.Option(help="Test predictions counted per cell (CSV).")],
+    out: Annotated[Path, typer.Option(help="The comparison to write (JSON).")],
+    params_file: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Compare the arms replicate by replicate and say whether synthetic images helped.
+
+    Example: python -m stages.compare --cells data/metrics/cells.csv
+    --confusion data/metrics/confusion.csv --out data/metrics/comparison.json
+    """
+    import json
+
+    from rich.console import Console
+
+    from pipeline.evaluation.cells import Grid, count_test_images, load_cells, load_confusion
+    from pipeline.evaluation.comparison import compare_cells, verdict_table
+    from pipeline.params import load_params
+    from pipeline.runtime import write_text
+
+    params = load_params(params_file)
+    study = params.study
+    grid = Grid(tuple(study.real_images), tuple(study.synthetic_per_real), study.replicates)
+    table, ignored = load_cells(cells, grid)
+    comparison = compare_cells(table, grid, test_images=count_test_images(load_confusion(confusion, grid)))
+    write_text(out, json.dumps(comparison, indent=2, sort_keys=True) + "\n")
+    if ignored:
+        print(f"{cells}: {ignored} rows of cells that params.yaml does not declare were ignored")
+    console = Console()
+    console.print(verdict_table(comparison))
+    for row in comparison["budgets"]:
+        console.print(row["verdict"], highlight=False)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,46 @@
+"""Stage `export`: the synthetic images that are handed over, in each declared format."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.command import PARAMS_FILE, ParamsFile, run
+
+
+def main(
+    comparison: Annotated[Path, typer.Option(help="The comparison, which says what is recommended.")],
+    synthetic: Annotated[
+        Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write one folder per format into.")],
+    force: Annotated[bool, typer.Option("--force", help="Move a folder with foreign files aside.")] = False,
+    params_file: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Write the synthetic images as a data set to take away: images, card, manifest and checksums.
+
+    Example: python -m stages.export --comparison data/metrics/comparison.json --synthetic data/synthetic
+    --out data/export
+    """
+    from pipeline.export.dataset import export_dataset, load_synthetic
+    from pipeline.export.selection import select_budget
+    from pipeline.params import load_params
+
+    params = load_params(params_file)
+    selection = select_budget(comparison, wanted=params.export.real_images, declared=params.study.real_images)
+    budget, replicate = selection.budget, params.export.replicate
+    images = load_synthetic(synthetic / str(budget) / f"{replicate}.npz", budget=budget, replicate=replicate)
+    export_dataset(
+        images,
+        out,
+        formats=params.export.formats,
+        source=params.data.source,
+        selection=selection,
+        force=force,
+    )
+    typer.echo(f"{len(images)} synthetic images of budget {budget}, replicate {replicate}: {out}")
+    typer.echo(f"note: {selection.note}")
+
+
+if __name__ == "__main__":
+    run(main)

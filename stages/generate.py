@@ -1,0 +1,50 @@
+"""Stage `generate`: labelled synthetic images from every generator of a budget."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.command import PARAMS_FILE, ParamsFile, run
+
+
+def main(
+    gan: Annotated[Path, typer.Option(help="Folder of the budget's generators.")],
+    budget: Annotated[str, typer.Option(help="Real images per replicate, one of study.real_images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the synthetic images, one file per replicate.")],
+    params_file: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Generate the same number of images of each class from each replicate's generator.
+
+    Example: python -m stages.generate --budget 1000 --gan data/gan/1000 --out data/synthetic/1000
+    """
+    from pipeline.checkpoints import file_sha256
+    from pipeline.gan.generators import load_generator
+    from pipeline.gan.sampling import synthetic_images
+    from pipeline.params import load_params
+    from pipeline.progress import progress
+    from pipeline.runtime import atomic_output, configure, derive_seed
+
+    params = load_params(params_file)
+    device = configure(params.execution)
+    with atomic_output(out) as folder:
+        folder.mkdir()
+        for replicate in range(params.study.replicates):
+            path = gan / str(replicate) / "generator.safetensors"
+            generator, class_names, provenance = load_generator(path, device)
+            total = params.generation.images_per_class * len(class_names)
+            with progress(f"images {budget}, replicate {replicate + 1}", total, "images") as advance:
+                images = synthetic_images(
+                    generator,
+                    class_names=class_names,
+                    images_per_class=params.generation.images_per_class,
+                    seed=derive_seed(params.seed, "generate", budget, replicate),
+                    provenance={**provenance, "generator_sha256": file_sha256(path)},
+                    device=device,
+                    advance=advance,
+                )
+            images.save(folder / f"{replicate}.npz")
+
+
+if __name__ == "__main__":
+    run(main)

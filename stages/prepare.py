@@ -1,0 +1,53 @@
+"""Stage `prepare`: train, validation and test as `LabeledImages`, and the manifest of the splits."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.command import PARAMS_FILE, ParamsFile, run
+
+
+def main(
+    raw: Annotated[Path, typer.Option(help="The raw folder that `download` filled.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for train.npz, validation.npz, test.npz and splits.json.")
+    ],
+    params_file: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Read the raw files, hold out a stratified validation split, and prove that no image is in two splits.
+
+    Example: python -m stages.prepare --raw data/raw --out data/prepared
+    """
+    import json
+
+    from pipeline.params import load_params
+    from pipeline.runtime import derive_seed, write_text
+    from pipeline.sources import load_raw
+    from pipeline.sources.splits import split
+
+    params = load_params(params_file)
+    published_train, published_test = load_raw(
+        params.data.source,
+        raw,
+        image_size=params.data.image_size,
+        test_fraction=params.data.folder_test_fraction,
+        seed=derive_seed(params.seed, "test"),
+    )
+    splits = split(
+        published_train,
+        published_test,
+        validation_images=params.data.validation_images,
+        seed=derive_seed(params.seed, "validation"),
+    )
+    for name in ("train", "validation", "test"):
+        images = getattr(splits, name)
+        images.save(out / f"{name}.npz")
+        typer.echo(f"{name}: {len(images)} images, {images.num_classes} classes")
+    dropped = splits.manifest["dropped_from_train_and_validation"]
+    typer.echo(f"{len(dropped)} images dropped because they are pixel-identical to one of a stricter split")
+    write_text(out / "splits.json", json.dumps(splits.manifest, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)

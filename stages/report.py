@@ -1,0 +1,53 @@
+"""Stage `report`: one self-contained HTML page, and its pictures as files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.command import PARAMS_FILE, ParamsFile, run
+
+
+def main(
+    metrics: Annotated[Path, typer.Option(help="Folder of the metrics: cells, comparison, histories.")],
+    gan: Annotated[Path, typer.Option(help="Folder of the GANs: their film strips.")],
+    synthetic: Annotated[Path, typer.Option(help="Folder of the synthetic images.")],
+    prepared: Annotated[Path, typer.Option(help="Folder of the real splits; test is not read.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: index.html and figures/.")],
+    params_file: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Write the report: the verdict first, then curves, tables and pictures; it opens without a network.
+
+    Example: python -m stages.report --metrics data/metrics --gan data/gan --synthetic data/synthetic
+    --prepared data/prepared --out data/report
+    """
+    from pipeline.evaluation.cells import Grid
+    from pipeline.params import load_params
+    from pipeline.report import load_results, write_report
+
+    params = load_params(params_file)
+    study = params.study
+    results = load_results(
+        metrics=metrics,
+        gan=gan,
+        synthetic=synthetic,
+        prepared=prepared,
+        grid=Grid(tuple(study.real_images), tuple(study.synthetic_per_real), study.replicates),
+        settings={
+            "seed": params.seed,
+            "data": params.data.model_dump(),
+            "study": params.study.model_dump(),
+            "gan": params.gan.model_dump(),
+            "generation": params.generation.model_dump(),
+            "extractor": params.extractor.model_dump(),
+            "classifier": params.classifier.model_dump(),
+            "evaluation": params.evaluation.model_dump(),
+            "report": params.report.model_dump(),
+        },
+    )
+    write_report(results, out, grid_images_per_class=params.report.grid_images_per_class)
+    print(f"{out / 'index.html'}: open it in a browser")
+
+
+if __name__ == "__main__":
+    run(main)

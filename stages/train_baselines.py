@@ -1,0 +1,49 @@
+"""Stage `train_baselines`: the arms without synthetic images, so that a change of the GAN does not retrain them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.command import PARAMS_FILE, ParamsFile, run
+
+
+def main(
+    budget: Annotated[str, typer.Option(help="Real images per replicate, one of study.real_images.")],
+    train: Annotated[Path, typer.Option(help="The real train split.")],
+    out: Annotated[Path, typer.Option(help="File for the trained classifiers.")],
+    params_file: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Train the classifiers that see real images only, plain and with classic augmentation.
+
+    Example: python -m stages.train_baselines --budget 1000 --train data/prepared/train.npz
+    --out data/classifier/1000/baselines.safetensors
+    """
+    from pipeline.arms import BASELINE_ARMS, parse_budget, real_subset
+    from pipeline.classifier.cells import save_cells
+    from pipeline.classifier.study import train_cells
+    from pipeline.images import LabeledImages
+    from pipeline.params import load_params
+    from pipeline.runtime import configure
+
+    params = load_params(params_file)
+    device = configure(params.execution)
+    real = LabeledImages.load(train)
+    size, seed = parse_budget(budget), params.seed
+    cells, arguments = train_cells(
+        BASELINE_ARMS,
+        budget=size,
+        synthetic_per_real=0,
+        replicates=params.study.replicates,
+        real_of=lambda replicate: real_subset(real, budget=size, replicate=replicate, seed=seed),
+        synthetic_of=None,
+        classifier=params.classifier,
+        seed=seed,
+        device=device,
+        what=f"baselines, {budget} real",
+    )
+    save_cells(out, cells, arguments=arguments)
+
+
+if __name__ == "__main__":
+    run(main)

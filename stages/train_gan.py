@@ -1,0 +1,57 @@
+"""Stage `train_gan`: one conditional GAN per replicate of a budget."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.command import PARAMS_FILE, ParamsFile, run
+
+
+def main(
+    budget: Annotated[str, typer.Option(help="Real images per replicate, one of study.real_images.")],
+    train: Annotated[Path, typer.Option(help="The real train split.")],
+    out: Annotated[Path, typer.Option(help="Folder for the generators, one folder per replicate.")],
+    history: Annotated[Path, typer.Option(help="CSV of the training histories.")],
+    params_file: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Train a conditional GAN on each replicate's own real subset.
+
+    Example: python -m stages.train_gan --budget 1000 --train data/prepared/train.npz --out data/gan/1000
+    --history data/metrics/gan/1000.csv
+    """
+    import pandas as pd
+
+    from pipeline.arms import parse_budget, real_subset
+    from pipeline.gan.film import save_film_strip
+    from pipeline.gan.generators import save_generator
+    from pipeline.gan.training import train_gan
+    from pipeline.images import LabeledImages
+    from pipeline.params import load_params
+    from pipeline.runtime import atomic_output, configure, derive_seed, write_text
+
+    params = load_params(params_file)
+    device = configure(params.execution)
+    real = LabeledImages.load(train)
+    rows = []
+    with atomic_output(out) as folder:
+        for replicate in range(params.study.replicates):
+            subset = real_subset(real, budget=parse_budget(budget), replicate=replicate, seed=params.seed)
+            seed = derive_seed(params.seed, "gan", budget, replicate)
+            what = f"GAN {budget}, replicate {replicate + 1} of {params.study.replicates}"
+            result = train_gan(subset, params.gan, seed=seed, device=device, what=what)
+            target = folder / str(replicate)
+            target.mkdir(parents=True)
+            save_generator(
+                target / "generator.safetensors",
+                result.generator,
+                class_names=subset.class_names,
+                provenance={**subset.provenance, "gan_seed": seed},
+            )
+            save_film_strip(target / "film_strip.png", result.film_strip)
+            rows += [{"replicate": replicate, **row} for row in result.history]
+    write_text(history, pd.DataFrame(rows).round(6).to_csv(index=False, lineterminator="\n"))
+
+
+if __name__ == "__main__":
+    run(main)

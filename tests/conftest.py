@@ -1,0 +1,280 @@
+"""Result files of a small study, as the stages before `compare` and `report` write them."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline.evaluation.cells import DeclaredArm, Grid, load_cells
+from pipeline.evaluation.comparison import compare_cells
+from pipeline.images import LabeledImages
+
+REAL_PARAMS = Path(__file__).parents[1] / "params.yaml"
+TEST_PER_CLASS = 100
+
+
+@pytest.fixture(autouse=True)
+def _process_switches_as_they_were():
+    """`runtime.configure` sets switches of the whole process: a stage wants them, the next test does not."""
+    yield
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_flush_denormal(False)
+        torch.use_deterministic_algorithms(False)
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """Where the files of a study lie, and what they declare."""
+
+    root: Path
+    grid: Grid
+    class_names: tuple[str, ...]
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "data/metrics"
+
+    @property
+    def cells(self) -> Path:
+        return self.metrics / "cells.csv"
+
+    @property
+    def confusion(self) -> Path:
+        return self.metrics / "confusion.csv"
+
+    @property
+    def comparison(self) -> Path:
+        return self.metrics / "comparison.json"
+
+    def declare(self, **study: object) -> "StudyFiles":
+        """The same files under a params.yaml whose study section is changed; compared anew."""
+        values = yaml.safe_load(self.params.read_text())
+        values["study"] |= study
+        self.params.write_text(yaml.safe_dump(values, sort_keys=False))
+        section = values["study"]
+        grid = Grid(
+            tuple(section["real_images"]), tuple(section["synthetic_per_real"]), section["replicates"]
+        )
+        changed = StudyFiles(self.root, grid, self.class_names)
+        changed.compare()
+        return changed
+
+    def compare(self) -> None:
+        table, _ = load_cells(self.cells, self.grid)
+        comparison = compare_cells(table, self.grid, test_images=TEST_PER_CLASS * len(self.class_names))
+        self.comparison.write_text(json.dumps(comparison, indent=2, sort_keys=True) + "\n")
+
+
+Score = Callable[[DeclaredArm, int], float]
+
+
+def accuracies_with_gain(gain: float, seed: int = 0) -> Score:
+    """Accuracy of (arm, replicate): the affine arms above the others, synthetic images worth `gain`."""
+    rng = np.random.default_rng(seed)
+    noise = {name: rng.normal(0, 0.001, 20) for name in ("subset", "arm")}
+
+    def accuracy(arm: DeclaredArm, replicate: int) -> float:
+        value = 0.94 + noise["subset"][replicate] + 0.3 * noise["arm"][(replicate * 7 + len(str(arm))) % 20]
+        if arm.name == "synthetic_only":
+            return value - 0.05
+        return value + 0.02 * (arm.classic_augmentation == "affine") + gain * (arm.synthetic_per_real > 0)
+
+    return accuracy
+
+
+def _write_study(
+    root: Path,
+    *,
+    budgets=(60,),
+    ratios=(0.5, 1.0),
+    replicates=3,
+    class_names=("0", "1", "2"),
+    test_accuracy: Score | None = None,
+    validation_accuracy: Score | None = None,
+    size=8,
+) -> StudyFiles:
+    files = StudyFiles(root, Grid(tuple(budgets), tuple(ratios), replicates), tuple(class_names))
+    test_accuracy = test_accuracy or accuracies_with_gain(0.0)
+    _write_params(files)
+    _write_cells(files, test_accuracy, validation_accuracy or test_accuracy)
+    _write_images(files, size)
+    _write_generative_metrics(files)
+    files.compare()
+    return files
+
+
+@pytest.fixture
+def write_study(tmp_path):
+    """A function that writes the files of a study below `tmp_path`."""
+    return functools.partial(_write_study, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def write_shared_study(tmp_path_factory):
+    """The same for a study that the tests of a module share and do not change."""
+    return lambda **arguments: _write_study(tmp_path_factory.mktemp("study"), **arguments)
+
+
+def _write_params(files: StudyFiles) -> None:
+    values = yaml.safe_load(REAL_PARAMS.read_text())
+    values["data"]["source"] = "folder"
+    values["study"] = {
+        "real_images": list(files.grid.budgets),
+        "replicates": files.grid.replicates,
+        "synthetic_per_real": list(files.grid.ratios),
+    }
+    values["report"]["grid_images_per_class"] = 4
+    files.params.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def _write_cells(files: StudyFiles, test_accuracy: Score, validation_accuracy: Score) -> None:
+    rows, counts = [], []
+    per_class = TEST_PER_CLASS
+    for budget in files.grid.budgets:
+        real_images = 600 if budget == "all" else budget
+        for arm in files.grid.arms():
+            for replicate in range(files.grid.replicates):
+                test = test_accuracy(arm, replicate)
+                key = {
+                    "budget": budget,
+                    "arm": arm.name,
+                    "synthetic_per_real": arm.synthetic_per_real,
+                    "classic_augmentation": arm.classic_augmentation,
+                    "replicate": replicate,
+                }
+                rows.append(
+                    key
+                    | {
+                        "real_images": real_images,
+                        "training_images": round(real_images * (1 + arm.synthetic_per_real)),
+                        "optimizer_steps": 1000,
+                        "batch_size": 64,
+                        "real_subset_sha256": f"{budget}-{replicate}".encode().hex().ljust(64, "0"),
+                        "validation_accuracy": round(validation_accuracy(arm, replicate), 6),
+                        "validation_macro_f1": round(validation_accuracy(arm, replicate) - 0.001, 6),
+                        "test_accuracy": round(test, 6),
+                        "test_macro_f1": round(test - 0.001, 6),
+                    }
+                    | {
+                        f"test_f1_{name}": round(min(test + 0.002 * index, 1.0), 6)
+                        for index, name in enumerate(files.class_names)
+                    }
+                )
+                for index, actual in enumerate(files.class_names):
+                    wrong = round(per_class * (1 - test))
+                    other = files.class_names[(index + 1) % len(files.class_names)]
+                    counts += [
+                        key | {"actual": actual, "predicted": predicted, "count": count}
+                        for predicted, count in ((actual, per_class - wrong), (other, wrong))
+                    ]
+    files.metrics.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(files.cells, index=False, lineterminator="\n")
+    pd.DataFrame(counts).to_csv(files.confusion, index=False, lineterminator="\n")
+
+
+def _write_images(files: StudyFiles, size: int) -> None:
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(len(files.class_names), dtype=np.int64), 12)
+    images = rng.integers(0, 255, (len(labels), 1, size, size), dtype=np.uint8)
+    data = files.root / "data"
+    shuffled = rng.permutation(len(labels))
+    LabeledImages(images[shuffled], labels[shuffled], files.class_names, {"split": "train"}).save(
+        data / "prepared/train.npz"
+    )
+    splits = {
+        name: {
+            "images": 12 * per_class,
+            "images_per_class": dict.fromkeys(files.class_names, per_class),
+            "distinct_images": 12 * per_class - 1,
+            "published_split": "test" if name == "test" else "train",
+            "index_sha256": f"{index}" * 64,
+            "pixels_sha256": f"{index + 3}" * 64,
+        }
+        for index, (name, per_class) in enumerate({"train": 12, "validation": 5, "test": 100}.items())
+    }
+    manifest = {"source": "folder", "splits": splits, "dropped_from_train_and_validation": []}
+    (data / "prepared/splits.json").write_text(json.dumps(manifest))
+    for budget in files.grid.budgets:
+        for replicate in range(files.grid.replicates):
+            provenance = {
+                "kind": "synthetic",
+                "budget": budget,
+                "replicate": replicate,
+                "seed": 11 + replicate,
+                "images_per_class": 12,
+                "generator_sha256": f"{replicate}" * 64,
+                "real_subset_sha256": f"{budget}-{replicate}".encode().hex().ljust(64, "0"),
+            }
+            LabeledImages(255 - images, labels, files.class_names, provenance).save(
+                data / f"synthetic/{budget}/{replicate}.npz"
+            )
+            strip = data / f"gan/{budget}/{replicate}/film_strip.png"
+            strip.parent.mkdir(parents=True)
+            Image.fromarray(rng.integers(0, 255, (4 * size, 8 * size), dtype=np.uint8)).save(strip)
+
+
+def _write_generative_metrics(files: StudyFiles) -> None:
+    def row(fid: float) -> dict[str, object]:
+        return {
+            "fid": fid,
+            "kid": fid / 1000,
+            "precision": 0.81,
+            "recall": 0.62,
+            "density": 0.93,
+            "coverage": 0.74,
+            "label_fidelity": 0.97,
+            "label_fidelity_per_class": dict.fromkeys(files.class_names, 0.97),
+            "fid_per_class": dict.fromkeys(files.class_names, 2 * fid),
+        }
+
+    for folder in ("gan", "synthetic"):
+        (files.metrics / folder).mkdir()
+    for budget in files.grid.budgets:
+        summary = {
+            "budget": budget,
+            "n": 300,
+            "neighbors": 5,
+            "features": "domain",
+            "extractor_sha256": "ab" * 32,
+            "extractor_test_accuracy": 0.985,
+            "replicates": {
+                str(replicate): row(7.0 + replicate) for replicate in range(files.grid.replicates)
+            },
+            "floor": row(1.25),
+            "copycat": row(2.5),
+        }
+        (files.metrics / f"synthetic/{budget}.json").write_text(json.dumps(summary))
+        steps = np.arange(1, 11) * 100
+        history = [
+            pd.DataFrame(
+                {
+                    "replicate": replicate,
+                    "step": steps,
+                    "images_seen": steps * 64,
+                    "d_loss": 0.6 + 0.1 / steps + 0.01 * replicate,
+                    "g_loss": 0.9 - 10 / steps,
+                    "d_real": 0.6,
+                    "d_fake": 0.4,
+                    "d_accuracy": 0.7,
+                    "label_fidelity_1nn": 1 - 10 / steps,
+                    "learning_rate": 1e-3,
+                    "images_per_second": 900.0,
+                }
+            )
+            for replicate in range(files.grid.replicates)
+        ]
+        pd.concat(history).to_csv(files.metrics / f"gan/{budget}.csv", index=False)

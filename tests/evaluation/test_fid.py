@@ -1,0 +1,116 @@
+"""The Fréchet distance: closed forms, symmetry, invariance, and torchmetrics on the same features."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import SynthGainError
+from pipeline.evaluation.features import FeatureStatistics, statistics_from_features
+from pipeline.evaluation.fid import frechet_distance
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def features(seed: int, n: int = 60, size: int = 8) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, size)) @ rng.normal(size=(size, size)) + rng.normal(size=size)
+
+
+def fid(real: np.ndarray, synthetic: np.ndarray) -> float:
+    return frechet_distance(
+        real=statistics_from_features(real), synthetic=statistics_from_features(synthetic)
+    )
+
+
+@settings(deadline=None)
+@given(seeds)
+def test_a_set_has_no_distance_to_itself(seed):
+    x = features(seed)
+    assert 0 <= fid(x, x) < 1e-12 * np.trace(np.cov(x.T))
+
+
+@settings(deadline=None)
+@given(seeds, st.floats(0, 100))
+def test_equal_covariances_leave_the_squared_distance_of_the_means(seed, length):
+    x = features(seed)
+    shift = np.full(x.shape[1], length)
+    assert fid(x, x + shift) == pytest.approx(float(shift @ shift), rel=1e-9, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 50), st.floats(0, 50)), min_size=1, max_size=8))
+def test_diagonal_covariances_have_a_closed_form(variances):
+    left, right = (np.array(side) for side in zip(*variances, strict=True))
+    real = FeatureStatistics(10, np.zeros(len(left)), np.diag(left))
+    synthetic = FeatureStatistics(10, np.zeros(len(left)), np.diag(right))
+    expected = np.square(np.sqrt(left) - np.sqrt(right)).sum()
+    assert frechet_distance(real=real, synthetic=synthetic) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(seeds, seeds)
+def test_real_and_synthetic_may_change_places(seed, other):
+    assert fid(features(seed), features(other)) == pytest.approx(
+        fid(features(other), features(seed)), rel=1e-9
+    )
+
+
+@settings(deadline=None)
+@given(seeds)
+def test_the_order_of_the_images_does_not_matter(seed):
+    x, y = features(seed), features(seed + 1)
+    permuted = np.random.default_rng(seed).permutation(x)
+    assert fid(permuted, y) == pytest.approx(fid(x, y), rel=1e-10)
+
+
+def test_rotating_both_sets_changes_nothing():
+    x, y = features(1), features(2)
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(8, 8)))[0]
+    assert fid(x @ rotation, y @ rotation) == pytest.approx(fid(x, y), rel=1e-10)
+
+
+def test_singular_covariances_are_exact_and_silent():
+    # Three images in eight features: rank 2. The same three, moved, are |shift|² away.
+    x = features(4, n=3)
+    assert fid(x, x) < 1e-12 * np.trace(np.cov(x.T))
+    assert fid(x, x + 2.0) == pytest.approx(32.0, rel=1e-9)
+    # Two rank-1 covariances in orthogonal directions share nothing: the distance is the sum of their traces.
+    first, second = np.diag([4.0, 0.0]), np.diag([0.0, 9.0])
+    apart = frechet_distance(
+        real=FeatureStatistics(2, np.zeros(2), first), synthetic=FeatureStatistics(2, np.zeros(2), second)
+    )
+    assert apart == pytest.approx(13.0, rel=1e-12)
+
+
+def test_different_sizes_are_one_clear_line():
+    with pytest.raises(SynthGainError, match="feature sizes differ: 8 for real, 5 for synthetic"):
+        fid(features(1), features(1, size=5))
+
+
+def test_one_image_is_refused():
+    with pytest.raises(SynthGainError, match="n = 1"):
+        fid(features(1, n=1), features(1))
+
+
+@pytest.mark.parametrize("n", [400, 30])
+def test_agrees_with_torchmetrics(n):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its imports warn
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        class Identity(torch.nn.Module):
+            num_features = 16
+
+            def forward(self, x):
+                return x
+
+        metric = FrechetInceptionDistance(feature=Identity())
+        x, y = features(5, n=n, size=16), features(6, n=n, size=16)
+        metric.update(torch.from_numpy(x), real=True)
+        metric.update(torch.from_numpy(y), real=False)
+        expected = float(metric.compute())
+    assert fid(x, y) == pytest.approx(expected, rel=1e-5)

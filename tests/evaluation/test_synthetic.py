@@ -1,0 +1,278 @@
+"""The table of a budget: one n for every row, anchors from the right images, scenarios with known answers."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.arms import real_subset
+from pipeline.errors import SynthGainError
+from pipeline.evaluation.features import statistics_from_features
+from pipeline.evaluation.fid import frechet_distance
+from pipeline.evaluation.kid import kernel_distance
+from pipeline.evaluation.manifold import manifold_metrics
+from pipeline.evaluation.synthetic import (
+    COPYCAT_NOISE,
+    DescribedImages,
+    class_counts,
+    draw_indices,
+    evaluate_budget,
+    evaluate_images,
+)
+from pipeline.images import LabeledImages
+
+CLASS_NAMES = ("circle", "square", "cross")
+ROWS = {"fid", "kid", "precision", "recall", "density", "coverage", "label_fidelity"}
+SEED = 7
+
+
+def pictures(seed: int, counts: tuple[int, ...], **provenance: object) -> LabeledImages:
+    """Noisy 8×8 images, each class bright in a place of its own."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    images = rng.integers(0, 60, size=(len(labels), 1, 8, 8))
+    for label in range(len(counts)):
+        images[labels == label, :, 2 * label : 2 * label + 2] += rng.integers(
+            90, 190, size=(counts[label], 1, 1, 1)
+        )
+    return LabeledImages(images.astype(np.uint8), labels.astype(np.int64), CLASS_NAMES, provenance)
+
+
+def features_and_predictions(images):
+    """The means of eight rows as features; the brightest pair of rows as class."""
+    rows = images.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
+    pairs = rows[:, :6].reshape(-1, 3, 2).sum(axis=2)
+    return rows, pairs.argmax(axis=1).astype(np.int64)
+
+
+def described(images: LabeledImages) -> DescribedImages:
+    return DescribedImages(*features_and_predictions(images.images), images.labels)
+
+
+class Study:
+    """Small splits and two replicates, with each call's images on record."""
+
+    def __init__(self, *, budget=30, train_counts=(60, 60, 60), replicates=2):
+        self.test = pictures(1, (60, 40, 20))
+        self.train = pictures(2, train_counts)
+        self.real_subset = real_subset(self.train, budget=budget, replicate=0, seed=SEED)
+        self.synthetic = [
+            pictures(
+                10 + replicate,
+                (50, 50, 50),
+                budget=budget,
+                replicate=replicate,
+                real_subset_sha256=self.real_subset.provenance["real_subset_sha256"],
+            )
+            for replicate in range(replicates)
+        ]
+        self.budget = budget
+        self.seen = []
+
+    def evaluate(self, **changes):
+        def recorded(images):
+            self.seen.append(images)
+            return features_and_predictions(images)
+
+        arguments = {
+            "budget": self.budget,
+            "synthetic": self.synthetic,
+            "real_subset": self.real_subset,
+            "train": self.train,
+            "test": self.test,
+            "features_and_predictions": recorded,
+            "images": 60,
+            "neighbors": 3,
+            "seed": SEED,
+        }
+        return evaluate_budget(**{**arguments, **changes})
+
+
+def test_a_row_is_what_the_metrics_say():
+    real, synthetic = described(pictures(1, (40, 30, 30))), described(pictures(2, (40, 30, 30)))
+    row = evaluate_images(real=real, synthetic=synthetic, class_names=CLASS_NAMES, neighbors=3)
+    assert set(row) == ROWS | {"fid_per_class", "label_fidelity_per_class"}
+    statistics = [statistics_from_features(side.features) for side in (real, synthetic)]
+    assert row["fid"] == pytest.approx(
+        frechet_distance(real=statistics[0], synthetic=statistics[1]), rel=1e-5
+    )
+    kid = kernel_distance(real=real.features, synthetic=synthetic.features)
+    assert row["kid"] == pytest.approx(kid, rel=1e-5)
+    metrics = manifold_metrics(real=real.features, synthetic=synthetic.features, neighbors=3)
+    assert row["coverage"] == pytest.approx(metrics.coverage, rel=1e-5)
+    assert row["label_fidelity"] == pytest.approx(
+        (synthetic.predictions == synthetic.labels).mean(), rel=1e-5
+    )
+    assert set(row["fid_per_class"]) == set(row["label_fidelity_per_class"]) == set(CLASS_NAMES)
+
+
+def test_one_wrong_class_shows_in_its_own_numbers():
+    real, synthetic = pictures(1, (40, 40, 40)), pictures(2, (40, 40, 40))
+    crosses = synthetic.images[synthetic.labels == 2]
+    synthetic.images[synthetic.labels == 1] = crosses  # asked for squares, got crosses
+    row = evaluate_images(
+        real=described(real), synthetic=described(synthetic), class_names=CLASS_NAMES, neighbors=3
+    )
+    assert row["label_fidelity_per_class"] == {"circle": 1.0, "square": 0.0, "cross": 1.0}
+    assert row["label_fidelity"] == pytest.approx(2 / 3, rel=1e-5)
+    assert row["fid_per_class"]["square"] > 10 * max(
+        row["fid_per_class"][name] for name in ("circle", "cross")
+    )
+
+
+def test_the_order_of_the_images_does_not_change_a_row():
+    real, synthetic = described(pictures(1, (40, 30, 30))), described(pictures(2, (40, 30, 30)))
+    rows = [
+        evaluate_images(
+            real=real.subset(order), synthetic=synthetic.subset(order), class_names=CLASS_NAMES, neighbors=3
+        )
+        for order in (np.arange(100), np.random.default_rng(0).permutation(100))
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_no_more_images_than_features_are_refused():
+    few = described(pictures(1, (3, 3, 2)))
+    with pytest.raises(
+        SynthGainError, match=r"between 8 images in 8 features .* more than 8 .* evaluation\.images"
+    ):
+        evaluate_images(real=few, synthetic=few, class_names=CLASS_NAMES, neighbors=3)
+
+
+def test_a_class_with_one_image_is_named():
+    real = described(pictures(1, (20, 20, 1)))
+    with pytest.raises(SynthGainError, match="class cross: 1 real and 20 synthetic images"):
+        evaluate_images(
+            real=real, synthetic=described(pictures(2, (20, 20, 20))), class_names=CLASS_NAMES, neighbors=3
+        )
+
+
+def test_every_row_has_the_same_images_per_class():
+    study = Study()
+    table = study.evaluate()
+    assert (table["budget"], table["n"], table["neighbors"], table["features"]) == (30, 60, 3, "domain")
+    # In the shares of the test split (60, 40, 20), though train and synthetic images are balanced.
+    assert table["n_per_class"] == {"circle": 30, "square": 20, "cross": 10}
+    assert list(table["replicates"]) == ["0", "1"]
+    for row in (table["floor"], table["copycat"], *table["replicates"].values()):
+        assert ROWS < set(row)
+    whole_test, *rows = study.seen
+    assert len(whole_test) == len(study.test)
+    assert [len(images) for images in rows] == [60] * 4
+
+
+def test_the_copycat_repeats_the_training_images_with_little_noise():
+    study = Study()
+    study.evaluate()
+    copycat = study.seen[2].astype(int)
+    originals = study.real_subset.images.astype(int)
+    differences = np.abs(copycat[:, None] - originals[None]).reshape(len(copycat), len(originals), -1)
+    nearest = differences.mean(axis=2).argmin(axis=1)
+    noise = differences[np.arange(len(copycat)), nearest]
+    assert 0 < noise.mean() < COPYCAT_NOISE
+    # 30 images of class circle from about ten: each one as often as any other, give or take one.
+    labels = study.real_subset.labels
+    for label, count in enumerate((30, 20, 10)):
+        members = np.flatnonzero(labels == label)
+        used = np.bincount(nearest, minlength=len(labels))[members]
+        assert used.sum() == count and used.max() - used.min() <= 1
+
+
+def test_the_floor_has_no_image_of_the_copycat():
+    study = Study()
+    table = study.evaluate()
+    subset = {image.tobytes() for image in study.real_subset.images}
+    train = {image.tobytes() for image in study.train.images}
+    floor = [image.tobytes() for image in study.seen[1]]
+    assert table["floor_disjoint_from_copycat"] is True
+    assert set(floor) <= train - subset and len(set(floor)) == 60
+
+
+def test_the_floor_takes_all_of_train_where_the_subset_leaves_too_few():
+    study = Study(budget="all")
+    table = study.evaluate()
+    assert table["floor_disjoint_from_copycat"] is False
+    assert table["n"] == 60
+
+
+def test_the_draw_depends_on_the_seed_and_on_nothing_else():
+    assert Study().evaluate() == Study().evaluate()
+    assert Study().evaluate()["floor"] != Study().evaluate(seed=SEED + 1)["floor"]
+    three = Study(replicates=3).evaluate()
+    two = Study(replicates=2).evaluate()
+    assert three["replicates"]["1"] == two["replicates"]["1"]
+    assert three["floor"] == two["floor"]
+
+
+def test_a_generator_of_real_quality_is_near_the_floor_and_a_collapsed_one_is_not():
+    study = Study(train_counts=(200, 200, 200))
+    collapsed = study.synthetic[1]
+    for label in range(3):
+        members = np.flatnonzero(collapsed.labels == label)
+        collapsed.images[members] = collapsed.images[members[0]]
+    table = study.evaluate(images=120)
+    good, bad, floor = *table["replicates"].values(), table["floor"]
+    assert good["fid"] < 3 * floor["fid"] < bad["fid"]
+    assert good["coverage"] > floor["coverage"] - 0.2
+    assert bad["coverage"] < 0.2 and bad["recall"] < 0.2
+    assert bad["label_fidelity"] == 1.0  # a collapsed class can still be the right class
+
+
+def test_n_is_lowered_to_what_the_smallest_set_offers():
+    assert Study().evaluate(images=5000)["n_per_class"] == {"circle": 50, "square": 33, "cross": 17}
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=12),
+    st.integers(1, 1000),
+)
+def test_class_counts_keep_shares_and_bounds(classes, images):
+    shares, offered = (np.array(column, dtype=np.int64) for column in zip(*classes, strict=True))
+    counts = class_counts(shares=shares, offered=offered, images=images)
+    assert (counts <= offered).all() and (counts >= 0).all() and counts.sum() <= images
+    n = min(images, int((offered * shares.sum() // shares).min()))
+    assert np.abs(counts - shares * n / shares.sum()).max() <= 1
+    if (offered >= shares).all() and images <= shares.sum():
+        assert counts.sum() == images
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 25), min_size=3, max_size=3), st.integers(0, 1000))
+def test_drawn_positions_have_the_counts_and_repeat_evenly(counts, seed):
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(3), (5, 10, 20))).astype(np.int64)
+    drawn = draw_indices(labels, np.array(counts), np.random.default_rng(seed))
+    assert np.bincount(labels[drawn], minlength=3).tolist() == counts
+    for label in range(3):
+        used = np.bincount(drawn, minlength=len(labels))[labels == label]
+        assert used.max() - used.min() <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budget": 40}, "synthetic images of budget 40, replicate 0: the file says budget 30, replicate 0"),
+        ({"synthetic": "swapped"}, "budget 30, replicate 0: the file says budget 30, replicate 1"),
+        (
+            {"real_subset": "other"},
+            "made from the real subset [0-9a-f]{64}, but params.yaml gives [0-9a-f]{64}",
+        ),
+        ({"train": "larger"}, r"train split: found 3 classes, images \(1, 12, 12\); the test split has 3"),
+        ({"neighbors": 60}, r"evaluation\.neighbors: found 60"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_one_clear_line(change, message):
+    study = Study()
+    made = {
+        "swapped": lambda: study.synthetic[::-1],
+        "other": lambda: real_subset(study.train, budget=30, replicate=0, seed=SEED + 1),
+        "larger": lambda: LabeledImages(np.zeros((3, 1, 12, 12), np.uint8), np.arange(3), CLASS_NAMES),
+    }
+    with pytest.raises(SynthGainError, match=message) as caught:
+        study.evaluate(**{key: made[value]() if value in made else value for key, value in change.items()})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_without_images_is_refused():
+    with pytest.raises(SynthGainError, match="class 1 has no image"):
+        class_counts(shares=np.array([5, 5]), offered=np.array([5, 0]), images=10)

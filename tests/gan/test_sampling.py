@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from pipeline.gan.networks import Generator
+from pipeline.gan.sampling import BLOCK, sample_images, sample_z, synthetic_images
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(0)
+    return Generator(z_dim=6, class_embedding_dim=4, channels=8, num_classes=3, image_size=8).eval()
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    start=st.integers(0, 10**6), count=st.integers(1, 50), cut=st.integers(0, 50), z_dim=st.integers(1, 70)
+)
+def test_latent_i_depends_on_seed_label_and_i_only(start, count, cut, z_dim):
+    cut = min(cut, count)
+    whole = sample_z(7, 2, start, count, z_dim)
+    parts = [sample_z(7, 2, start, cut, z_dim), sample_z(7, 2, start + cut, count - cut, z_dim)]
+    assert whole.dtype == np.float32
+    assert whole.tobytes() == np.concatenate(parts).tobytes()
+
+
+def test_latents_are_standard_normal_and_independent():
+    z = sample_z(0, 0, 0, 5000, 8)
+    assert stats.kstest(z.ravel(), "norm").pvalue > 0.001
+    assert np.abs(np.corrcoef(z.T) - np.eye(8)).max() < 0.06
+    assert np.isfinite(z).all()
+
+
+def test_seeds_and_labels_have_latents_of_their_own():
+    draws = [sample_z(seed, label, 0, 4, 8).tobytes() for seed in range(3) for label in range(3)]
+    assert len(set(draws)) == 9
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    start=st.integers(0, 2 * BLOCK),
+    counts=st.lists(st.integers(1, BLOCK + 7), min_size=1, max_size=4),
+)
+def test_batch_size_changes_no_byte(generator, start, counts):
+    """However a range of images is split over calls, image i has the same bytes."""
+    whole = sample_images(generator, seed=1, label=2, start=start, count=sum(counts), device=CPU)
+    parts, at = [], start
+    for count in counts:
+        parts.append(sample_images(generator, seed=1, label=2, start=at, count=count, device=CPU))
+        at += count
+    assert whole.tobytes() == np.concatenate(parts).tobytes()
+
+
+def test_counts_are_exact_and_more_images_extend_the_fewer(generator):
+    def make(count):
+        return synthetic_images(
+            generator,
+            class_names=("a", "b", "c"),
+            images_per_class=count,
+            seed=5,
+            provenance={"generator_sha256": "x"},
+            device=CPU,
+            advance=lambda units, note="": None,
+        )
+
+    few, many = make(7), make(BLOCK + 3)
+    assert few.counts().tolist() == [7, 7, 7]
+    assert many.counts().tolist() == [BLOCK + 3] * 3
+    for label in range(3):
+        assert np.array_equal(few.images[few.labels == label], many.images[many.labels == label][:7])
+    assert few.provenance == {
+        "generator_sha256": "x",
+        "kind": "synthetic",
+        "seed": 5,
+        "images_per_class": 7,
+    }

@@ -1,0 +1,183 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.sources import convert
+from pipeline.sources.convert import UnusableImage, read_grey, to_square
+
+SHADES = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+
+
+def saved(path: Path, image: Image.Image, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("extension", ["png", "bmp", "tif", "webp"])
+def test_grey_images_keep_their_pixels(tmp_path: Path, extension: str) -> None:
+    options = {"lossless": True} if extension == "webp" else {}
+    path = saved(tmp_path / f"a.{extension}", Image.fromarray(SHADES), **options)
+    grey, done = read_grey(path)
+    assert np.array_equal(grey, SHADES)
+    assert done == ({"luminance"} if extension == "webp" else set())  # WebP knows no grey
+    assert np.array_equal(to_square(grey, 8), SHADES)
+
+
+def test_colour_becomes_itu_r_601_luma(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    grey, done = read_grey(saved(tmp_path / "a.png", Image.fromarray(rgb)))
+    luma = rgb @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(grey - luma).max() <= 1 and done == {"luminance"}
+
+
+def test_transparency_is_composited_over_black(tmp_path: Path) -> None:
+    white = np.full((8, 8, 4), 255, np.uint8)
+    white[..., 3] = SHADES
+    grey, done = read_grey(saved(tmp_path / "a.png", Image.fromarray(white)))
+    assert np.abs(grey - SHADES).max() <= 1 and done == {"luminance", "alpha over black"}
+
+    grey_alpha = Image.merge("LA", [Image.fromarray(np.full_like(SHADES, 255)), Image.fromarray(SHADES)])
+    grey, done = read_grey(saved(tmp_path / "b.png", grey_alpha))
+    assert np.abs(grey - SHADES).max() <= 1 and done == {"alpha over black"}
+
+    # one grey value declared transparent, and a palette with a transparent entry
+    grey, _ = read_grey(saved(tmp_path / "c.png", Image.fromarray(SHADES), transparency=252))
+    assert grey.max() == 248
+    palette = Image.fromarray(SHADES).convert("P")
+    grey, done = read_grey(saved(tmp_path / "d.png", palette, transparency=int(np.asarray(palette)[7, 7])))
+    assert grey[7, 7] == 0 and grey[7, 6] == 248 and "alpha over black" in done
+
+
+def test_palette_images_give_their_colours_not_their_indices(tmp_path: Path) -> None:
+    palette = Image.fromarray(np.repeat(SHADES[..., None], 3, axis=2)).quantize(64)
+    grey, done = read_grey(saved(tmp_path / "a.png", palette))
+    assert np.array_equal(grey, np.asarray(palette.convert("RGB").convert("L"))) and done == {"luminance"}
+
+
+def test_bilevel_images_are_black_and_white(tmp_path: Path) -> None:
+    grey, _ = read_grey(saved(tmp_path / "a.png", Image.fromarray(SHADES > 100)))
+    assert np.array_equal(grey, (SHADES > 100) * 255.0)
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_sixteen_bits_are_scaled_by_their_range(tmp_path: Path, extension: str) -> None:
+    values = SHADES.astype(np.uint16) * 257
+    grey, done = read_grey(saved(tmp_path / f"a.{extension}", Image.fromarray(values)))
+    assert np.allclose(grey, SHADES, atol=1e-4) and done == {"16 bits scaled"}
+    assert np.array_equal(to_square(grey, 8), SHADES)
+
+
+def test_a_camera_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    grey, done = read_grey(saved(tmp_path / "a.png", Image.fromarray(SHADES), exif=exif))
+    assert np.array_equal(grey, SHADES[::-1, ::-1]) and done == {"EXIF orientation applied"}
+
+
+def test_unusable_files_say_why(tmp_path: Path) -> None:
+    shades = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    whole = saved(tmp_path / "whole.png", Image.fromarray(shades)).read_bytes()
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "cut.png").write_bytes(whole[:-400])
+    (tmp_path / "stump.png").write_bytes(whole[:20])
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    Image.new("L", (1, 40)).save(tmp_path / "thin.png")
+    Image.new("L", (100, 8)).save(tmp_path / "long.png")
+    Image.new("F", (8, 8)).save(tmp_path / "float.tif")
+    Image.fromarray(np.full((8, 8), 1 << 20, np.int32)).save(tmp_path / "deep.tif")
+    frames = [Image.new("L", (8, 8), shade) for shade in (0, 99)]
+    frames[0].save(tmp_path / "pages.tif", save_all=True, append_images=frames[1:])
+    for name, reason in {
+        "empty.png": "empty file",
+        "cut.png": "corrupt",
+        "stump.png": "corrupt",
+        "text.png": "not a readable image",
+        "broken.png": "broken link",
+        "thin.png": "1 × 40: a side under 4 pixels",
+        "long.png": "100 × 8: sides more than 8 : 1",
+        "float.tif": "floating-point",
+        "deep.tif": "32-bit",
+        "pages.tif": "2 frames",
+    }.items():
+        with pytest.raises(UnusableImage, match=reason):
+            read_grey(tmp_path / name)
+
+
+@given(
+    cut=st.integers(0, 700),
+    flip=st.integers(0, 700),
+    kind=st.sampled_from(["PNG", "JPEG", "TIFF", "WEBP", "BMP"]),
+)
+@settings(deadline=None, max_examples=150)
+def test_a_damaged_file_gives_an_image_or_a_reason_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, flip: int, kind: str
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.repeat(SHADES[..., None], 3, axis=2)).save(buffer, kind)
+    content = bytearray(buffer.getvalue())
+    content[flip % len(content)] ^= 0xFF
+    path = tmp_path_factory.getbasetemp() / "damaged.png"
+    path.write_bytes(content[: len(content) - cut] if cut < len(content) else content)
+    try:
+        grey, _ = read_grey(path)
+    except UnusableImage:
+        return
+    assert grey.ndim == 2 and 0 <= grey.min() and grey.max() <= 255
+
+
+@pytest.mark.parametrize("side", [8200, 20000])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(
+    tmp_path: Path, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a bitmap header that promises pixels which are not there
+    header = saved(tmp_path / "a.bmp", Image.new("L", (8, 8))).read_bytes()
+    size = side.to_bytes(4, "little")
+    (tmp_path / "a.bmp").write_bytes(header[:18] + size + size + header[26:])
+    with pytest.raises(UnusableImage, match="over 64 megapixels"):
+        read_grey(tmp_path / "a.bmp")
+
+
+@given(
+    height=st.integers(4, 40),
+    width=st.integers(4, 40),
+    shade=st.integers(0, 255),
+    size=st.sampled_from([8, 28]),
+)
+@settings(deadline=None, max_examples=60)
+def test_a_flat_image_stays_flat_at_any_size(height: int, width: int, shade: int, size: int) -> None:
+    square = to_square(np.full((height, width), shade, np.float32), size)
+    assert square.shape == (size, size) and square.dtype == np.uint8 and (square == shade).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(4, 40), st.integers(4, 40))
+@settings(deadline=None, max_examples=60)
+def test_turning_commutes_with_squaring(seed: int, height: int, width: int) -> None:
+    # even differences only: an odd one leaves the spare pixel at the bottom or right
+    width = height + 2 * ((width - height) // 2)
+    if width < 4:
+        width += 2
+    grey = np.random.default_rng(seed).integers(0, 256, (height, width)).astype(np.float32)
+    difference = to_square(grey.T, 28).astype(int) - to_square(grey, 28).T.astype(int)
+    assert np.abs(difference).max() <= 1
+
+
+def test_padding_is_the_median_of_the_border_and_centred() -> None:
+    grey = np.full((4, 8), 30, np.float32)
+    grey[1:3, 1:7] = 250
+    square = to_square(grey, 8)
+    assert (square[:2] == 30).all() and (square[6:] == 30).all()
+    assert np.array_equal(square[2:6], grey)
+
+
+def test_the_limits_are_the_documented_ones() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
+    assert f"{convert.MAX_PIXELS // 1_000_000} megapixels" in page
+    assert f"{convert.MAX_ASPECT} : 1" in page and f"under {convert.MIN_SIDE} pixels" in page
+    assert all(f"`{extension[1:]}`" in page for extension in convert.EXTENSIONS)

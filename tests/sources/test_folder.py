@@ -1,0 +1,291 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.errors import SynthGainError
+from pipeline.images import LabeledImages, pixel_sha256
+from pipeline.sources import folder
+from pipeline.sources.folder import load, write_raw
+
+
+def noise(seed: int, height: int = 28, width: int = 28) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+
+
+def make_tree(root: Path, counts: dict[str, int], *, start: int = 0) -> Path:
+    """Each class a folder of distinct noise images."""
+    for position, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for n in range(count):
+            Image.fromarray(noise(start + 1000 * position + n)).save(root / name / f"{n:03}.png")
+    return root
+
+
+def packed(own: Path, out: Path, image_size: int = 28) -> LabeledImages:
+    out.mkdir(exist_ok=True)
+    write_raw(own, out, image_size=image_size)
+    return LabeledImages.load(out / folder.RAW_FILE)
+
+
+def problems(own: Path, out: Path) -> list[str]:
+    out.mkdir(exist_ok=True)
+    with pytest.raises(SynthGainError) as error:
+        write_raw(own, out, image_size=28)
+    assert list(out.iterdir()) == []  # nothing half-written
+    return str(error.value).splitlines()
+
+
+def test_classes_are_sorted_and_pixels_kept(tmp_path: Path) -> None:
+    own = make_tree(tmp_path / "own", {"pear": 3, "apple": 4})
+    for name in ("README.md", ".hidden.png", "pear/.DS_Store", "apple/Thumbs.db"):
+        (own / name).write_text("ignored")
+    images = packed(own, tmp_path / "raw")
+    assert images.class_names == ("apple", "pear")
+    assert images.labels.tolist() == [0] * 4 + [1] * 3
+    expected = [noise(1000 + n) for n in range(4)] + [noise(n) for n in range(3)]
+    assert np.array_equal(images.images[:, 0], np.stack(expected))
+    assert images.provenance["conversion"]["converted"] == {}
+
+
+def test_images_in_deeper_and_linked_folders_belong_to_their_class(tmp_path: Path) -> None:
+    own = make_tree(tmp_path / "own", {"a": 3, "b": 3})
+    make_tree(own / "a", {"more": 2}, start=500)
+    make_tree(tmp_path / "elsewhere", {"c": 4}, start=700)
+    (own / "c").symlink_to(tmp_path / "elsewhere" / "c", target_is_directory=True)
+    assert packed(own, tmp_path / "raw").counts().tolist() == [5, 3, 4]
+
+
+def test_a_link_loop_is_named_and_ends(tmp_path: Path) -> None:
+    own = make_tree(tmp_path / "own", {"a": 3, "b": 3})
+    (own / "a" / "up").symlink_to(own, target_is_directory=True)
+    (own / "b" / "aside").symlink_to(own / "a", target_is_directory=True)
+    lines = problems(own, tmp_path / "raw")
+    assert lines[1:] == [f"  {name}: a link to a folder that is read already" for name in ("a/up", "b/aside")]
+
+
+def test_train_and_test_folders_are_kept_apart(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    make_tree(own / "train", {"a": 5, "b": 4})
+    make_tree(own / "test", {"a": 2, "b": 3}, start=5000)
+    packed(own, tmp_path / "raw")
+    train, test = load(tmp_path / "raw", image_size=28, test_fraction=0.5, seed=1)
+    assert train.counts().tolist() == [5, 4] and test.counts().tolist() == [2, 3]
+    assert np.array_equal(test.images[0, 0], noise(5000))
+    assert "held_out_index_sha256" not in test.provenance
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    own = make_tree(tmp_path / "own", {"train": 3, "plane": 3})
+    assert packed(own, tmp_path / "raw").class_names == ("plane", "train")
+
+
+def test_train_and_test_must_hold_the_same_classes_and_nothing_beside(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    make_tree(own / "train", {"a": 2, "b": 2, "c": 1})
+    make_tree(own / "test", {"a": 2, "d": 2})
+    make_tree(own / "val", {"a": 2})
+    lines = "\n".join(problems(own, tmp_path / "raw"))
+    assert "val: beside train/ and test/; put its images into train/" in lines
+    assert "class b: no test image" in lines
+    assert "class c: 1 usable train images; at least 2 are needed (train and validation)" in lines
+    assert "class d: 0 usable train images" in lines
+
+
+def test_all_problems_come_at_once_the_first_twenty_by_name(tmp_path: Path) -> None:
+    own = make_tree(tmp_path / "own", {"a": 5, "b": 5})
+    for n in range(18):
+        (own / "a" / f"empty{n:02}.png").write_bytes(b"")
+    (own / "b" / "labels.csv").write_text("x")
+    (own / "b" / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    Image.new("L", (400, 9)).save(own / "b" / "wide.png")
+    (own / "notes.txt").write_text("x")
+    (own / "hollow").mkdir()
+    lines = problems(own, tmp_path / "raw")
+    assert lines[0] == f"{own}: 23 problems; nothing was packed"
+    assert len(lines) == 22 and lines[-1] == "  and 3 more"
+    assert lines[1] == "  hollow: no image in this class folder"
+    assert lines[2] == "  notes.txt: a file outside the class folders"
+    assert lines[3] == "  a/empty00.png: empty file"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("labels.csv", "not an image file (.png, .jpg"),
+        ("cut.jpg", "not a readable image"),
+        (os.fsdecode(b"caf\xe9.png"), "empty file"),
+        ("line\nbreak.png", "empty file"),
+    ],
+)
+def test_a_problem_names_its_file_on_one_printable_line(tmp_path: Path, name: str, reason: str) -> None:
+    own = make_tree(tmp_path / "own", {"a": 3, "b": 3})
+    (own / "b" / name).write_bytes(b"" if reason == "empty file" else b"\xff\xd8\xff")
+    lines = problems(own, tmp_path / "raw")
+    assert lines[0] == f"{own}: 1 problem; nothing was packed"
+    assert len(lines) == 2 and lines[1].startswith("  b/") and reason in lines[1]
+    lines[1].encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"a": 5}, "one class only (a); at least 2"),
+        (
+            {"a": 5, "b": 2},
+            "class b: 2 usable train images; at least 3 are needed (train, validation and test)",
+        ),
+        ({"a": 5, "b": 0}, "b: no image in this class folder"),
+    ],
+)
+def test_classes_must_be_large_enough_to_be_split(
+    tmp_path: Path, counts: dict[str, int], message: str
+) -> None:
+    assert message in "\n".join(problems(make_tree(tmp_path / "own", counts), tmp_path / "raw"))
+
+
+def test_an_empty_or_missing_folder_says_what_belongs_there(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "README.md").write_text("put images here")
+    for own, what in ((tmp_path / "own", "empty"), (tmp_path / "none", "no such folder")):
+        with pytest.raises(
+            SynthGainError, match=rf"{own}: {what}; put one folder per class there.*own-data.md"
+        ):
+            write_raw(own, tmp_path, image_size=28)
+    make_tree(tmp_path / "half" / "test", {"a": 3})
+    with pytest.raises(SynthGainError, match="test/ holds class folders, but train/ does not"):
+        write_raw(tmp_path / "half", tmp_path, image_size=28)
+
+
+def test_what_was_converted_is_recorded_and_said(tmp_path: Path) -> None:
+    own = make_tree(tmp_path / "own", {"a": 3, "b": 3})
+    Image.fromarray(np.full((28, 20, 3), 250, np.uint8)).save(own / "a" / "white.png")
+    Image.fromarray(noise(1, 40, 40).astype(np.uint16) * 257).save(own / "b" / "deep.png")
+    out = tmp_path / "raw"
+    out.mkdir()
+    said = write_raw(own, out, image_size=28)
+    record = LabeledImages.load(out / folder.RAW_FILE).provenance["conversion"]
+    assert record["converted"] == {
+        "luminance": 1,
+        "padded to a square": 1,
+        "16 bits scaled": 1,
+        "resized": 1,
+    }
+    assert record["sizes"] == {"20x28": 1, "28x28": 6, "40x40": 1}
+    assert said[0] == f"{own}: 8 train images, no test split of its own; 2 classes: a 4, b 4"
+    assert "  1 images: luminance" in said
+
+
+def test_light_backgrounds_are_kept_and_told(tmp_path: Path) -> None:
+    own = make_tree(tmp_path / "own", {"a": 3, "b": 3})
+    for path in own.rglob("*.png"):
+        Image.fromarray(255 - noise(int(path.stem)) // 4).save(path)
+    (tmp_path / "raw").mkdir()
+    said = write_raw(own, tmp_path / "raw", image_size=28)
+    assert "6 of 6 images have a light border" in said[-1]
+    assert LabeledImages.load(tmp_path / "raw" / folder.RAW_FILE).images.min() > 127
+
+
+def test_the_packed_file_has_the_same_bytes_each_time(tmp_path: Path) -> None:
+    own = make_tree(tmp_path / "own", {"b": 4, "a": 4})
+    packed(own, tmp_path / "one")
+    for path in own.rglob("*.png"):
+        os.utime(path, (1, 1))
+    packed(own, tmp_path / "two")
+    one, two = ((tmp_path / name / folder.RAW_FILE).read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+@given(
+    counts=st.lists(st.integers(8, 40), min_size=2, max_size=5),
+    fraction=st.floats(0.15, 0.6),
+    seed=st.integers(0, 2**63 - 1),
+)
+@settings(deadline=None, max_examples=25)
+def test_the_hold_out_is_a_stratified_partition(
+    tmp_path_factory: pytest.TempPathFactory, counts: list[int], fraction: float, seed: int
+) -> None:
+    raw = tmp_path_factory.mktemp("raw")
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int64)
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 1, 8, 8), dtype=np.uint8)
+    record = {"image_size": 8, "train_images": len(labels), "test_images": 0}
+    everything = LabeledImages(images, labels, tuple("abcde"[: len(counts)]), {"conversion": record})
+    everything.save(raw / folder.RAW_FILE)
+    train, test = load(raw, image_size=8, test_fraction=fraction, seed=seed)
+    assert len(test) == round(fraction * len(labels))
+    assert sorted(pixel_sha256(train.images) + pixel_sha256(test.images)) == sorted(pixel_sha256(images))
+    assert np.array_equal(train.counts() + test.counts(), counts)
+    assert np.abs(test.counts() - fraction * np.array(counts)).max() < 2
+    again = load(raw, image_size=8, test_fraction=fraction, seed=seed)[1]
+    assert np.array_equal(again.images, test.images)
+
+
+def test_another_seed_holds_out_other_images(tmp_path: Path) -> None:
+    packed(make_tree(tmp_path / "own", {"a": 20, "b": 20}), tmp_path / "raw")
+    draws = [load(tmp_path / "raw", image_size=28, test_fraction=0.5, seed=seed)[1] for seed in (1, 2)]
+    assert not np.array_equal(draws[0].images, draws[1].images)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "message"),
+    [
+        (
+            0.1,
+            "data.folder_test_fraction: found 0.1; 1 of 8 images are too few for one test image of each of 2",
+        ),
+        (0.9, "class b: 3 images, of which 0 are left when the test images are held out; 2 are needed"),
+    ],
+)
+def test_a_fraction_that_does_not_fit_is_explained(tmp_path: Path, fraction: float, message: str) -> None:
+    packed(make_tree(tmp_path / "own", {"a": 5, "b": 3}), tmp_path / "raw")
+    with pytest.raises(SynthGainError, match=message):
+        load(tmp_path / "raw", image_size=28, test_fraction=fraction, seed=1)
+
+
+def test_another_image_size_needs_another_download(tmp_path: Path) -> None:
+    packed(make_tree(tmp_path / "own", {"a": 5, "b": 5}), tmp_path / "raw")
+    with pytest.raises(SynthGainError, match=r"has 28 pixels per side, data\.image_size is 32"):
+        load(tmp_path / "raw", image_size=32, test_fraction=0.2, seed=1)
+
+
+class TestIdxFiles:
+    @pytest.mark.parametrize("suffix", ["", ".gz"])
+    def test_a_pair_with_a_test_pair(self, tmp_path: Path, write_idx: Any, suffix: str) -> None:
+        own = tmp_path / "own"
+        images = np.stack([noise(n) for n in range(9)])
+        write_idx(own / f"train-images-idx3-ubyte{suffix}", images[:6])
+        write_idx(own / f"train-labels-idx1-ubyte{suffix}", np.array([10, 2, 7, 2, 7, 10]))
+        write_idx(own / f"t10k-images-idx3-ubyte{suffix}", images[6:])
+        write_idx(own / f"t10k-labels-idx1-ubyte{suffix}", np.array([2, 10, 7]))
+        (own / "README.md").write_text("ignored")
+        packed(own, tmp_path / "raw")
+        train, test = load(tmp_path / "raw", image_size=28, test_fraction=0.2, seed=1)
+        assert train.class_names == ("2", "7", "10")
+        assert train.labels.tolist() == [2, 0, 1, 0, 1, 2] and test.labels.tolist() == [0, 2, 1]
+        assert np.array_equal(np.concatenate([train.images, test.images])[:, 0], images)
+
+    def test_other_sizes_are_resized(self, tmp_path: Path, write_idx: Any) -> None:
+        write_idx(tmp_path / "own" / "train-images-idx3-ubyte", np.full((6, 8, 12), 77))
+        write_idx(tmp_path / "own" / "train-labels-idx1-ubyte", np.array([0, 0, 0, 1, 1, 1]))
+        images = packed(tmp_path / "own", tmp_path / "raw")
+        assert images.images.shape == (6, 1, 28, 28) and (images.images == 77).all()
+        assert images.provenance["conversion"]["converted"] == {"padded to a square": 6, "resized": 6}
+
+    def test_problems_are_named_together(self, tmp_path: Path, write_idx: Any) -> None:
+        own = tmp_path / "own"
+        write_idx(own / "train-images-idx3-ubyte", np.zeros((4, 28, 28)))
+        write_idx(own / "train-labels-idx1-ubyte", np.zeros(5))
+        write_idx(own / "t10k-images-idx3-ubyte", np.zeros((4, 28, 28)))
+        write_idx(own / "t10k-images-idx3-ubyte.gz", np.zeros((4, 28, 28)))
+        (own / "cats").mkdir()
+        assert problems(own, tmp_path / "raw")[1:] == [
+            "  cats: beside IDX files; take it away",
+            "  train-images-idx3-ubyte: 4 images, but 5 labels",
+            "  t10k-images-idx3-ubyte: there with and without .gz; keep one of them",
+            "  t10k-labels-idx1-ubyte[.gz]: not there; images and labels are needed",
+        ]

@@ -1,0 +1,169 @@
+import hashlib
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import SynthGainError
+from pipeline.sources import mirrors, published
+
+
+def fetch(out: Path, *places: str, by_hand: Path | None = None) -> list[str]:
+    out.mkdir(parents=True, exist_ok=True)
+    said: list[str] = []
+    published.fetch("mnist", out, mirrors=places, by_hand=by_hand or out.parent / "by-hand", say=said.append)
+    return said
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def closed_port_url() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/"
+
+
+@pytest.mark.parametrize("kind", ["good", "slow", "lengthless"])
+def test_a_server_gives_the_published_bytes(tiny: Any, server: Any, tmp_path: Path, kind: str) -> None:
+    fetch(tmp_path / "raw", server.url(kind))
+    assert contents(tmp_path / "raw") == tiny.files  # and no temporary file is left
+
+
+@pytest.mark.parametrize("shape", ["", "MNIST", "MNIST/raw"])
+@pytest.mark.parametrize("as_url", [False, True])
+def test_a_local_folder_is_a_mirror(tiny: Any, tmp_path: Path, shape: str, as_url: bool) -> None:
+    tiny.put(tmp_path / "mirror" / shape)
+    place = tmp_path / "mirror"
+    fetch(tmp_path / "raw", place.as_uri() if as_url else str(place))
+    assert contents(tmp_path / "raw") == tiny.files
+
+
+def test_the_data_sets_own_subfolder_goes_before_files_of_the_same_name(tiny: Any, tmp_path: Path) -> None:
+    tiny.put(tmp_path / "mirror" / "MNIST" / "raw")
+    for name in tiny.files:
+        (tmp_path / "mirror" / name).write_bytes(b"another data set of the family")
+    said = fetch(tmp_path / "raw", str(tmp_path / "mirror"))
+    assert not [line for line in said if "refused" in line]
+
+
+@pytest.mark.parametrize("kind", ["altered", "truncated"])
+def test_a_damaged_file_is_refused_by_name_and_the_next_mirror_asked(
+    tiny: Any, server: Any, tmp_path: Path, kind: str
+) -> None:
+    said = fetch(tmp_path / "raw", server.url(kind), server.url("good"))
+    assert contents(tmp_path / "raw") == tiny.files
+    refusals = [line for line in said if "refused" in line]
+    assert len(refusals) == 4
+    for (name, content), line in zip(tiny.files.items(), refusals, strict=True):
+        assert line.startswith(f"{name}: refused from {server.url(kind)}: altered or truncated")
+        assert f"expected {hashlib.md5(content).hexdigest()}, found " in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("missing", "HTTP 404 Not Found"), ("breaking", "altered or truncated|broke off")]
+)
+def test_other_failures_go_on_to_the_next_mirror(
+    tiny: Any, server: Any, tmp_path: Path, kind: str, reason: str
+) -> None:
+    with pytest.raises(SynthGainError, match=reason):
+        fetch(tmp_path / "raw", server.url(kind))
+    assert contents(tmp_path / "raw") == {}
+    fetch(tmp_path / "raw", server.url(kind), server.url("good"))
+    assert contents(tmp_path / "raw") == tiny.files
+
+
+def test_a_hanging_and_a_dead_server_are_given_up_once(
+    tiny: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "CONNECT_SECONDS", 0.3)
+    start = time.monotonic()
+    fetch(tmp_path / "raw", server.url("hanging"), closed_port_url(), server.url("good"))
+    assert time.monotonic() - start < 2
+    assert sum("hanging" in path for path in server.asked) == 1  # not once per file
+    assert contents(tmp_path / "raw") == tiny.files
+
+
+def test_a_transfer_that_stalls_is_left(
+    tiny: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "STALL_SECONDS", 0.4)
+    fetch(tmp_path / "raw", server.url("stalling"), server.url("good"))
+    assert contents(tmp_path / "raw") == tiny.files
+
+
+def test_many_silent_mirrors_share_one_deadline(
+    tiny: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrors, "CONNECT_SECONDS_IN_ALL", 1.0)
+    places = [server.url("hanging") + f"{n}/" for n in range(6)]
+    start = time.monotonic()
+    with pytest.raises(SynthGainError) as error:
+        fetch(tmp_path / "raw", *places)
+    assert time.monotonic() - start < 2
+    assert all(f"  {place}: no answer in " in str(error.value) for place in places)
+
+
+def test_the_default_deadline_is_below_half_a_minute() -> None:
+    assert mirrors.CONNECT_SECONDS_IN_ALL < 30
+
+
+def test_the_error_lists_every_place_and_three_ways_out(tiny: Any, server: Any, tmp_path: Path) -> None:
+    dead, by_hand = closed_port_url(), tmp_path / "own"
+    by_hand.mkdir()
+    with pytest.raises(SynthGainError) as error:
+        fetch(
+            tmp_path / "raw", "/no/such/mirror", "ftp://host/x", server.url("missing"), dead, by_hand=by_hand
+        )
+    lines = str(error.value).splitlines()
+    names = list(tiny.files)
+    assert lines[0] == f"{names[0]}: not to be had; places tried, in order:"
+    assert lines[1] == "  /no/such/mirror: no such folder"
+    assert lines[2].startswith("  ftp://host/x: ftp:// is no mirror")
+    assert lines[3] == f"  {server.url('missing')}: HTTP 404 Not Found"
+    assert lines[4] == f"  {dead}: cannot be reached (Connection refused)"
+    assert lines[5].startswith(f"  {by_hand}: no such file")
+    assert lines[6] == "three ways out:"
+    assert "SYNTHGAIN_MIRROR" in lines[7] and "data.mirrors" in lines[7]
+    assert f"put {', '.join(names)} into {by_hand}" in lines[8]
+    assert "make demo" in lines[9]
+    assert len(lines) == 10
+
+
+def test_files_in_place_are_verified_and_kept(tiny: Any, server: Any, tmp_path: Path) -> None:
+    raw = tiny.put(tmp_path / "raw")
+    said = fetch(raw, server.url("good"))
+    assert server.asked == [] and all("checksum right" in line for line in said)
+
+    name = next(iter(tiny.files))
+    (raw / name).write_bytes(tiny.files[name][:-7])
+    (raw / "stranger.txt").write_text("not ours, so it stays")
+    said = fetch(raw, server.url("good"))
+    assert server.asked == [f"/good/{name}"]
+    assert said[0].startswith(f"{name}: refused from {raw}: altered or truncated (md5 expected ")
+    assert contents(raw) == {**tiny.files, "stranger.txt": b"not ours, so it stays"}
+
+
+def test_a_damaged_file_in_place_is_named_when_nothing_else_can_be_had(tiny: Any, tmp_path: Path) -> None:
+    raw = tiny.put(tmp_path / "raw")
+    name = list(tiny.files)[2]
+    (raw / name).write_bytes(b"")
+    with pytest.raises(SynthGainError) as error:
+        fetch(raw)
+    assert f"  {raw}: altered or truncated" in str(error.value)
+    assert f"put {name} into" in str(error.value)  # only what is missing
+
+
+def test_the_environment_variable_goes_first_and_the_folder_for_files_by_hand_is_looked_into(
+    tiny: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(published.MIRROR_VARIABLE, server.url("good"))
+    fetch(tmp_path / "raw", server.url("altered"))
+    assert not any("altered" in path for path in server.asked)
+
+    monkeypatch.setenv(published.MIRROR_VARIABLE, "/no/such/mirror")
+    fetch(tmp_path / "raw2", by_hand=tiny.put(tmp_path / "own"))
+    assert contents(tmp_path / "raw2") == tiny.files

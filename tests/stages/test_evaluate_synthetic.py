@@ -1,0 +1,136 @@
+"""`evaluate_synthetic` on small splits and an untrained extractor: the JSON contract, and clear refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from pipeline.arms import real_subset
+from pipeline.checkpoints import file_sha256, save_checkpoint
+from pipeline.classifier.network import EXTRACTOR_KIND, ConvNet
+from pipeline.errors import SynthGainError
+from pipeline.images import LabeledImages
+from stages import evaluate_synthetic
+
+REAL_PARAMS = Path(__file__).parents[2] / "params.yaml"
+CLASS_NAMES = ("zero", "one", "two")
+SEED = 7
+BUDGET = 30
+ROW = {
+    *("fid", "kid", "precision", "recall", "density", "coverage", "label_fidelity"),
+    *("fid_per_class", "label_fidelity_per_class"),
+}
+
+
+def pictures(seed, per_class, provenance):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), per_class)
+    images = rng.integers(0, 120, size=(3 * per_class, 1, 12, 12)) + 60 * labels[:, None, None, None]
+    return LabeledImages(images.astype(np.uint8), labels.astype(np.int64), CLASS_NAMES, provenance)
+
+
+@pytest.fixture
+def files(tmp_path):
+    values = yaml.safe_load(REAL_PARAMS.read_text())
+    values["seed"] = SEED
+    values["study"] = {"real_images": [BUDGET], "replicates": 2, "synthetic_per_real": [1.0]}
+    values["evaluation"] = {"images": 100, "neighbors": 3}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    pictures(1, 60, {}).save(tmp_path / "test.npz")
+    train = pictures(2, 60, {})
+    train.save(tmp_path / "train.npz")
+    subset = real_subset(train, budget=BUDGET, replicate=0, seed=SEED)
+    for replicate in range(2):
+        provenance = {**subset.provenance, "kind": "synthetic", "budget": BUDGET, "replicate": replicate}
+        pictures(10 + replicate, 50, provenance).save(tmp_path / f"synthetic/{replicate}.npz")
+    torch.manual_seed(0)
+    arguments = {"channels": 4, "feature_dim": 6, "num_classes": 3, "image_size": 12}
+    save_checkpoint(
+        tmp_path / "extractor/extractor.safetensors",
+        ConvNet(**arguments).state_dict(),
+        {"kind": EXTRACTOR_KIND, "arguments": arguments, "feature_scale": 1.0},
+    )
+    return tmp_path
+
+
+def arguments(files, **changes):
+    values = {
+        "budget": BUDGET,
+        "synthetic": files / "synthetic",
+        "extractor": files / "extractor",
+        "train": files / "train.npz",
+        "test": files / "test.npz",
+        "out": files / "metrics/30.json",
+        "params": files / "params.yaml",
+    }
+    return [text for name, value in (values | changes).items() for text in (f"--{name}", str(value))]
+
+
+def run(files, **changes):
+    app = typer.Typer()
+    app.command()(evaluate_synthetic.main)
+    return CliRunner().invoke(app, arguments(files, **changes))
+
+
+def test_writes_the_agreed_table_and_the_same_bytes_again(files):
+    result = run(files)
+    assert result.exit_code == 0, result.output
+    path = files / "metrics/30.json"
+    table = json.loads(path.read_text())
+    assert {key: table[key] for key in ("budget", "n", "neighbors", "features")} == {
+        "budget": BUDGET,
+        "n": 100,
+        "neighbors": 3,
+        "features": "domain",
+    }
+    assert table["extractor_sha256"] == file_sha256(files / "extractor/extractor.safetensors")
+    assert 0 <= table["extractor_test_accuracy"] <= 1
+    assert list(table["replicates"]) == ["0", "1"]
+    for row in (table["floor"], table["copycat"], *table["replicates"].values()):
+        assert set(row) == ROW
+        assert set(row["fid_per_class"]) == set(row["label_fidelity_per_class"]) == set(CLASS_NAMES)
+        numbers = [value for value in row.values() if not isinstance(value, dict)]
+        assert np.isfinite([*numbers, *row["fid_per_class"].values()]).all()
+    assert "lowered" not in result.output
+    before = path.read_bytes()
+    run(files)
+    assert path.read_bytes() == before
+
+
+def test_says_when_n_is_lowered(files):
+    values = yaml.safe_load((files / "params.yaml").read_text())
+    values["evaluation"]["images"] = 5000
+    (files / "params.yaml").write_text(yaml.safe_dump(values))
+    result = run(files)
+    assert "n lowered from evaluation.images 5000 to 150" in result.output
+    assert json.loads((files / "metrics/30.json").read_text())["n"] == 150
+
+
+def test_another_subset_than_the_gan_was_trained_on_is_one_line(files):
+    values = yaml.safe_load((files / "params.yaml").read_text())
+    (files / "params.yaml").write_text(yaml.safe_dump(values | {"seed": 8}))
+    result = run(files)
+    assert isinstance(result.exception, SynthGainError)
+    (line,) = str(result.exception).splitlines()
+    assert line.startswith("synthetic images of replicate 0: made from the real subset ")
+    assert not (files / "metrics").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budget": "many"}, "--budget: found many"),
+        ({"budget": 40}, "the file says budget 30"),
+        ({"extractor": "."}, "extractor.safetensors: no such file"),
+        ({"synthetic": "."}, "0.npz: no such file"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_named(files, change, message):
+    result = run(files, **change)
+    assert result.exit_code != 0
+    assert message in str(result.exception)

@@ -1,0 +1,104 @@
+"""`export` hands over what the comparison recommends, says so when that is nothing, and checks out."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from stages import export
+
+
+def arguments(files, *extra):
+    return [
+        *("--comparison", str(files.comparison)),
+        *("--synthetic", str(files.root / "data/synthetic")),
+        *("--out", str(files.root / "data/export")),
+        *("--params", str(files.params)),
+        *extra,
+    ]
+
+
+def run(files, *extra):
+    app = typer.Typer()
+    app.command()(export.main)
+    return CliRunner().invoke(app, arguments(files, *extra))
+
+
+def manifest(files, format_name="idx"):
+    return json.loads((files.root / f"data/export/{format_name}/manifest.json").read_text())
+
+
+def set_export(files, **changes):
+    values = yaml.safe_load(files.params.read_text())
+    values["export"] |= changes
+    files.params.write_text(yaml.safe_dump(values))
+
+
+def steady_gain(arm, replicate):
+    """Synthetic images at ratio 1 help every replicate, by 5 points and a little."""
+    helped = arm.name == "synthetic_affine" and arm.synthetic_per_real == 1
+    return 0.9 + 0.001 * replicate + (0.05 + 0.002 * replicate) * helped
+
+
+def test_what_the_study_recommends_is_exported(write_study):
+    files = write_study(test_accuracy=steady_gain)
+    result = run(files)
+    assert result.exit_code == 0, result.output
+    study = manifest(files)["study"]
+    assert study["recommended"] is True and study["synthetic_per_real"] == 1
+    assert "note: the study recommends adding 1 of these images per real image: " in result.output
+
+
+def test_where_nothing_is_recommended_the_largest_budget_is_exported_with_a_clear_note(write_study):
+    files = write_study(budgets=(30, 60), test_accuracy=lambda arm, replicate: 0.9 + 0.001 * replicate)
+    result = run(files)
+    assert result.exit_code == 0, result.output
+    for format_name in ("idx", "png"):
+        facts = manifest(files, format_name)
+        assert facts["provenance"]["budget"] == facts["study"]["budget"] == 60
+        assert facts["study"]["recommended"] is False
+        assert facts["study"]["note"].startswith("the study does not recommend adding these images: ")
+        assert facts["images"] == 36 and set(facts["counts"].values()) == {12}
+    assert "note: the study does not recommend adding these images: " in result.output
+
+
+def test_a_budget_a_replicate_and_formats_can_be_asked_for(write_study):
+    files = write_study(budgets=(30, 60))
+    set_export(files, real_images=30, replicate=2, formats=["png"])
+    assert run(files).exit_code == 0
+    facts = manifest(files, "png")
+    assert (facts["provenance"]["budget"], facts["provenance"]["replicate"]) == (30, 2)
+    assert not (files.root / "data/export/idx").exists()
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs sha256sum")
+def test_sha256sum_accepts_both_formats(write_study):
+    files = write_study()
+    run(files)
+    for format_name in ("idx", "png"):
+        folder = files.root / "data/export" / format_name
+        subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+
+
+def test_a_foreign_folder_is_one_line_and_force_keeps_it(write_study):
+    files = write_study()
+    mine = files.root / "data/export/png/mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    result = subprocess.run(
+        [sys.executable, "-m", "stages.export", *arguments(files)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and "holds mine.txt, which no export wrote" in line
+    assert mine.read_text() == "mine"
+    assert run(files, "--force").exit_code == 0
+    assert (files.root / "data/export/png.before-1/mine.txt").read_text() == "mine"

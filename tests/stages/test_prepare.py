@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from pipeline.errors import SynthGainError
+from pipeline.images import LabeledImages, pixel_sha256
+from pipeline.runtime import derive_seed
+from pipeline.sources import digits
+from pipeline.sources.splits import all_pixels_sha256
+from stages import prepare
+
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("raw")
+    digits.write_raw(folder)
+    return folder
+
+
+def prepared(raw: Path, out: Path, *, seed: int = 7, **data: Any) -> dict[str, Any]:
+    values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
+    values["data"] |= {"source": "digits", "validation_images": 200} | data
+    values["seed"] = seed
+    out.mkdir(parents=True, exist_ok=True)
+    params_file = out.parent / f"{out.name}.yaml"
+    params_file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    prepare.main(raw, out, params_file)
+    manifest: dict[str, Any] = json.loads((out / "splits.json").read_text(encoding="utf-8"))
+    return manifest
+
+
+def test_the_three_splits_are_what_the_manifest_says(raw: Path, tmp_path: Path) -> None:
+    manifest = prepared(raw, tmp_path / "prepared")
+    assert manifest["source"] == "digits" and manifest["image_size"] == 28
+    assert manifest["validation_seed"] == derive_seed(7, "validation")
+    assert manifest["dropped_from_train_and_validation"] == []
+    hashes = {}
+    for name, size in zip(SPLITS, (1197, 200, 400), strict=True):
+        images = LabeledImages.load(tmp_path / "prepared" / f"{name}.npz")
+        described = manifest["splits"][name]
+        assert len(images) == described["images"] == size
+        hashes[name] = pixel_sha256(images.images)
+        assert described["pixels_sha256"] == all_pixels_sha256(hashes[name])
+        assert list(described["images_per_class"].values()) == images.counts().tolist()
+        assert images.provenance["split"] == name and images.provenance["kind"] == "real"
+    assert len(set().union(*hashes.values())) == 1797
+
+
+def test_same_inputs_give_the_same_bytes(raw: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        prepared(raw, tmp_path / name)
+    for file in (*(f"{name}.npz" for name in SPLITS), "splits.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_the_seed_draws_validation_and_leaves_test_alone(raw: Path, tmp_path: Path) -> None:
+    one, two = (prepared(raw, tmp_path / str(seed), seed=seed) for seed in (1, 2))
+    assert one["splits"]["validation"]["index_sha256"] != two["splits"]["validation"]["index_sha256"]
+    assert one["splits"]["test"] == two["splits"]["test"]
+
+
+def test_dropped_leaks_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    images[3] = images[51]  # a train image that is in the test split as well
+    record = {"image_size": 8, "train_images": 50, "test_images": 10}
+    labels = np.arange(60) % 2
+    LabeledImages(images, labels, ("a", "b"), {"conversion": record}).save(tmp_path / "folder.npz")
+    manifest = prepared(tmp_path, tmp_path / "prepared", source="folder", image_size=8, validation_images=10)
+    assert manifest["dropped_from_train_and_validation"] == [
+        {"identical_to": "test", "index": 1, "published_train_index": 3}
+    ]
+    assert manifest["published"]["train"]["conversion"] == record
+    out = capsys.readouterr().out
+    assert "train: 39 images, 2 classes" in out
+    assert "1 images dropped because they are pixel-identical to one of a stricter split" in out
+
+
+def test_nothing_is_written_when_the_split_cannot_be_made(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        SynthGainError, match=r"data\.validation_images: found 5000; .* 10 to 1387 are allowed"
+    ):
+        prepared(raw, tmp_path / "prepared", validation_images=5000)
+    assert list((tmp_path / "prepared").iterdir()) == []

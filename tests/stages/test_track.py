@@ -1,0 +1,102 @@
+"""`track` mirrors the files of a study as they lie, says what it did, and fails in one line."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from stages import track
+
+
+@pytest.fixture
+def files(write_study):
+    """A whole study on disk."""
+    files = write_study(budgets=(60, "all"), ratios=(0.5, 1.0), replicates=2)
+    data = files.root / "data"
+    test = {"images": 300, "pixels_sha256": "ef" * 32}
+    manifest = {"image_size": 8, "splits": {"test": test}}
+    (data / "prepared/splits.json").write_text(json.dumps(manifest))
+    (data / "report/figures").mkdir(parents=True)
+    (data / "report/index.html").write_text("<p>report</p>")
+    (data / "report/figures/accuracy.png").write_bytes(b"picture")
+    return files
+
+
+def arguments(files):
+    data = files.root / "data"
+    folders = ("metrics", "gan", "synthetic", "prepared", "report")
+    options = [part for name in folders for part in (f"--{name}", str(data / name))]
+    return [*options, "--params", str(files.params)]
+
+
+def run_alone(files, **environment):
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "DVC"))}
+    return subprocess.run(
+        [sys.executable, "-m", "stages.track", *arguments(files)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=inherited | environment,
+    )
+
+
+def test_mirrors_the_declared_study_into_the_root_of_the_project(files, monkeypatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(files.root))
+    app = typer.Typer()
+    app.command()(track.main)
+    first = CliRunner().invoke(app, arguments(files))
+    assert first.exit_code == 0, first.output
+    uri = f"sqlite:///{files.root}/mlflow.db"
+    # the parent, and per budget a summary, two GANs, and 2 + 3 × 2 arms twice
+    planned = 1 + 2 * (1 + 2 + 8 * 2)
+    line = f"MLflow experiment synthgain-folder in {uri}: {planned} runs created, 0 kept, 0 removed"
+    assert line in first.output
+    assert re.search(f"mlflow server .*--backend-store-uri {uri}", first.output)
+    files.declare(synthetic_per_real=[0.5])
+    second = CliRunner().invoke(app, arguments(files))
+    # Of the summaries and the parent there are new ones; 3 arms × 2 replicates × 2 budgets are gone.
+    assert "3 runs created, 24 kept, 15 removed" in second.output
+    third = CliRunner().invoke(app, arguments(files))
+    assert "0 runs created, 27 kept, 0 removed" in third.output
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("synthgain-folder")
+    runs = client.search_runs([experiment.experiment_id], "tags.kind = 'cell'", max_results=1000)
+    assert {run.data.params["synthetic_per_real"] for run in runs} == {"0", "0.5"}
+    assert {run.data.params["real_images"] for run in runs} == {"60", "600"}
+    (gan,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'all · gan · replicate 1'")
+    assert [file.path for file in client.list_artifacts(gan.info.run_id)] == ["film_strip.png"]
+
+
+def test_a_server_that_is_down_is_one_line_and_status_1(files):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    start = time.monotonic()
+    result = run_alone(files, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
+    assert time.monotonic() - start < 30  # most of it imports, on a busy machine
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(
+        f"error: MLflow server http://127.0.0.1:{port} (MLFLOW_TRACKING_URI): connection refused."
+    )
+
+
+def test_missing_results_are_one_line(files):
+    (files.root / "data/report/index.html").unlink()
+    result = run_alone(files)
+    assert result.returncode == 1
+    assert re.fullmatch(r"error: .*index\.html: no such file; `dvc repro` makes it\n", result.stderr)
+
+
+def test_help_does_not_wait_for_mlflow():
+    code = "import sys; import stages.track; sys.exit(any(m in sys.modules for m in ('mlflow', 'pandas')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,160 @@
+"""What re-runs when: the real DVC on the real pipeline, with a study small enough to train in seconds."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.workspace import create_workspace
+
+pytestmark = pytest.mark.slow
+
+TINY = {
+    "data": {"source": "digits", "image_size": 8, "validation_images": 100},
+    "study": {"real_images": [60], "replicates": 2, "synthetic_per_real": [0.5, 1.0]},
+    "gan": {
+        "z_dim": 8,
+        "generator_channels": 8,
+        "discriminator_channels": 4,
+        "total_images": 640,
+        "batch_size": 32,
+        "history_points": 4,
+        "film_strip_frames": 3,
+    },
+    "generation": {"images_per_class": 30},
+    "extractor": {"channels": 8, "feature_dim": 16, "steps": 40, "batch_size": 32},
+    "classifier": {"channels": 4, "feature_dim": 16, "steps": 20, "batch_size": 16},
+    "evaluation": {"images": 100},
+    "report": {"grid_images_per_class": 4},
+    "execution": {"threads": 1},
+}
+
+
+def environment() -> dict[str, str]:
+    return {
+        **{key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+    }
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def ran(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def change_params(folder: Path, section: str, **values: object) -> None:
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params[section] |= values
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A workspace after one whole `dvc repro`."""
+    folder = tmp_path_factory.mktemp("dvc")
+    changes = folder / "tiny.yaml"
+    changes.write_text(yaml.safe_dump(TINY))
+    create_workspace(folder / "workspace", changes=changes)
+    output = dvc(folder / "workspace", "repro")
+    assert {stage.split("@")[0] for stage in ran(output)} == set(
+        yaml.safe_load((folder / "workspace/dvc.yaml").read_text())["stages"]
+    )
+    return folder / "workspace"
+
+
+def test_every_declared_cell_is_in_the_table_with_equal_training(workspace):
+    cells = pd.read_csv(workspace / "data/metrics/cells.csv")
+    assert len(cells) == 2 * (2 + 2 * 3)
+    assert cells.optimizer_steps.unique().tolist() == [20]
+    assert cells.batch_size.unique().tolist() == [16]
+    assert (cells.groupby("replicate").real_subset_sha256.nunique() == 1).all()
+    assert cells.real_subset_sha256.nunique() == 2
+
+
+def test_metrics_show_and_diff_speak_of_the_results(workspace):
+    shown = json.loads(dvc(workspace, "metrics", "show", "--json"))
+    assert "data/metrics/comparison.json" in json.dumps(shown)
+    assert "label_fidelity" in json.dumps(shown)
+
+
+def test_a_repeat_runs_nothing(workspace):
+    assert ran(dvc(workspace, "repro")) == set()
+
+
+def test_a_change_of_the_gan_leaves_the_baselines_alone(workspace):
+    before = (workspace / "params.yaml").read_text()
+    change_params(workspace, "gan", beta2=0.9)
+    planned = ran(dvc(workspace, "repro", "--dry"))
+    (workspace / "params.yaml").write_text(before)
+    assert "train_gan@60" in planned
+    assert not {stage for stage in planned if "baselines" in stage or "extractor" in stage}
+
+
+def test_a_new_ratio_runs_its_own_stages_only_and_a_removed_one_leaves_every_table(workspace):
+    change_params(workspace, "study", synthetic_per_real=[0.5, 1.0, 2.0])
+    assert ran(dvc(workspace, "repro")) == {
+        "train_augmented@60-2.0",
+        "evaluate_classifiers",
+        "compare",
+        "report",
+        "export",
+        "track",
+    }
+    assert 2.0 in set(pd.read_csv(workspace / "data/metrics/cells.csv").synthetic_per_real)
+
+    change_params(workspace, "study", synthetic_per_real=[0, 1.0])
+    # 0 is real only: its stage has nothing to train and its cells are the baselines'.
+    assert ran(dvc(workspace, "repro")) == {
+        "train_augmented@60-0",
+        "evaluate_classifiers",
+        "compare",
+        "report",
+        "export",
+        "track",
+    }
+    assert (workspace / "data/classifier/60/augmented/0.5.safetensors").is_file()  # stale, and not read
+    cells = pd.read_csv(workspace / "data/metrics/cells.csv")
+    assert set(cells.synthetic_per_real) == {0, 1.0}
+    comparison = json.loads((workspace / "data/metrics/comparison.json").read_text())
+    assert {arm["synthetic_per_real"] for arm in comparison["arms"]} == {0, 1.0}
+    page = (workspace / "data/report/index.html").read_text()
+    assert "1.0" in page and not re.search(r">\s*(0\.5|2\.0)\s*</t[dh]>", page)
+    runs = tracked_runs(workspace)
+    assert set(runs) == {"0", "1"}
+
+
+def tracked_runs(workspace: Path) -> list[str]:
+    """The ratios of the cells that MLflow shows, read in a process of its own."""
+    code = (
+        "import mlflow, json; mlflow.set_tracking_uri('sqlite:///mlflow.db');"
+        "runs = mlflow.search_runs(search_all_experiments=True, filter_string=\"params.arm LIKE '%'\");"
+        "print(json.dumps(runs['params.synthetic_per_real'].tolist()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=workspace,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])

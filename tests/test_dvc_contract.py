@@ -1,0 +1,172 @@
+"""dvc.yaml tells the truth: what a stage imports, reads and writes is what it declares."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+SECTIONS = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+# Plumbing without influence on a result: how values are read, shown and failed on. Everything else that a stage
+# imports re-runs it. `execution` says where to compute, not what.
+PLUMBING = {
+    "stages/command.py",
+    "pipeline/errors.py",
+    "pipeline/params.py",
+    "pipeline/progress.py",
+}
+UNTRACKED_SECTIONS = {"execution"}
+
+
+def stage_file(name: str) -> Path:
+    return ROOT / "stages" / f"{name}.py"
+
+
+def imported_files(source: Path) -> set[Path]:
+    """The project files that a file imports itself, at whatever depth of its functions."""
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for module in modules:
+            path = ROOT / module.replace(".", "/")
+            for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+                if candidate.is_file() and candidate.is_relative_to(ROOT):
+                    found.add(candidate)
+    return found
+
+
+def import_closure(source: Path) -> set[str]:
+    waiting, seen = [source], set()
+    while waiting:
+        file = waiting.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        waiting += imported_files(file)
+    return {
+        str(file.relative_to(ROOT))
+        for file in seen
+        if not (file.name == "__init__.py" and is_only_docstring(file))
+    } - PLUMBING
+
+
+def is_only_docstring(file: Path) -> bool:
+    return all(isinstance(node, ast.Expr) for node in ast.parse(file.read_text()).body)
+
+
+def declared(stage: dict, *keys: str) -> set[str]:
+    return {
+        path if isinstance(path, str) else next(iter(path)) for key in keys for path in stage.get(key, [])
+    }
+
+
+def read_params(name: str) -> set[str]:
+    """`section[.key]` for every `params.section[.key]` of a stage's file; `*` if it hands on params whole."""
+    tree = ast.parse(stage_file(name).read_text())
+    found, inner = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            if isinstance(node.value, ast.Name) and node.value.id == "params":
+                found.add((node.attr, None, node))
+                inner.add(node.value)
+            elif (
+                isinstance(node.value, ast.Attribute)
+                and isinstance(node.value.value, ast.Name)
+                and node.value.value.id == "params"
+            ):
+                found.add((node.value.attr, node.attr, node))
+                inner.add(node.value)
+    result = set()
+    for section, key, node in found:
+        if key is None and node in inner:
+            continue  # part of a longer one
+        result.add(section if key is None else f"{section}.{key}")
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Name)
+            and node.id == "params"
+            and isinstance(node.ctx, ast.Load)
+            and node not in inner
+        ):
+            result.add("*")
+    return result
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_are_the_import_closure(name):
+    code = {path for path in declared(STAGES[name], "deps") if path.endswith(".py")}
+    assert code == import_closure(stage_file(name))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_params_are_the_sections_read(name):
+    wanted = {entry for entry in read_params(name) if entry.split(".")[0] not in UNTRACKED_SECTIONS}
+    if "*" in wanted:
+        wanted = set(SECTIONS) - UNTRACKED_SECTIONS
+    covered = set(STAGES[name].get("params", []))
+    uncovered = {entry for entry in wanted if entry not in covered and entry.split(".")[0] not in covered}
+    unread = {
+        entry
+        for entry in covered
+        if not any(read == entry or read.startswith(f"{entry}.") for read in wanted)
+    }
+    assert (uncovered, unread) == (set(), set())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_path_of_cmd_is_a_dep_or_an_output(name):
+    stage = STAGES[name]
+    known = declared(stage, "deps", "outs", "metrics", "plots")
+    for option, value in re.findall(r"--([a-z-]+)[ =](\S+)", stage["cmd"]):
+        if "/" not in value and "data." not in value:
+            continue  # a coordinate of the matrix, not a path
+        below = [path for path in known if path == value or path.startswith(f"{value}/")]
+        assert below, f"--{option} {value} is neither a dep nor an output of {name}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_cmd_runs_the_stage_of_the_same_name(name):
+    assert re.match(rf"python -m stages\.{name}( |$)", STAGES[name]["cmd"])
+    assert stage_file(name).is_file()
+
+
+def test_only_evaluating_stages_see_the_test_split():
+    """Nothing that trains, generates or chooses depends on the test split, nor on a folder that holds it."""
+    readers = {
+        name
+        for name, stage in STAGES.items()
+        if declared(stage, "deps") & {"data/prepared/test.npz", "data/prepared", "data/raw", "data"}
+    }
+    assert readers == {"prepare", "evaluate_synthetic", "evaluate_classifiers"}
+
+
+def test_every_stage_file_is_a_stage():
+    files = {path.stem for path in (ROOT / "stages").glob("*.py")}
+    assert files - {"__init__", "command", "cli", "demo", "workspace"} == set(STAGES)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_has_help_with_an_example(name):
+    functions = {
+        node.name: node
+        for node in ast.parse(stage_file(name).read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    text = ast.get_docstring(functions["main"]) or ""
+    assert f"Example: python -m stages.{name}" in text
+    example = text.split("Example:")[1]
+    options = {argument.arg for argument in functions["main"].args.args} - {"params_file", "force"}
+    assert options == {option.replace("-", "_") for option in re.findall(r"--([a-z-]+)", example)}
+
+
+if __name__ == "__main__":  # prints the deps to declare, for whoever changes imports
+    for name in STAGES:
+        print(name, *sorted(import_closure(stage_file(name))), sep="\n  - ")

@@ -1,0 +1,163 @@
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import SynthGainError
+from pipeline.params import dump_params, load_params, overlay_params, parse_params
+
+ROOT = Path(__file__).parents[1]
+VALUES = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def changed(place: str, value: object) -> dict:
+    values = copy.deepcopy(VALUES)
+    section, _, key = place.partition(".")
+    if key:
+        values[section][key] = value
+    else:
+        values[section] = value
+    return values
+
+
+def problems(values: dict) -> list[str]:
+    with pytest.raises(SynthGainError) as caught:
+        parse_params(values, where="params.yaml")
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    "place, value, said",
+    [
+        ("data.source", "mnits", "found 'mnits'; allowed: 'mnist', 'fashion_mnist'"),
+        ("data.validation_images", 0, "found 0; allowed: greater than or equal to 1"),
+        ("data.image_size", 30, "multiple of 4"),
+        ("data.image_size", 32, "mnist has 28 pixels per side"),
+        ("data.folder_test_fraction", 1.0, "less than 1"),
+        ("study.real_images", [], "at least 1 item"),
+        (
+            "study.real_images",
+            [1000, "al"],
+            "study.real_images.1: found 'al'; allowed: a whole number or 'all'",
+        ),
+        ("study.real_images", [5], "10 classes"),
+        ("study.synthetic_per_real", [1, 1.0], "each value may stand once"),
+        ("study.synthetic_per_real", [-0.5], "greater than or equal to 0"),
+        ("study.synthetic_per_real", [float("nan")], "a finite number"),
+        ("study.synthetic_per_real", [1.0, 50.0], "needs 5000"),
+        ("study.replicates", 2.5, "a whole number"),
+        ("study.replicates", True, "found True"),
+        ("gan.learning_rate", "2e-4", "write it with a decimal point, as in 2.0e-4"),
+        ("gan.learning_rate", float("inf"), "a finite number"),
+        ("gan.total_images", 10, "at least gan.batch_size"),
+        ("gan.typo", 1, "gan.typo: unknown key"),
+        ("classifier", "x", "a section of keys and values"),
+        ("export.formats", ["zip"], "'idx' or 'png'"),
+        ("export.real_images", 77, "recommended, or one of study.real_images [1000]"),
+        ("export.replicate", 4, "replicates count from 0"),
+        ("execution.device", "gpu", "'auto', 'cpu' or 'cuda'"),
+        ("wrong_section", {}, "wrong_section: unknown key"),
+    ],
+)
+def test_a_wrong_value_gets_one_line_with_place_and_what_is_allowed(place, value, said):
+    lines = problems(changed(place, value))
+    assert len(lines) == 1
+    assert lines[0].startswith("params.yaml: ")
+    assert said in lines[0]
+
+
+def test_a_missing_key_is_named():
+    values = copy.deepcopy(VALUES)
+    del values["gan"]["z_dim"]
+    assert problems(values) == ["params.yaml: gan.z_dim: missing; every value stands in params.yaml"]
+
+
+def test_all_problems_are_told_at_once():
+    values = copy.deepcopy(VALUES)
+    del values["seed"]
+    values["gan"]["beta1"] = 2
+    values["classifier"]["steps"] = "many"
+    assert {line.split(":")[1].strip() for line in problems(values)} == {
+        "seed",
+        "gan.beta1",
+        "classifier.steps",
+    }
+
+
+def test_params_are_frozen():
+    params = parse_params(VALUES, where="params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.seed = 8
+
+
+def test_numbers_keep_the_form_they_are_written_in():
+    """DVC puts the written form into paths: 1 and 1.0 are different files."""
+    params = parse_params(changed("study.synthetic_per_real", [0, 0.5, 2.0]), where="params.yaml")
+    assert [str(ratio) for ratio in params.study.synthetic_per_real] == ["0", "0.5", "2.0"]
+
+
+def test_no_value_has_a_second_default():
+    from pipeline import params as module
+
+    sections = [
+        kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, module.Section)
+    ]
+    assert len(sections) > 10
+    for section in sections:
+        assert all(value.is_required() for value in section.model_fields.values()), section
+
+
+@pytest.mark.parametrize("study", sorted(ROOT.glob("studies/**/*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_study_is_valid(study):
+    overlay_params(ROOT / "params.yaml", study)
+
+
+def test_dump_and_load_are_inverse(tmp_path):
+    params = load_params(ROOT / "params.yaml")
+    (tmp_path / "params.yaml").write_text(dump_params(params))
+    assert load_params(tmp_path / "params.yaml") == params
+
+
+@given(seed=st.integers(0, 2**63), replicates=st.integers(1, 50), ratio=st.floats(0.1, 9))
+def test_overlay_changes_what_it_names_and_nothing_else(tmp_path_factory, seed, replicates, ratio):
+    changes = tmp_path_factory.mktemp("overlay") / "changes.yaml"
+    wanted = {"seed": seed, "study": {"replicates": replicates, "synthetic_per_real": [ratio]}}
+    changes.write_text(yaml.safe_dump(wanted))
+    base, result = load_params(ROOT / "params.yaml"), overlay_params(ROOT / "params.yaml", changes)
+    assert (result.seed, result.study.replicates, result.study.synthetic_per_real) == (
+        seed,
+        replicates,
+        [ratio],
+    )
+    assert result.study.real_images == base.study.real_images
+    assert (result.gan, result.data, result.export) == (base.gan, base.data, base.export)
+
+
+def test_overlay_refuses_unknown_keys(tmp_path):
+    (tmp_path / "changes.yaml").write_text("gan: {bathc_size: 3}\n")
+    with pytest.raises(SynthGainError, match=r"gan\.bathc_size: unknown key"):
+        overlay_params(ROOT / "params.yaml", tmp_path / "changes.yaml")
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("a: [1", "not valid YAML"),
+        ("- 1\n", "found list"),
+        ("", "found NoneType"),
+        ("\x00", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_params_file(tmp_path, text, said):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(SynthGainError, match=said):
+        load_params(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SynthGainError, match=r"no such file; run this where params\.yaml is"):
+        load_params(tmp_path / "params.yaml")

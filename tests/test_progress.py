@@ -1,0 +1,23 @@
+import re
+
+from pipeline import progress as module
+from pipeline.progress import progress
+
+
+def test_off_a_terminal_there_is_a_line_now_and_then(capsys, monkeypatch):
+    clock = iter([0.0, *range(1, 100)])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with progress("GAN", total=40, unit="images") as advance:
+        for _ in range(40):
+            advance(1, "D 0.5")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2  # 40 seconds, one line per 15
+    assert lines[0] == "GAN: 38%, 1 images/s, 25 s left  D 0.5"
+
+
+def test_on_a_terminal_there_is_a_bar(capsys, monkeypatch):
+    monkeypatch.setattr(module.sys.stderr, "isatty", lambda: True, raising=False)
+    with progress("GAN", total=4, unit="images") as advance:
+        advance(4, "D 0.5")
+    shown = capsys.readouterr().err
+    assert re.search(r"GAN.*100 %.*D 0\.5", shown, re.DOTALL)

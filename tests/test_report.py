@@ -1,0 +1,263 @@
+"""The page holds what the study declares and nothing else, needs no network, and escapes what users name."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import SynthGainError
+from pipeline.params import load_params
+from pipeline.report import load_results, write_report
+
+VOID = {"meta", "link", "img", "source", "br", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The parsed page: text, tables as rows of cell texts, pictures, every address, and open tags."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.html, self.words, self.tables, self.images, self.addresses, self.open = html, [], [], [], [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.addresses += [
+            attributes[name] for name in ("src", "href", "srcset", "action", "data") if attributes.get(name)
+        ]
+        if tag == "img":
+            self.images.append(attributes)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("script", "style"):
+            return
+        self.words.append(data)
+        if self.open and self.open[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += data
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def tables_with(self, *columns):
+        found = [table for table in self.tables if set(columns) <= set(table[0])]
+        assert found
+        return [[dict(zip(table[0], row, strict=True)) for row in table[1:]] for table in found]
+
+    def table_with(self, *columns):
+        (found,) = self.tables_with(*columns)
+        return found
+
+
+def make(files, out, grid_images_per_class=4):
+    data = files.root / "data"
+    params = load_params(files.params)
+    results = load_results(
+        metrics=data / "metrics",
+        gan=data / "gan",
+        synthetic=data / "synthetic",
+        prepared=data / "prepared",
+        grid=files.grid,
+        settings=params.model_dump(exclude={"tracking", "export", "execution"}),
+    )
+    write_report(results, out, grid_images_per_class=grid_images_per_class)
+    return Page((out / "index.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def study(write_shared_study):
+    return write_shared_study(budgets=(60, "all"), ratios=(0.5, 2))
+
+
+@pytest.fixture(scope="module")
+def page(study):
+    return make(study, study.root / "report")
+
+
+def read(study):
+    return json.loads(study.comparison.read_text())
+
+
+def test_the_page_is_whole_and_needs_no_network(page):
+    assert page.open == []  # every tag is closed
+    assert page.html.startswith("<!doctype html>")
+    assert page.addresses
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert not re.findall(r"https?://|@import|url\(", page.html)
+    assert "default-src 'none'" in page.html
+    assert len(page.html) < 8_000_000
+
+
+def test_anchors_lead_somewhere(page):
+    anchors = [address[1:] for address in page.addresses if address.startswith("#")]
+    assert anchors and all(f'id="{anchor}"' in page.html for anchor in anchors)
+
+
+def test_the_verdict_comes_first(study, page):
+    for row in read(study)["budgets"]:
+        assert row["outcome"] in page.text
+        assert page.text.index(row["verdict"]) < page.text.index("How much, at which ratio?")
+    assert "chosen on validation" in page.text and "read once" in page.text
+
+
+def test_every_arm_and_comparison_has_its_row(study, page):
+    comparison = read(study)
+    arms = page.table_with("arm", "test accuracy")
+    assert [(row["real images"], row["per real"], row["test accuracy"]) for row in arms] == [
+        (str(row["budget"]), str(row["synthetic_per_real"]), f"{100 * row['test_accuracy']:.2f}")
+        for row in comparison["arms"]
+    ]
+    differences = page.table_with("candidate", "baseline")
+    assert len(differences) == len(comparison["comparisons"]) / 2  # one row has both metrics
+    assert page.html.count('<tr class="marked">') == 2 + 2 * 2  # recommended arms, and two anchors per budget
+
+
+def test_generative_metrics_stand_beside_their_anchors(page):
+    for rows in page.tables_with("images", "FID\N{NO-BREAK SPACE}↓"):
+        assert [row["images"] for row in rows] == [*(f"replicate {i}" for i in range(3)), "floor", "copycat"]
+        assert [row["FID\N{NO-BREAK SPACE}↓"] for row in rows] == ["7.00", "8.00", "9.00", "1.25", "2.50"]
+    assert "n = 300 images a row" in page.text and "extractor abababababab" in page.text
+    assert "the GAN does not beat the copycat (2.50)" in page.text
+
+
+def test_classes_splits_and_provenance(study, page):
+    for columns in (("class", "points"), ("class", "floor FID")):
+        tables = page.tables_with(*columns)
+        assert len(tables) == 2
+        assert all([row["class"] for row in rows] == list(study.class_names) for rows in tables)
+    assert [row["split"] for row in page.table_with("split")] == ["train", "validation", "test"]
+    provenance = page.table_with("replicate", "generator")
+    assert [row["generator"] for row in provenance] == 2 * ["0" * 12, "1" * 12, "2" * 12]
+    learning_rate = load_params(study.params).gan.learning_rate
+    assert f"learning_rate: {learning_rate}" in page.text and "dvc repro" in page.text
+
+
+def test_pictures_have_words_and_are_files_too(study, page):
+    per_budget = 1 + 1 + 2 + 1 + 3  # samples, F1, confusions, GAN, film strips
+    assert len(page.images) == 2 + 2 * per_budget
+    assert all(len(image["alt"]) > 30 for image in page.images)
+    names = ["ratio_curve", "differences"]
+    for budget in (60, "all"):
+        names += [f"{name}_{budget}" for name in ("samples", "f1", "gan")]
+        names += [f"confusion_{budget}_{arm}" for arm in ("classic", "synthetic")]
+    files = {file.name for file in (study.root / "report/figures").iterdir()}
+    assert files == {f"{name}.{ending}" for name in names for ending in ("svg", "png")}
+
+
+def test_drawings_come_light_and_dark(page):
+    dark = re.findall(
+        r'<source media="screen and \(prefers-color-scheme: dark\)" srcset="([^"]+)"', page.html
+    )
+    assert len(dark) == len(page.images) - 2 * 3  # film strips are the same
+    assert not set(dark) & {image["src"] for image in page.images}
+
+
+def test_one_replicate_is_no_evidence_and_the_same_bytes_twice(write_study, tmp_path):
+    files = write_study(ratios=(0.5,), replicates=1)
+    summary = json.loads((files.metrics / "synthetic/60.json").read_text())
+    summary["copycat"]["fid"] = 30.0
+    (files.metrics / "synthetic/60.json").write_text(json.dumps(summary))
+    page = make(files, tmp_path / "first")
+    assert "not evidence" in page.text
+    assert {row["interval"] for row in page.table_with("arm", "test accuracy")} == {"–"}
+    assert "the GAN beats the copycat (30.00)" in page.text
+
+    make(files, tmp_path / "second")
+    pairs = [
+        (file, tmp_path / "second" / file.relative_to(tmp_path / "first"))
+        for file in (tmp_path / "first").rglob("*.*")
+    ]
+    assert len(pairs) == 15
+    assert all(one.read_bytes() == other.read_bytes() for one, other in pairs)
+
+
+def test_what_is_not_declared_is_in_no_table_and_no_picture(write_study, tmp_path):
+    files = write_study(budgets=(60, 91), ratios=(0.5, 0.77))
+    files = files.declare(real_images=[60], synthetic_per_real=[0.5], replicates=2)
+    shutil.rmtree(files.root / "data/synthetic/91")
+    (files.root / "data/synthetic/60/2.npz").unlink()
+    page = make(files, tmp_path / "report")
+    drawings = "".join(
+        word
+        for file in (tmp_path / "report/figures").glob("*.svg")
+        for word in re.findall(r"<text[^>]*>([^<]*)</text>", file.read_text())
+    )
+    words = page.text + drawings + "".join(image["alt"] for image in page.images)
+    assert "0.5" in drawings
+    for gone in ("0.77", "91 real", "replicate 2"):
+        assert gone not in words
+
+
+def test_a_comparison_of_another_study_is_refused(write_study, tmp_path):
+    files = write_study(ratios=(0.5, 1.0))
+    before = files.comparison.read_text()
+    changed = files.declare(synthetic_per_real=[0.5])
+    files.comparison.write_text(before)
+    with pytest.raises(SynthGainError, match=r"comparison\.json: compares another study than params\.yaml"):
+        make(changed, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/prepared/splits.json",
+        "data/metrics/comparison.json",
+        "data/metrics/gan/60.csv",
+        "data/metrics/synthetic/60.json",
+        "data/gan/60/1/film_strip.png",
+        "data/synthetic/60/1.npz",
+    ],
+)
+def test_a_missing_or_damaged_file_is_named(write_study, tmp_path, name):
+    files = write_study()
+    (files.root / name).write_bytes(b"{ damaged")
+    with pytest.raises(SynthGainError, match=re.escape(name)):
+        make(files, tmp_path / "report")
+    (files.root / name).unlink()
+    with pytest.raises(SynthGainError, match=re.escape(name)):
+        make(files, tmp_path / "report")
+
+
+def test_names_of_classes_cannot_break_the_page(write_study, tmp_path):
+    hostile = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }} & $x$")
+    page = make(write_study(class_names=hostile, ratios=(0.5,), replicates=2), tmp_path / "report")
+    assert page.html.count("<script>") == 1  # our own
+    assert "<img src=x" not in page.html and all(image["src"].startswith("data:") for image in page.images)
+    for columns in (("class", "points"), ("class", "floor FID")):
+        assert [row["class"] for row in page.table_with(*columns)] == list(hostile)
+    assert any(hostile[0] in image["alt"] for image in page.images)
+
+
+def test_a_study_without_ratios_has_a_page_with_small_pictures(write_study, tmp_path):
+    files = write_study(ratios=(0,), replicates=2)
+    noise = Image.effect_noise((1800, 1800), 80)
+    for replicate in (0, 1):
+        noise.save(files.root / f"data/gan/60/{replicate}/film_strip.png")
+    page = make(files, tmp_path / "report", grid_images_per_class=20)
+    assert "no arm with synthetic images was trained" in page.text
+    assert page.open == []
+
+    assert (files.root / "data/gan/60/0/film_strip.png").stat().st_size > 3_000_000
+    assert (tmp_path / "report/index.html").stat().st_size < 8_000_000
+    (strip,) = [image for image in page.images if "of replicate 1" in image["alt"]]
+    with Image.open(io.BytesIO(base64.b64decode(strip["src"].partition(",")[2]))) as image:
+        assert 300 < image.width < 1800
+    assert any("12 of each class" in image["alt"] for image in page.images)  # there are no 20

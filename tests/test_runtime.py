@@ -1,0 +1,69 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import SynthGainError
+from pipeline.params import Execution
+from pipeline.runtime import atomic_output, configure, derive_seed, write_text
+
+PURPOSES = st.lists(st.one_of(st.text(max_size=8), st.integers(0, 10**6)), max_size=4)
+
+
+@given(st.integers(0, 2**63), PURPOSES)
+def test_seeds_repeat_and_fit_every_generator(seed, purpose):
+    first = derive_seed(seed, *purpose)
+    assert first == derive_seed(seed, *purpose)
+    assert 0 <= first < 2**63
+    torch.Generator().manual_seed(first)
+
+
+def test_purposes_have_seeds_of_their_own():
+    seeds = {derive_seed(s, name, i) for s in range(3) for name in ("gan", "classifier") for i in range(50)}
+    assert len(seeds) == 300
+
+
+def test_output_takes_its_place_only_when_the_block_ends_well(tmp_path):
+    path = tmp_path / "out.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), atomic_output(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    folder = tmp_path / "out"
+    for name in ("a", "b"):
+        with atomic_output(folder) as temporary:
+            temporary.mkdir()
+            (temporary / name).touch()
+    assert [path.name for path in folder.iterdir()] == ["b"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_that_is_not_there_is_refused():
+    with pytest.raises(SynthGainError, match="torch sees no CUDA device"):
+        configure(Execution(device="cuda", threads=1))
+
+
+def test_threads_are_what_was_asked_for():
+    before = torch.get_num_threads()
+    try:
+        assert configure(Execution(device="cpu", threads=1)) == torch.device("cpu")
+        assert torch.get_num_threads() == 1
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(False)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    (tmp_path / ".out.tmp").mkdir()
+    (tmp_path / ".out.tmp/half").touch()
+    with atomic_output(tmp_path / "out") as temporary:
+        temporary.mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not list((tmp_path / "out").iterdir())

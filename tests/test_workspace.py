@@ -1,0 +1,51 @@
+import pytest
+import yaml
+
+from pipeline.errors import SynthGainError
+from pipeline.params import load_params
+from pipeline.workspace import PROJECT, create_workspace
+
+
+@pytest.fixture
+def changes(tmp_path):
+    path = tmp_path / "changes.yaml"
+    path.write_text("seed: 11\nstudy: {replicates: 2}\n")
+    return path
+
+
+def test_it_has_the_same_pipeline_with_params_of_its_own(tmp_path, changes):
+    create_workspace(tmp_path / "w", changes=changes)
+    params = load_params(tmp_path / "w/params.yaml")
+    assert (params.seed, params.study.replicates) == (11, 2)
+    assert params.gan == load_params(PROJECT / "params.yaml").gan
+    assert (tmp_path / "w/dvc.yaml").read_text() == (PROJECT / "dvc.yaml").read_text()
+    stages = yaml.safe_load((tmp_path / "w/dvc.yaml").read_text())["stages"]
+    code = {dep for stage in stages.values() for dep in stage["deps"] if dep.endswith((".py", ".html"))}
+    assert all((tmp_path / "w" / path).is_file() for path in code)
+
+
+def test_making_it_again_refreshes_the_code_and_keeps_the_results(tmp_path, changes):
+    folder = tmp_path / "w"
+    create_workspace(folder, changes=changes)
+    (folder / "data/result.txt").write_text("kept")
+    (folder / "pipeline/gan/old.py").write_text("a file that the project no longer has")
+    before = (folder / "params.yaml").stat().st_mtime_ns
+    create_workspace(folder, changes=changes)
+    assert (folder / "data/result.txt").read_text() == "kept"
+    assert not (folder / "pipeline/gan/old.py").exists()
+    assert (folder / "params.yaml").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path, changes):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w/thesis.txt").write_text("mine")
+    with pytest.raises(SynthGainError, match="not empty and no workspace of ours"):
+        create_workspace(tmp_path / "w", changes=changes)
+    assert [path.name for path in (tmp_path / "w").iterdir()] == ["thesis.txt"]
+
+
+def test_bad_values_make_no_folder(tmp_path, changes):
+    changes.write_text("gan: {z_dim: -1}\n")
+    with pytest.raises(SynthGainError, match=r"gan\.z_dim: found -1"):
+        create_workspace(tmp_path / "w", changes=changes)
+    assert not (tmp_path / "w").exists()
