@@ -60,8 +60,8 @@ def _die_with_parent() -> None:
         return
     import ctypes
 
-    parent = os.getppid()
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the call
+    # DVC may have died before that call: then whoever adopts orphans is the parent by now, and not of our group.
+    if os.getpgid(os.getppid()) != os.getpgrp():
         os.kill(os.getpid(), signal.SIGKILL)
