@@ -28,18 +28,23 @@ from pipeline.runtime import atomic_output
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a figure: background, ink, faint lines, and three that mean something."""
+    """The colours of a figure: background, ink, faint lines, and four that mean something."""
 
     background: str
     ink: str
     faint: str
     none: str
     affine: str
+    elastic: str
     only: str
 
 
-LIGHT = Theme("#ffffff", "#24292f", "#d5dae0", none="#0072b2", affine="#d55e00", only="#009e73")
-DARK = Theme("#161b22", "#dde3ea", "#3a424c", none="#56b4e9", affine="#e69f00", only="#2bc49a")
+LIGHT = Theme(
+    "#ffffff", "#24292f", "#d5dae0", none="#0072b2", affine="#d55e00", elastic="#b0579a", only="#009e73"
+)
+DARK = Theme(
+    "#161b22", "#dde3ea", "#3a424c", none="#56b4e9", affine="#e69f00", elastic="#d48ab8", only="#2bc49a"
+)
 
 _WIDTH = 5.2  # inches: on a phone, the 10-point text of a figure this wide can still be read
 _MAX_NAME = 24
@@ -60,7 +65,16 @@ class _Line:
 _MIXED_LINES = (
     _Line("none", ("real", "synthetic"), "none", "o", -0.07, "no augmentation"),
     _Line("affine", ("real_affine", "synthetic_affine"), "affine", "s", 0.07, "affine"),
+    _Line(
+        "affine_elastic",
+        ("real_affine_elastic", "synthetic_affine_elastic"),
+        "elastic",
+        "D",
+        0.17,
+        "affine + elastic",
+    ),
 )
+_AUGMENTATION_WORDS = {"none": "none", "affine": "affine", "affine_elastic": "affine + elastic"}
 _ONLY_LINE = (_Line("none", ("synthetic_only",), "only", "^", 0.0, "synthetic only"),)
 
 Rows = Sequence[Mapping[str, Any]]
@@ -126,7 +140,8 @@ def differences(comparisons: Rows, *, theme: Theme) -> Figure:
         _horizontal(
             axes,
             [
-                f"{row['budget']} real, {row['classic_augmentation']}, + {row['synthetic_per_real']}"
+                f"{row['budget']} real, {_AUGMENTATION_WORDS[row['classic_augmentation']]},"
+                f" + {row['synthetic_per_real']}"
                 for row in comparisons
             ],
             [100 * value for row in comparisons for value in row["differences"]],
@@ -362,6 +377,8 @@ def _accuracy_lines(
     for line in lines:
         colour = getattr(theme, line.colour)
         points = [row for ratio in ratios for row in means if _is_at(row, line, ratio)]
+        if not points:
+            continue  # study.arms has no such arm
         x = np.array([ratios.index(row["synthetic_per_real"]) for row in points]) + line.shift
         if points[0]["test_accuracy_low"] is not None:
             low, high = ([100 * row[f"test_accuracy_{end}"] for row in points] for end in ("low", "high"))

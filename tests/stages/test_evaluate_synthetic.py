@@ -38,7 +38,7 @@ def pictures(seed, per_class, provenance):
 def files(tmp_path):
     values = yaml.safe_load(REAL_PARAMS.read_text())
     values["seed"] = SEED
-    values["study"] = {"real_images": [BUDGET], "replicates": 2, "synthetic_per_real": [1.0]}
+    values["study"] |= {"real_images": [BUDGET], "replicates": 2, "synthetic_per_real": [1.0]}
     values["evaluation"] = {"images": 100, "neighbors": 3}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     pictures(1, 60, {}).save(tmp_path / "test.npz")
