@@ -311,9 +311,8 @@ def _verdict(
             if on_test["low"] is None
             else "equal differences leave no spread to judge by"
         )
-        mean = f"{points(on_test['mean_difference'])} points of test accuracy {against}"
         sentence = (
-            f"{images} changed {mean}, which is no evidence ({lack}): use {alone} until more replicates tell"
+            f"{images} gave {change}, which is no evidence ({lack}): use {alone} until more replicates tell"
         )
     elif code == "gain_not_confirmed" and recommends:
         sentence = (
@@ -338,10 +337,10 @@ def _verdict(
 
 
 def _change(difference: dict[str, Any], of: str) -> str:
-    """`+1.30 points of test accuracy over real only [+0.80, +1.80]`."""
-    interval = f"[{points(difference['low'])}, {points(difference['high'])}]"
-    words = f" {of}" if of else ""
-    return f"{points(difference['mean_difference'])}{words} {interval}"
+    """`+1.30 points over real only [+0.80, +1.80]`; without the interval where there is none."""
+    low, high = difference["low"], difference["high"]
+    interval = "" if low is None or high is None else f" [{points(low)}, {points(high)}]"
+    return f"{points(difference['mean_difference'])} {of}{interval}"
 
 
 def _against(classic: DeclaredArm, synthetic: DeclaredArm) -> str:
