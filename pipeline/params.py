@@ -203,10 +203,12 @@ class Classifier(Training):
 
 
 class Evaluation(Section):
-    """The generative metrics."""
+    """The generative metrics, and the gate of memorisation."""
 
     images: Annotated[int, Field(ge=100)]
     neighbors: Annotated[int, Field(ge=1, le=50)]
+    memorization_near_copies: Fraction
+    memorization_authenticity_margin: Fraction
 
 
 class Report(Section):
