@@ -91,14 +91,14 @@ _UPPER_BOUND_OF = {"extra_real": "synthetic", "extra_real_affine_elastic": "synt
 _SHORT_WORDS = {
     "real": "real",
     "real_affine": "real, affine",
-    "real_affine_elastic": "real, affine+el.",
+    "real_affine_elastic": "real, aff.+el.",
     "synthetic": "synthetic",
     "synthetic_affine": "syn., affine",
-    "synthetic_affine_elastic": "syn., affine+el.",
+    "synthetic_affine_elastic": "syn., aff.+el.",
     "synthetic_only": "synthetic only",
     "repeat": "real, repeated",
     "extra_real": "extra real",
-    "extra_real_affine_elastic": "extra, affine+el.",
+    "extra_real_affine_elastic": "extra, aff.+el.",
 }
 _CLASSIC_WORDS = {"affine": "affine augmentation", "affine_elastic": "affine + elastic augmentation"}
 
@@ -157,7 +157,7 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     )
     table = Table(
         title=f"Validation and test accuracy in %, mean of {replicates}",
-        caption="* recommended   Δ: points of test accuracy against the same training without   p: Holm",
+        caption="* recommended   Δ: points over the same training without   p: after Holm",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         show_edge=False,
