@@ -63,14 +63,14 @@ class _Line:
 
 
 _MIXED_LINES = (
-    _Line("none", ("real", "synthetic"), "none", "o", -0.07, "no augmentation"),
-    _Line("affine", ("real_affine", "synthetic_affine"), "affine", "s", 0.07, "affine"),
+    _Line("none", ("real", "synthetic"), "none", "o", -0.09, "no augmentation"),
+    _Line("affine", ("real_affine", "synthetic_affine"), "affine", "s", 0.0, "affine"),
     _Line(
         "affine_elastic",
         ("real_affine_elastic", "synthetic_affine_elastic"),
         "elastic",
         "D",
-        0.17,
+        0.12,
         "affine + elastic",
     ),
 )
@@ -104,8 +104,10 @@ def ratio_curve(cells: pd.DataFrame, arms: Rows, *, theme: Theme) -> Figure:
             means = [row for row in arms if row["budget"] == budget]
             axes = part.subplots(panels, 1, sharex=True, squeeze=False, height_ratios=[3, 1.1][:panels])[:, 0]
             _accuracy_lines(axes[0], dots, means, ratios, _MIXED_LINES, theme)
-            axes[0].set_title(f"{budget} real images", loc="left")
-            axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
+            lines = len(axes[0].get_legend_handles_labels()[1])
+            # Three names leave the title no room beside them.
+            axes[0].set_title(f"{budget} real images", loc="left", pad=26 if lines > 2 else None)
+            axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=lines, borderaxespad=0.2)
             if panels == 2:
                 _accuracy_lines(axes[1], dots, means, ratios, _ONLY_LINE, theme)
                 axes[1].set_title("synthetic images only (scale of its own)", loc="left")
@@ -148,7 +150,7 @@ def differences(comparisons: Rows, *, theme: Theme) -> Figure:
             [100 * end for row in comparisons for end in (row["low"], row["high"]) if end is not None],
             theme,
         )
-        axes.set_xlabel("change of test accuracy (percentage points)")
+        axes.set_xlabel("change of test accuracy\n(percentage points)")
         return figure
 
 
@@ -388,7 +390,8 @@ def _accuracy_lines(
         for row, at in zip(points, x, strict=True):
             found = (cells["arm"] == row["arm"]) & (cells["synthetic_per_real"] == row["synthetic_per_real"])
             dots = 100 * cells.loc[found, "test_accuracy"].to_numpy()
-            axes.plot(np.full(len(dots), at + (line.shift or 0.07)), dots, ".", color=colour, alpha=0.7)
+            beside = -0.07 if line.shift < 0 else 0.07
+            axes.plot(np.full(len(dots), at + beside), dots, ".", color=colour, alpha=0.7)
     ends = [row[f"test_accuracy_{end}"] for row in means for end in ("low", "high")]
     dots = 100 * cells.loc[cells["arm"].isin(names), "test_accuracy"].to_numpy()
     bottom, top = _limits([*dots], [100 * end for end in ends if end is not None])
