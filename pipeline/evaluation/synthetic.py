@@ -179,7 +179,7 @@ def evaluate_budget(
 
     others, disjoint = _others(train, real_subset, counts)
     floor = draw(others, "floor", budget)
-    copycat = _with_noise(draw(real_subset, "copycat", budget), rng("copycat noise", budget))
+    copycat = with_noise(draw(real_subset, "copycat", budget), rng("copycat noise", budget))
 
     n = int(counts.sum())
     total = len(test) + n * (2 + len(synthetic))
@@ -247,7 +247,8 @@ def draw_indices(
     ).astype(np.int64)
 
 
-def _with_noise(images: LabeledImages, rng: np.random.Generator) -> LabeledImages:
+def with_noise(images: LabeledImages, rng: np.random.Generator) -> LabeledImages:
+    """The copycat: each image with a little noise."""
     noise = rng.normal(scale=COPYCAT_NOISE, size=images.images.shape)
     noisy = np.clip(np.rint(images.images + noise), 0, 255).astype(np.uint8)
     return LabeledImages(noisy, images.labels, images.class_names)
