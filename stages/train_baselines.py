@@ -24,7 +24,7 @@ def main(
     from pipeline.classifier.study import train_cells
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
-    from pipeline.runtime import configure
+    from pipeline.runtime import configure, training_dtype
 
     params = load_params(params_file)
     device = configure(params.execution)
@@ -39,6 +39,7 @@ def main(
         classifier=params.classifier,
         seed=seed,
         device=device,
+        dtype=training_dtype(params.execution, device),
         what=f"baselines, {budget} real",
     )
     save_cells(out, cells, arguments=arguments)

@@ -25,7 +25,7 @@ def main(
     from pipeline.classifier.study import train_cells
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
-    from pipeline.runtime import configure
+    from pipeline.runtime import configure, training_dtype
 
     params = load_params(params_file)
     device = configure(params.execution)
@@ -43,6 +43,7 @@ def main(
         classifier=params.classifier,
         seed=seed,
         device=device,
+        dtype=training_dtype(params.execution, device),
         what=f"{synthetic_per_real} others per real, {budget} real",
     )
     save_cells(out, cells, arguments=arguments)

@@ -31,6 +31,7 @@ def train_cells(
     classifier: Classifier,
     seed: int,
     device: torch.device,
+    dtype: torch.dtype = torch.float32,
     what: str,
 ) -> tuple[list[TrainedCell], Mapping[str, Any]]:
     """Train every arm on every replicate; return the cells and the constructor arguments of their networks.
@@ -47,7 +48,7 @@ def train_cells(
             need them are left out.
         classifier: its section of the parameters.
         seed: of the whole study.
-        device: where to compute.
+        device, dtype: where and in what to compute; see `train_classifier`.
         what: a name for the progress display.
     """
     cells = []
@@ -82,6 +83,7 @@ def train_cells(
                     augment=classic_augmentation(classifier, arm.classic_augmentation),
                     seed=cell_seed,
                     device=device,
+                    dtype=dtype,
                     advance=advance,
                 )
                 arguments = network.arguments

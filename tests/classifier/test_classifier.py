@@ -64,6 +64,17 @@ def test_it_learns_the_digits(digits):
     assert (predict(network, test.images, CPU) == test.labels).mean() > 0.9
 
 
+def test_bfloat16_is_used_where_asked_for_and_learns_as_well(digits):
+    order = np.random.default_rng(0).permutation(len(digits))
+    halves = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        network = train(digits.subset(order[:1400]), steps=300, batch_size=64, dtype=dtype)
+        halves[dtype] = weights(network)
+        test = digits.subset(order[1400:])
+        assert (predict(network, test.images, CPU) == test.labels).mean() > 0.9
+    assert not torch.equal(*halves.values())
+
+
 def test_a_training_repeats_to_the_bit(digits):
     assert torch.equal(weights(train(digits)), weights(train(digits)))
 
