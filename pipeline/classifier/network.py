@@ -25,9 +25,9 @@ FeaturesAndPredictions = Callable[
 class ConvNet(nn.Module):
     """Images (N, 1, image_size, image_size) float32 in 0..1 → logits (N, num_classes).
 
-    Three convolutions and a hidden layer. The first one halves the side of all but tiny images at once: a convolution over one channel
-    at full resolution is the slowest part of such a network on a CPU, and gives nothing. No batch normalisation:
-    its statistics would mix real and synthetic images, and make a cell depend on its batch size.
+    Three convolutions and a hidden layer. The first convolution halves the side of all but tiny images: at full
+    resolution, one input channel is the slowest part of such a network on a CPU, and gives nothing. No batch
+    normalisation: its statistics would mix real and synthetic images, and make a cell depend on its batch size.
     """
 
     def __init__(self, *, channels: int, feature_dim: int, num_classes: int, image_size: int) -> None:
