@@ -301,7 +301,7 @@ class Evaluation(Section):
 
     images: Annotated[int, Field(ge=100)]
     neighbors: Annotated[int, Field(ge=1, le=50)]
-    memorization_near_copies: Fraction
+    memorization_near_copies_margin: Fraction
     memorization_authenticity_margin: Fraction
 
 

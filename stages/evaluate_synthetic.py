@@ -70,7 +70,7 @@ def main(
         features_of=lambda images: features_and_predictions(images)[0],
         images=params.evaluation.images,
         gate=Gate(
-            near_copies=params.evaluation.memorization_near_copies,
+            near_copies_margin=params.evaluation.memorization_near_copies_margin,
             authenticity_margin=params.evaluation.memorization_authenticity_margin,
         ),
         seed=params.seed,

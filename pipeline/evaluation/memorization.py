@@ -63,19 +63,20 @@ class Gate:
     """When synthetic images pass for not memorised: both rules must hold, in pixels and in features.
 
     Attributes:
-        near_copies: the largest allowed share of near copies. Of real images it is `REAL_SHARE`.
-        authenticity_margin: how far authenticity may lie below that of real test images, beyond two standard
-            errors of this difference: with few images, chance alone makes some.
+        near_copies_margin: how far the share of near copies may lie above that of real test images.
+        authenticity_margin: how far authenticity may lie below that of real test images.
+
+    Both beyond two standard errors of the difference: with few images, chance alone makes some.
     """
 
-    near_copies: float
+    near_copies_margin: float
     authenticity_margin: float
 
     def __str__(self) -> str:
         return (
-            f"in pixels and in features, at most {self.near_copies:.1%} near copies (of real images it is"
-            f" {REAL_SHARE:.0%}) and an authenticity at most {100 * self.authenticity_margin:g} points (beyond two"
-            " standard errors) below that of real test images"
+            f"in pixels and in features, a share of near copies at most {100 * self.near_copies_margin:g} points"
+            f" above, and an authenticity at most {100 * self.authenticity_margin:g} points below that of real test"
+            " images, beyond two standard errors"
         )
 
 
@@ -254,9 +255,12 @@ def judge(
     """Whether the measures of `pixel` and `feature`, both of n images, pass the gate, and why or why not."""
     problems = []
     for space, found in measures.items():
-        if found["near_copies"] > gate.near_copies:
+        # Of real images it is REAL_SHARE by definition; a lucky test sample must not make the gate stricter.
+        real = max(real_test[space]["near_copies"], REAL_SHARE)
+        ceiling = real + gate.near_copies_margin + 2 * math.sqrt(2) * sampling_error(real, n)
+        if found["near_copies"] > ceiling:
             problems.append(
-                f"{found['near_copies']:.1%} near copies in {space} space (allowed {gate.near_copies:.1%},"
+                f"{found['near_copies']:.1%} near copies in {space} space (allowed up to {ceiling:.1%},"
                 f" real test images have {real_test[space]['near_copies']:.1%})"
             )
         real = real_test[space]["authenticity"]
@@ -271,7 +275,7 @@ def judge(
     worst = max(found["near_copies"] for found in measures.values())
     return (
         True,
-        f"{worst:.1%} near copies (allowed {gate.near_copies:.1%}), authenticity as of real images",
+        f"{worst:.1%} near copies and authenticity as of real images",
     )
 
 

@@ -23,7 +23,7 @@ from pipeline.evaluation.memorization import (
 from pipeline.images import LabeledImages
 
 CLASS_NAMES = ("circle", "square")
-GATE = Gate(near_copies=0.05, authenticity_margin=0.1)
+GATE = Gate(near_copies_margin=0.05, authenticity_margin=0.1)
 SEED = 3
 
 
@@ -176,7 +176,7 @@ def test_honest_images_pass_and_copies_do_not():
     honest, copied, partly = result["replicates"].values()
     assert honest["passed"] and not copied["passed"] and not partly["passed"]
     assert copied["pixel"]["near_copies"] > 0.9 and copied["pixel"]["authenticity"] < 0.05
-    assert "near copies in pixel space (allowed 5.0%" in copied["reason"]
+    assert "near copies in pixel space (allowed up to 8.0%" in copied["reason"]
     assert 0.1 < partly["pixel"]["near_copies"] < 0.35
     # Copies of another replicate's images are none: each is held against what its own GAN saw.
     stranger = evaluate([pictures(50, 150), memorised(60, 0, 1.0)])["replicates"]["1"]
@@ -228,9 +228,9 @@ def test_the_gate_is_what_the_parameters_say():
     real = {"pixel": {"near_copies": 0.01, "authenticity": 0.55}}
     near = {"pixel": {"near_copies": 0.06, "authenticity": 0.50}}
     assert judge(near, real_test=real, n=10**8, gate=Gate(0.06, 0.1))[0]
-    assert not judge(near, real_test=real, n=10**8, gate=Gate(0.05, 0.1))[0]
+    assert not judge(near, real_test=real, n=10**8, gate=Gate(0.04, 0.1))[0]
     passed, reason = judge(near, real_test=real, n=10**8, gate=Gate(0.06, 0.02))
     assert not passed and reason.startswith("authenticity 50.0% in pixel space (allowed from 53.0%")
     # With 200 images, two standard errors of the difference are 10 points: chance explains it.
     assert judge(near, real_test=real, n=200, gate=Gate(0.06, 0.02))[0]
-    assert "at most 5.0% near copies" in str(Gate(0.05, 0.1))
+    assert "near copies at most 5 points above" in str(Gate(0.05, 0.1))
