@@ -68,9 +68,7 @@ _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH = 6000, 8000
 _KEY, _CONTENT, _WORKSPACE = "synthgain.key", "synthgain.content_sha256", "synthgain.workspace"
 _PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
-_LATER = (
-    "Nothing else is lost: all results are files, and `dvc repro` (or `synthgain track`) mirrors them later"
-)
+_LATER = "Nothing else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) mirrors them later"
 
 
 @dataclass(frozen=True)
@@ -227,7 +225,7 @@ def _create(
         _KEY: planned.key,
         _CONTENT: content,
         _WORKSPACE: store.workspace,
-        "mlflow.source.name": "synthgain track",
+        "mlflow.source.name": "synthgain stage track",
     }
     if planned.note:
         tags[_NOTE] = planned.note
@@ -296,7 +294,7 @@ def _experiment(client: MlflowClient, name: str, store: Store) -> Experiment:
     location = None if store.artifacts is None else store.artifacts.as_uri()
     if client.get_experiment_by_name(name) is None:
         tags = {
-            _NOTE: "Mirrored from files by `synthgain track`. The menu *Views* has means by arm and ratio,"
+            _NOTE: "Mirrored from files by `synthgain stage track`. The menu *Views* has means by arm and ratio,"
             " accuracy against ratio (the step of a summary is the ratio in percent), curves of the GANs.",
         }
         try:
