@@ -24,7 +24,7 @@ from pipeline.errors import SynthGainError
 from pipeline.export import idx
 from pipeline.export.manifest import SCHEMA_VERSION, foreign_files, write_manifest
 from pipeline.export.samples import Samples
-from pipeline.export.shards import FORMATS, assemble, record_path, write_shard
+from pipeline.export.shards import CLASSES, FORMATS, assemble, record_path, write_shard
 from pipeline.export.table import cut_shard
 from pipeline.progress import progress
 from pipeline.runtime import write_text
@@ -192,7 +192,7 @@ def _finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str
         assemble(name, work, samples=len(samples), shards=count, image_size=size)
         if name in ("idx", "idx_gz"):
             text = "".join(f"{each}\n" for each in samples.class_names)
-            (work / name / "classes.txt").write_text(text, encoding="utf-8", newline="\n")
+            (work / name / CLASSES).write_text(text, encoding="utf-8", newline="\n")
         write_manifest(
             samples,
             work / name,

@@ -138,7 +138,9 @@ def _rows(table: pa.Table) -> pa.Table:
     """The columns of the sample table, of their types."""
     if missing := [name for name in COLUMNS.names if name not in table.column_names]:
         raise Unreadable(f"column {missing[0]} is missing")
-    return table.select(COLUMNS.names).cast(COLUMNS)
+    rows = table.select(COLUMNS.names).cast(COLUMNS)
+    rows.validate(full=True)  # offsets, and text that is UTF-8
+    return rows
 
 
 def _table_batches(folder: Path) -> Iterator[pa.Table]:

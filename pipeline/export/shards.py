@@ -8,12 +8,14 @@ from pathlib import Path
 
 from pipeline.checkpoints import file_sha256
 from pipeline.export import arrow, idx, npz, parquet, png, webdataset
-from pipeline.export.table import Shard
+from pipeline.export.table import Shard, shard_name
 from pipeline.runtime import write_text
 
 FORMATS = ("idx", "idx_gz", "png", "npz", "parquet", "webdataset", "arrow")
 # Formats whose rows carry the sample table themselves; the others get it beside them.
 SELF_CONTAINED = ("parquet",)
+# Beside IDX, which has no place for names.
+CLASSES = "classes.txt"
 
 _FILE_PER_SHARD = {
     "npz": (npz.write_shard, ".npz"),
@@ -50,6 +52,18 @@ def write_shard(shard: Shard, formats: Sequence[str], work: Path) -> None:
 def record_path(work: Path, number: int) -> Path:
     """Where the record of a complete shard lies."""
     return work / "records" / f"{number}.json"
+
+
+def data_files(name: str, shards: int) -> set[str]:
+    """The files that hold the data of a format, single PNG files apart."""
+    beside = set() if name in SELF_CONTAINED else {parquet.TABLE}
+    if name in _FILE_PER_SHARD:
+        suffix = _FILE_PER_SHARD[name][1]
+        return beside | {shard_name(number, shards, suffix) for number in range(shards)}
+    if name == "png":
+        return beside
+    suffix = ".gz" if name == "idx_gz" else ""
+    return beside | {CLASSES, f"{idx.IMAGES}{suffix}", f"{idx.LABELS}{suffix}"}
 
 
 def assemble(name: str, work: Path, *, samples: int, shards: int, image_size: tuple[int, int]) -> None:

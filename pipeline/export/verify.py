@@ -28,7 +28,7 @@ from pipeline.export.manifest import (
     to_json,
 )
 from pipeline.export.readers import Batch, Unreadable, read_samples
-from pipeline.export.shards import FORMATS
+from pipeline.export.shards import FORMATS, data_files
 from pipeline.progress import progress
 
 _SHOWN_OF_A_KIND = 10
@@ -82,6 +82,8 @@ def verify(folder: Path) -> list[str]:
     if manifest is None:
         return findings.all()
     _check_files(folder, manifest, findings)
+    if MANIFEST in findings.kinds:  # the rest would go by what cannot be
+        return findings.all()
     for name, wanted in ((CARD, card(manifest)), (CROISSANT, to_json(croissant(manifest)))):
         _check_text(folder / name, wanted, findings)
     if CARD not in findings.kinds and "synthetic" not in card(manifest).splitlines()[0].lower():
@@ -143,6 +145,15 @@ def _manifest(folder: Path, findings: _Findings) -> dict[str, Any] | None:
                 MANIFEST, f"{MANIFEST}: {name} has {len(manifest[name])} numbers for {classes} classes"
             )
             return None
+    # One file per shard, or fewer: a number beyond that would only cost time.
+    files, shards = set(manifest["files"]), min(manifest["shards"], len(manifest["files"]) + 1)
+    wanted = data_files(manifest["format"], shards)
+    for path in sorted(wanted - files)[:_SHOWN_OF_A_KIND]:
+        findings.add(
+            MANIFEST, f"{MANIFEST}: files: {path} is not among them, and {manifest['format']} needs it"
+        )
+    for path in sorted(files - wanted):
+        findings.add("path", f"{MANIFEST}: files: {path!r} is no file of {manifest['format']}")
     sums = sum(manifest["counts"]), sum(manifest["real_counts"])
     if (sum(sums), sums[1]) != (manifest["images"], manifest["real_images"]):
         findings.add(MANIFEST, f"{MANIFEST}: counts add up to {sums[0]} synthetic and {sums[1]} real images")
