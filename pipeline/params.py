@@ -320,7 +320,9 @@ class Tracking(Section):
 class Export(Section):
     """The data set that is handed over."""
 
-    formats: Annotated[list[Literal["idx", "png"]], Field(min_length=1)]
+    formats: Annotated[
+        list[Literal["idx", "idx_gz", "png", "npz", "parquet", "webdataset", "arrow"]], Field(min_length=1)
+    ]
     real_images: Budget | Literal["recommended"]
     replicate: Annotated[int, Field(ge=0)]
 

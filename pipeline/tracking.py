@@ -22,14 +22,16 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -44,14 +46,19 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # no Git on this machine is no news
 
 import mlflow
+import numpy as np
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SADeprecationWarning, SQLAlchemyError
 
+from pipeline.champion import Candidate, Holder, decide
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.progress import progress
@@ -65,12 +72,23 @@ _LOCKED_SECONDS = 20.0
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # per call of log_batch
 _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH = 6000, 8000
 
+CHAMPION = "champion"
+_WEIGHTS = "generator.safetensors"
+_ROOT = Path(__file__).resolve().parents[1]
+# What a registered generator takes along: all that sampling imports (tests/test_registry.py holds it to that).
+_SERVED = (
+    *(
+        f"pipeline/{name}.py"
+        for name in ("__init__", "checkpoints", "errors", "images", "progress", "runtime")
+    ),
+    *(f"pipeline/gan/{name}.py" for name in ("__init__", "generators", "networks", "sampling")),
+)
+_REQUIRED = ("mlflow", "numpy", "pandas", "safetensors", "scipy", "torch")
+
 _KEY, _CONTENT, _WORKSPACE = "synthgain.key", "synthgain.content_sha256", "synthgain.workspace"
 _PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
-_LATER = (
-    "Nothing else is lost: all results are files, and `dvc repro` (or `synthgain track`) mirrors them later"
-)
+_LATER = "Nothing else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) mirrors them later"
 
 
 @dataclass(frozen=True)
@@ -211,6 +229,162 @@ def mirror(runs: Sequence[PlannedRun], *, experiment: str, store: Store, root: P
     return Mirrored(len(wanted) - len(kept), len(kept), len(own) - len(kept), experiment_id)
 
 
+def register_generator(
+    candidate: Candidate, *, name: str, run_key: str, experiment_id: str, store: Store
+) -> str:
+    """Register a generator as a version of the model `name`; move the alias `champion` if it is better.
+
+    The model is of MLflow's pyfunc kind: rows of (label, count) and a seed give images. A generator that is
+    registered already, with the same score, makes no new version.
+
+    Args:
+        candidate: the generator and its score.
+        name: of the registered model.
+        run_key: the key of the GAN's run in the experiment, which the model belongs to.
+        experiment_id: of the mirrored study.
+        store: what `find_store` gives.
+
+    Returns:
+        A sentence on which version it is, and what became of the alias and why.
+
+    Raises:
+        SynthGainError: if the store cannot be reached or used.
+    """
+    with warnings.catch_warnings(), _explained(store), _alone(store):
+        warnings.simplefilter("ignore")  # MLflow's parts warn of each other
+        _check(store)
+        client = MlflowClient(store.uri, registry_uri=store.uri)
+        tags = {
+            "generator_sha256": candidate.generator_sha256,
+            "validation_cas": repr(candidate.cas),
+            "protocol": candidate.protocol,
+            "budget": candidate.budget,
+            "replicate": str(candidate.replicate),
+            "synthetic_per_real": f"{candidate.synthetic_per_real:g}",
+        }
+        known = _versions(client, name)
+        same = [each for each in known if all(each.tags.get(tag) == value for tag, value in tags.items())]
+        if same:
+            version_number = str(max(int(each.version) for each in same))
+        else:
+            if not known:
+                with suppress(MlflowException):  # there already, without a version
+                    client.create_registered_model(name)
+            with _default_store(store):
+                model_uri = _log_generator(client, candidate, run_key, experiment_id, store)
+                version_number = str(client.create_model_version(name, model_uri, tags=tags).version)
+        moved, reason = decide(candidate, _holder(client, name))
+        if moved:
+            client.set_registered_model_alias(name, CHAMPION, version_number)
+        client.set_model_version_tag(name, version_number, "champion_decision", reason)
+    became = f"alias {CHAMPION} moved to it" if moved else f"alias {CHAMPION} stays"
+    return f"{name} version {version_number}: {became}: {reason}"
+
+
+def fetch_generator(uri: str, store: Store) -> Path:
+    """The file of a registered generator: `models:/synthgain-mnist@champion`, or `models:/<name>/<version>`.
+
+    Raises:
+        SynthGainError: if the store cannot be reached, has no such model, or it is not one of ours.
+    """
+    found = re.fullmatch(r"models:/([^@/]+)(?:@([^/@]+)|/(\d+))", uri)
+    if not found:
+        raise SynthGainError(f"{uri}: models:/NAME@ALIAS or models:/NAME/VERSION is needed")
+    with warnings.catch_warnings(), _explained(store), _alone(store):
+        warnings.simplefilter("ignore", SADeprecationWarning)
+        _check(store)
+        client = MlflowClient(store.uri, registry_uri=store.uri)
+        try:
+            if found[2]:
+                version_found = client.get_model_version_by_alias(found[1], found[2])
+            else:
+                version_found = client.get_model_version(found[1], found[3])
+        except MlflowException as error:
+            raise SynthGainError(f"{uri}: not in MLflow at {store} ({_reason(error)})") from None
+        with _default_store(store):
+            folder = Path(mlflow.artifacts.download_artifacts(f"models:/{found[1]}/{version_found.version}"))
+    path = folder / "artifacts" / _WEIGHTS
+    if not path.is_file():
+        raise SynthGainError(f"{uri}: not a generator of SynthGain (no artifacts/{_WEIGHTS} in it)")
+    return path
+
+
+def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    quoted = name.replace("'", "")
+    return list(client.search_model_versions(f"name = '{quoted}'", max_results=1000))
+
+
+def _holder(client: MlflowClient, name: str) -> Holder | None:
+    """The champion so far."""
+    try:
+        champion = client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        return None
+    tags = champion.tags
+    try:
+        return Holder(
+            str(champion.version), tags["generator_sha256"], float(tags["validation_cas"]), tags["protocol"]
+        )
+    except (KeyError, ValueError):
+        raise SynthGainError(
+            f"{name}@{CHAMPION}: version {champion.version} was not made here (it has no score); take the alias"
+            " away, or give tracking.experiment another name"
+        ) from None
+
+
+def _log_generator(
+    client: MlflowClient, candidate: Candidate, run_key: str, experiment_id: str, store: Store
+) -> str:
+    """Log the pyfunc model into the GAN's run of the default store; its URI."""
+    runs = client.search_runs([experiment_id], f"tags.`{_KEY}` = '{run_key}'")
+    if not runs:
+        raise SynthGainError(f"MLflow at {store}: no run {run_key}; `synthgain stage track` makes it")
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("long", "label"), ColSpec("long", "count")]),
+        outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
+        params=ParamSchema([ParamSpec("seed", "long", 0)]),
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        weights = Path(temporary) / _WEIGHTS
+        shutil.copyfile(candidate.generator, weights)
+        for file in _SERVED:
+            (Path(temporary) / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(_ROOT / file, Path(temporary) / file)
+        with mlflow.start_run(run_id=runs[0].info.run_id):
+            logged = mlflow.pyfunc.log_model(
+                name="generator",
+                python_model=str(_ROOT / "pipeline" / "registered_model.py"),
+                code_paths=[str(Path(temporary) / "pipeline")],
+                artifacts={"generator": str(weights)},
+                signature=signature,
+                pip_requirements=[f"{package}=={_release(package)}" for package in _REQUIRED],
+                metadata={"synthetic": True, "generator_sha256": candidate.generator_sha256},
+            )
+    return str(logged.model_uri)
+
+
+@contextmanager
+def _default_store(store: Store) -> Iterator[None]:
+    """For MLflow's functions that take no client. They set the environment variable, which `find_store` reads."""
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
+    try:
+        mlflow.set_tracking_uri(store.uri)
+        mlflow.set_registry_uri(store.uri)
+        yield
+    finally:
+        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])  # type: ignore[arg-type]  # None takes it back
+        mlflow.set_registry_uri("")
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _release(package: str) -> str:
+    """The version without the build (`2.14.1+cu130`), which no index has."""
+    return version(package).partition("+")[0]
+
+
 def _create(
     client: MlflowClient,
     experiment_id: str,
@@ -227,7 +401,7 @@ def _create(
         _KEY: planned.key,
         _CONTENT: content,
         _WORKSPACE: store.workspace,
-        "mlflow.source.name": "synthgain track",
+        "mlflow.source.name": "synthgain stage track",
     }
     if planned.note:
         tags[_NOTE] = planned.note
@@ -296,7 +470,7 @@ def _experiment(client: MlflowClient, name: str, store: Store) -> Experiment:
     location = None if store.artifacts is None else store.artifacts.as_uri()
     if client.get_experiment_by_name(name) is None:
         tags = {
-            _NOTE: "Mirrored from files by `synthgain track`. The menu *Views* has means by arm and ratio,"
+            _NOTE: "Mirrored from files by `synthgain stage track`. The menu *Views* has means by arm and ratio,"
             " accuracy against ratio (the step of a summary is the ratio in percent), curves of the GANs.",
         }
         try:

@@ -1,6 +1,6 @@
-"""The console app `synthgain`: every stage as a command, and the tools around them.
+"""The console app `synthgain`: the hand-over commands, every stage of dvc.yaml, and the tools around them.
 
-Stages import their libraries when they run, so that `synthgain --help` answers at once.
+Commands import their libraries when they run, so that `synthgain --help` answers at once.
 """
 
 import typer
@@ -12,6 +12,10 @@ from stages import (
     evaluate_synthetic,
     export,
     generate,
+    handover_export,
+    handover_generate,
+    handover_inspect,
+    handover_verify,
     prepare,
     report,
     track,
@@ -31,6 +35,21 @@ app = typer.Typer(
 )
 app.command("demo", rich_help_panel="Start here")(workspace.demo)
 app.command("workspace", rich_help_panel="Start here")(workspace.workspace)
+for command, name in (
+    (handover_generate, "generate"),
+    (handover_export, "export"),
+    (handover_verify, "verify"),
+    (handover_inspect, "inspect"),
+):
+    app.command(name, rich_help_panel="Labelled synthetic images to take away")(command.main)
+
+stage_app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(
+    stage_app,
+    name="stage",
+    help="The stages of dvc.yaml, one by one.",
+    rich_help_panel="What `dvc repro` runs",
+)
 for stage in (
     download,
     prepare,
@@ -46,8 +65,7 @@ for stage in (
     track,
     export,
 ):
-    name = stage.__name__.rpartition(".")[2].replace("_", "-")
-    app.command(name, rich_help_panel="Stages of dvc.yaml, one by one")(stage.main)
+    stage_app.command(stage.__name__.rpartition(".")[2].replace("_", "-"))(stage.main)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from stages.command import PARAMS_FILE, ParamsFile, run
 
 def main(
     comparison: Annotated[Path, typer.Option(help="The comparison, which says what is recommended.")],
+    metrics: Annotated[Path, typer.Option(help="Folder of the generative metrics, <budget>.json each.")],
     synthetic: Annotated[
         Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
     ],
@@ -17,25 +18,34 @@ def main(
     force: Annotated[bool, typer.Option("--force", help="Move a folder with foreign files aside.")] = False,
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
-    """Write the synthetic images as a data set to take away: images, card, manifest and checksums.
+    """Write the synthetic images as a data set to take away: images, card, manifest, Croissant and checksums.
 
-    Example: python -m stages.export --comparison data/metrics/comparison.json --synthetic data/synthetic
-    --out data/export
+    Example: python -m stages.export --comparison data/metrics/comparison.json --metrics data/metrics/synthetic
+    --synthetic data/synthetic --out data/export
     """
-    from pipeline.export.dataset import export_dataset, load_synthetic
+    from pipeline.export.dataset import export_dataset
+    from pipeline.export.quality import read_quality
+    from pipeline.export.samples import select_samples
     from pipeline.export.selection import select_budget
+    from pipeline.export.source import open_study_images
+    from pipeline.gan.sampling import latent_hashes
     from pipeline.params import load_params
+    from pipeline.runtime import available_cores
 
     params = load_params(params_file)
     selection = select_budget(comparison, wanted=params.export.real_images, declared=params.study.real_images)
     budget, replicate = selection.budget, params.export.replicate
-    images = load_synthetic(synthetic / str(budget) / f"{replicate}.npz", budget=budget, replicate=replicate)
+    images = open_study_images(
+        synthetic / str(budget) / f"{replicate}.npz", budget=budget, replicate=replicate
+    )
     export_dataset(
-        images,
+        select_samples(images, latent_hashes=latent_hashes(images.provenance)),
         out,
         formats=params.export.formats,
         source=params.data.source,
-        selection=selection,
+        study=selection.facts(),
+        metrics=read_quality(metrics / f"{budget}.json", replicate=replicate),
+        workers=params.execution.threads or available_cores(),
         force=force,
     )
     typer.echo(f"{len(images)} synthetic images of budget {budget}, replicate {replicate}: {out}")

@@ -1,4 +1,4 @@
-"""Stage `track`: mirror the results of the declared study into MLflow."""
+"""Stage `track`: mirror the results of the declared study into MLflow, and register the exported generator."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,8 @@ def main(
 ) -> None:
     """Show the results in MLflow, each run once: in the project's mlflow.db, or where MLFLOW_TRACKING_URI is.
 
+    The generator whose images are exported is registered as a model; the alias `champion` goes to the best one.
+
     Example: python -m stages.track --metrics data/metrics --gan data/gan --synthetic data/synthetic
     --prepared data/prepared --report data/report
     """
@@ -27,8 +29,10 @@ def main(
 
     params = load_params(params_file)
 
+    from pipeline.champion import find_candidate
+    from pipeline.export.selection import select_budget
     from pipeline.runs import plan_runs
-    from pipeline.tracking import find_store, mirror, view_command
+    from pipeline.tracking import find_store, mirror, register_generator, view_command
 
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
     store = find_store(os.environ, root)
@@ -41,11 +45,32 @@ def main(
         prepared=prepared,
         report=report,
     )
+    # The generator whose images are handed over is the one that is registered.
+    budget = select_budget(
+        metrics / "comparison.json", wanted=params.export.real_images, declared=params.study.real_images
+    ).budget
+    replicate = params.export.replicate
+    candidate = find_candidate(
+        params,
+        cells=metrics / "cells.csv",
+        splits=prepared / "splits.json",
+        generator=gan / str(budget) / str(replicate) / "generator.safetensors",
+        budget=str(budget),
+    )
     experiment = f"{params.tracking.experiment}-{params.data.source}"
     mirrored = mirror(runs, experiment=experiment, store=store, root=root)
     print(
         f"MLflow experiment {experiment} in {store}:"
         f" {mirrored.created} runs created, {mirrored.kept} kept, {mirrored.removed} removed"
+    )
+    print(
+        register_generator(
+            candidate,
+            name=experiment,
+            run_key=f"gan/{budget}/{replicate}",
+            experiment_id=mirrored.experiment_id,
+            store=store,
+        )
     )
     print(f"look: {view_command(store, mirrored.experiment_id)}")
 

@@ -435,7 +435,7 @@ def test_a_broken_server_is_one_line_within_seconds(tmp_path, kind, words):
         seconds = time.monotonic() - start
     message = str(caught.value)
     assert seconds < 6
-    for part in (words, f"127.0.0.1:{port}", "Nothing else is lost", "dvc repro", "synthgain track"):
+    for part in (words, f"127.0.0.1:{port}", "Nothing else is lost", "dvc repro", "synthgain stage track"):
         assert part in message
     assert "secret" not in message and "\n" not in message
 

@@ -5,53 +5,147 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.images import LabeledImages
-
 _READ_WITH = {
-    "idx": (
-        "Files with MNIST's names and layout, counted from 0: line i of `classes.txt` names label i,"
-        " line i of `ids.txt` image i.\n`torchvision.datasets.MNIST(root)` reads them unpacked in"
-        " `<root>/MNIST/raw`, beside a test split (`t10k-*`): take a real one."
-    ),
-    "png": (
-        "One folder per class, one 8-bit greyscale file per image, named by its id.\n"
-        "`torchvision.datasets.ImageFolder(root)` reads it, and numbers the classes in alphabetical order of"
-        " their folders:\nthe label of this data set is the number before the dash in a file's name."
-    ),
+    "idx": """Files with MNIST's names and layout, counted from 0: line i of `classes.txt` names label i, row i of
+`samples.parquet` is about image i. `torchvision.datasets.MNIST(root)` reads them in `<root>/MNIST/raw`, beside a
+test split (`t10k-*`): take a real one.""",
+    "png": """One folder per class, one 8-bit greyscale file per image, named by its id.
+`torchvision.datasets.ImageFolder(root)` reads it, and numbers the classes in alphabetical order of their folders:
+the label of this data set is the number before the last dash in a file's name.""",
+    "npz": """`numpy.load("train.npz")` gives `images` (n, H, W) uint8, `labels` (n,), `ids` and `class_names`; row i of
+`samples.parquet` is about image i.""",
+    "parquet": """`pandas.read_parquet`, or Hugging Face:
+`datasets.load_dataset("parquet", data_files="train*.parquet")`, where `image` is a picture and `label` has names.""",
+    "webdataset": """`<id>.png`, `<id>.cls` (the label) and `<id>.json` (its row of the sample table) make a sample:
+`webdataset.WebDataset("train.tar").decode("l").to_tuple("png", "cls", "json")`.""",
+    "arrow": """Arrow IPC files: `pyarrow.ipc.open_file(pyarrow.memory_map("train.arrow")).read_all()`, or Hugging Face:
+`datasets.load_dataset("arrow", data_files="train*.arrow")`.""",
 }
+_READ_WITH["idx_gz"] = _READ_WITH["idx"].replace("in `<root>", "unpacked in `<root>")
+_METRICS = ("fid", "kid", "precision", "recall", "density", "coverage", "label_fidelity")
 
 
-def card(images: LabeledImages, *, format_name: str, source: str, study: Mapping[str, Any]) -> str:
-    """The Markdown text of a data set's card; its first line says that the images are synthetic."""
-    height, width = images.images.shape[2:]
-    made = images.provenance
-    budget = made.get("budget")
-    real_images = "all real training images" if budget == "all" else f"{budget} real training images"
-    counts = "\n".join(
-        f"| {label} | {name.replace('|', '&#124;')} | {count} |"
-        for label, (name, count) in enumerate(zip(images.class_names, images.counts().tolist(), strict=True))
+def card(manifest: Mapping[str, Any]) -> str:
+    """The Markdown text of a data set's card, from its manifest; its first line says that the images are synthetic."""
+    height, width = manifest["image_size"]
+    source, made = manifest["source"], manifest["provenance"]
+    budget = made["budget"]
+    learned_from = {None: "images", "all": "all real training images"}.get(
+        budget, f"{budget} real training images"
     )
-    return f"""# Synthetic images, made by a generator: {len(images)} of {images.num_classes} classes
+    synthetic = manifest["images"] - manifest["real_images"]
+    classes = len(manifest["class_names"])
+    mixed = f", beside {manifest['real_images']} real ones" if manifest["real_images"] else ""
+    sections = [
+        f"# Synthetic images, made by a generator: {synthetic} of {classes} classes{mixed}",
+        _what(manifest, width, height),
+        f"""## How they were made
 
-None of these images is real. They are {width}×{height} greyscale; a label is what was asked of the generator.
-Mark them as synthetic wherever they go, and never put them into a test split.
+{manifest["made_with"]["name"]} {manifest["made_with"]["version"]}: a conditional GAN that learned from {learned_from}
+of {source["name"]}, and from nothing else. Generator `{made["generator_sha256"]}`, seed {made["seed"]}, replicate
+{made["replicate"]}; real subset `{made["real_subset_sha256"]}`.
+{_filtered(manifest)}""",
+        f"""## Real source and its licence
 
-- Do they help? At {real_images}, {study["note"]}
-- Source: the generator learned from {real_images} of `{source}`, and from nothing else.
-  The source's licence and its biases apply to what was learned from it.
-- Made by: SynthGain, a conditional GAN; replicate {made.get("replicate")}, seed {made.get("seed")},
-  generator `{made.get("generator_sha256")}`.
-- Not checked: whether an image resembles one of the training images.
+{source["name"]}. Licence: {source["licence"]}. {source["licence_url"]}
+That licence and the biases of the source apply to what was learned from it.""",
+        f"""## Intended use
 
-## Files
+Training data beside real images, tests of pipelines, teaching. {_advice(manifest["study"])}
+Keep the mark *synthetic* wherever the images go, and never put them into a validation or test split.""",
+        f"""## Limits
 
-{_READ_WITH[format_name]}
+- A label is what was asked of the generator; some images show something else.
+- The images vary less than the real ones they were learned from, and rare shapes are missing.
+- {_memorisation(manifest["metrics"])}
+- They are no anonymous version of anything: what the source shows of persons may show here.""",
+        f"## Quality\n\n{_quality(manifest['metrics'])}",
+        f"## Counts\n\n{_counts(manifest)}",
+        f"""## Files
 
-`manifest.json` has counts, origin and a SHA-256 of every file. `sha256sum -c SHA256SUMS` checks the folder.
+{_READ_WITH[manifest["format"]]}
 
-## Counts
+`manifest.json` has counts, origin and hashes, `croissant.json` the same for Croissant readers. The sample table has,
+per image: `id`, `label`, `synthetic`, `seed`, `z_sha256`, `generator_sha256`, `label_score`, `nearest_real_distance`
+and `pixel_sha256`. `sha256sum -c SHA256SUMS` checks the files, `synthgain verify` everything else too.""",
+        f"## How to cite\n\n{citation(manifest)}",
+    ]
+    return "\n\n".join(section.strip() for section in sections) + "\n"
 
-| label | class | images |
-| --- | --- | --- |
-{counts}
-"""
+
+def citation(manifest: Mapping[str, Any]) -> str:
+    """What to write where the data set was used."""
+    of = f" Learned from {manifest['source']['name']}"
+    real = f": {manifest['source']['citation']}" if manifest["source"]["citation"] else ""
+    return f"Synthetic images made with SynthGain, data set {manifest['pixel_sha256'][:16]}.{of}{real}."
+
+
+def _what(manifest: Mapping[str, Any], width: int, height: int) -> str:
+    if manifest["real_images"]:
+        which = (
+            f"{manifest['real_images']} of the {manifest['images']} images are real: their ids begin with `real-`, and"
+            " their column `synthetic` is false. The others are synthetic."
+        )
+    else:
+        which = "None of these images is real."
+    return f"{which} They are {width}×{height} greyscale."
+
+
+def _filtered(manifest: Mapping[str, Any]) -> str:
+    applied = manifest["label_filter"]
+    if applied is None:
+        return "No image was left out: no filter was applied."
+    share = sum(applied["accepted"]) / sum(applied["of"])
+    return (
+        "Filtered: kept is what a classifier gives its label with probability"
+        f" {applied['minimum_label_score']:g} or more, {share:.1%} of what was generated"
+        f" (classifier `{applied['classifier_sha256']}`)."
+    )
+
+
+def _advice(study: Mapping[str, Any] | None) -> str:
+    return (
+        f"Do they help? {study['note']}" if study else "Whether they help a classifier was not studied here."
+    )
+
+
+def _memorisation(metrics: Mapping[str, Any] | None) -> str:
+    found = (metrics or {}).get("memorisation")
+    if not found:
+        return "Not checked: whether an image resembles one of the training images."
+    facts = ", ".join(f"{name} {_number(value)}" for name, value in found.items())
+    return f"Memorisation of training images was checked: {facts}."
+
+
+def _quality(metrics: Mapping[str, Any] | None) -> str:
+    if not metrics:
+        return "Not measured here."
+    columns = [name for name in _METRICS if name in metrics["synthetic"]]
+    lines = [f"| images | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+    for key, name in (
+        ("synthetic", "these synthetic images"),
+        ("floor", "floor: real train images"),
+        ("copycat", "copycat: the generator's training images + noise"),
+    ):
+        if key in metrics:
+            values = " | ".join(_number(metrics[key].get(column)) for column in columns)
+            lines.append(f"| {name} | {values} |")
+    return (
+        f"Measured with n = {metrics['n']} against as many real test images, in the features of the network"
+        f" `{metrics['extractor_sha256']}`; before any filter.\n\n" + "\n".join(lines)
+    )
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _counts(manifest: Mapping[str, Any]) -> str:
+    real = bool(manifest["real_images"])
+    lines = ["| label | class | synthetic |" + (" real |" if real else "")]
+    lines.append("| --- | --- | ---: |" + (" ---: |" if real else ""))
+    rows = zip(manifest["class_names"], manifest["counts"], manifest["real_counts"], strict=True)
+    for label, (name, synthetic, of_real) in enumerate(rows):
+        safe = name.replace("|", "&#124;")
+        lines.append(f"| {label} | {safe} | {synthetic} |" + (f" {of_real} |" if real else ""))
+    return "\n".join(lines)

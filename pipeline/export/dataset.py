@@ -1,83 +1,267 @@
-"""A data set in each of its formats, written whole or not at all."""
+"""A data set in each of its formats: written whole or not at all, shard by shard, going on where it was killed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from pipeline.errors import SynthGainError
-from pipeline.export.card import card
-from pipeline.export.idx import write_idx
-from pipeline.export.manifest import foreign_files, write_manifest
-from pipeline.export.png import write_png
-from pipeline.export.selection import Budget, Selection
-from pipeline.images import LabeledImages
-from pipeline.runtime import atomic_output
+from pipeline.export import idx
+from pipeline.export.manifest import SCHEMA_VERSION, foreign_files, write_manifest
+from pipeline.export.samples import Samples
+from pipeline.export.shards import CLASSES, FORMATS, assemble, record_path, write_shard
+from pipeline.export.table import cut_shard
+from pipeline.progress import progress
+from pipeline.runtime import write_text
 
-WRITERS = {"idx": write_idx, "png": write_png}
-
-
-def load_synthetic(path: Path, *, budget: Budget, replicate: int) -> LabeledImages:
-    """Read the synthetic images of one budget and replicate.
-
-    Raises:
-        SynthGainError: if the file is unreadable, is empty, holds real images, or those of another budget
-            or replicate.
-    """
-    images = LabeledImages.load(path)
-    wanted = {"kind": "synthetic", "budget": budget, "replicate": replicate}
-    for key, value in wanted.items():
-        if images.provenance.get(key) != value:
-            raise SynthGainError(
-                f"{path}: its {key} is {images.provenance.get(key)}, only {value} may be exported from here;"
-                " run the generate stage again"
-            )
-    if not len(images):
-        raise SynthGainError(f"{path}: holds no image; run the generate stage again")
-    return images
+SHARD_SIZE = 10_000
+_FINGERPRINT = "fingerprint.json"
+_READY = "ready"
 
 
 def export_dataset(
-    images: LabeledImages,
+    samples: Samples,
     out: Path,
     *,
     formats: Sequence[str],
     source: str,
-    selection: Selection,
-    force: bool,
+    study: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    shard_size: int = SHARD_SIZE,
+    workers: int = 1,
+    force: bool = False,
 ) -> None:
-    """Write `<out>/<format>/` for each format: the images, README.md, manifest.json and SHA256SUMS.
+    """Write `<out>/<format>/` for each format: images, sample table, card, manifest, Croissant and checksums.
 
-    The same images give the same bytes. An earlier export is replaced. A folder with other files in it is
-    refused; with `force` it is renamed to `<format>.before-<number>`: no file that is not ours is deleted
-    or written over.
+    The same samples give the same bytes, whatever the number of workers and the order in which shards get done.
+    Shards are written to `.<name>.partial` beside `out` and put in place at the end. Killed in between, the
+    same call goes on after the last complete shard; a call for something else starts afresh.
+
+    An earlier export is replaced. A folder with other files in it is refused; with `force` it is renamed to
+    `<format>.before-<number>`: no file that is not ours is deleted or written over.
+
+    Args:
+        samples: what to write.
+        out: the folder of the export.
+        formats: some of `FORMATS`.
+        source: the real data set that the generator learned from (`data.source`).
+        study: what the study found of these images (JSON values).
+        metrics: generative metrics with floors (JSON values).
+        shard_size: samples of a shard. Memory grows with it, and with nothing else.
+        workers: processes that write shards.
+        force: see above.
 
     Raises:
-        SynthGainError: if a folder holds files that no export wrote, before anything is written.
+        SynthGainError: if a format is unknown, a folder holds files that no export wrote, another export is
+            at work in the same place, or the disk is full. What was there before is there still.
     """
-    folders = {name: out / name for name in formats}
-    for folder in folders.values():
-        _make_way(folder, force=force)
-    for name, folder in folders.items():
-        facts = selection.facts()
-        with atomic_output(folder) as temporary:
-            temporary.mkdir()
-            WRITERS[name](images, temporary)
-            text = card(images, format_name=name, source=source, study=facts)
-            (temporary / "README.md").write_text(text, encoding="utf-8", newline="\n")
-            write_manifest(images, temporary, format_name=name, source=source, study=facts)
+    formats = check_formats(formats)
+    if shard_size < 1 or workers < 1:
+        raise SynthGainError(f"shard size {shard_size}, workers {workers}: both have to be at least 1")
+    if {"idx", "idx_gz"} & set(formats):
+        idx.check_classes(len(samples.class_names))
+    for name in formats:
+        if not force and (foreign := _in_the_way(out / name)):
+            raise SynthGainError(
+                f"{out / name}: holds {foreign[0]}{' and more' if len(foreign) > 1 else ''}, which no export"
+                " wrote; choose another --out, or pass --force to move it aside"
+            )
+    facts = {"source": source, "study": study, "metrics": metrics, "shard_size": shard_size}
+    with _work_folder(out, _fingerprint(samples, formats, facts)) as work:
+        try:
+            if not (work / _READY).exists():
+                _write_shards(samples, work, formats, shard_size, workers)
+                _finish(samples, work, formats, facts)
+                (work / _READY).touch()
+            for name in formats:
+                if (work / name).exists():  # else it was put in place before a kill
+                    _put_in_place(work / name, out / name)
+        except Exception as error:
+            shutil.rmtree(work, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise SynthGainError(
+                    f"{out}: the disk is full; make room or name another --out. Nothing was changed"
+                ) from None
+            raise
+        shutil.rmtree(work)
 
 
-def _make_way(folder: Path, *, force: bool) -> None:
-    foreign = foreign_files(folder) if folder.is_dir() else [folder.name] if folder.exists() else []
-    if not foreign:
-        return
-    if not force:
-        raise SynthGainError(
-            f"{folder}: holds {foreign[0]}{' and more' if len(foreign) > 1 else ''}, which no export wrote;"
-            " choose another --out, or pass --force to move it aside"
+def check_formats(formats: Sequence[str]) -> list[str]:
+    """The formats, each once, in their own order.
+
+    Raises:
+        SynthGainError: if one is not known, or there are none.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise SynthGainError(f"format: found {name!r}; allowed are {', '.join(FORMATS)}")
+    if not formats:
+        raise SynthGainError(f"format: none given; allowed are {', '.join(FORMATS)}")
+    return [name for name in FORMATS if name in formats]
+
+
+def _write_shards(samples: Samples, work: Path, formats: list[str], shard_size: int, workers: int) -> None:
+    for folder in ("records", "parts", *formats, *(f"parts/{name}" for name in formats)):
+        (work / folder).mkdir(exist_ok=True)
+    count = -(-len(samples) // shard_size)
+    missing = [number for number in range(count) if not record_path(work, number).exists()]
+    if done := count - len(missing):
+        print(f"{done} of {count} shards are there already; going on with the others", file=sys.stderr)
+    with progress(f"writing {', '.join(formats)}", total=len(missing), unit="shards") as advance:
+        if workers == 1 or len(missing) <= 1:
+            for number in missing:
+                write_shard(cut_shard(samples, number, shard_size), formats, work)
+                advance(1)
+            return
+        with _pool(min(workers, len(missing))) as pool:
+            running: set[Future[None]] = set()
+            for number in missing:
+                # No more shards in memory than are being written, and one that waits.
+                while len(running) > workers:
+                    running = _take_finished(running, advance)
+                shard = cut_shard(samples, number, shard_size)
+                running.add(pool.submit(write_shard, shard, formats, work))
+            while running:
+                running = _take_finished(running, advance)
+
+
+def _take_finished(running: set[Future[None]], advance: Any) -> set[Future[None]]:
+    finished, running = wait(running, return_when=FIRST_COMPLETED)
+    for future in finished:
+        try:
+            future.result()
+        except BrokenProcessPool:
+            raise SynthGainError(
+                "a worker was killed, perhaps for want of memory; use fewer --workers"
+            ) from None
+        advance(1)
+    return running
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    # A fork of a process that has run torch may hang. A fork server imports once what the workers need.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if isinstance(context, multiprocessing.context.ForkServerContext):
+        context.set_forkserver_preload([write_shard.__module__])
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A killed export must leave no worker behind that waits for ever (the fork server dies with the export)."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+        import signal
+
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str, Any]) -> None:
+    shard_size = facts["shard_size"]
+    count = -(-len(samples) // shard_size)
+    written: dict[str, dict[str, str]] = {name: {} for name in formats}
+    pixels = hashlib.sha256()
+    for number in range(count):
+        record = json.loads(record_path(work, number).read_text())
+        for name, files in record["files"].items():
+            written[name] |= files
+        pixels.update(bytes.fromhex("".join(record["pixel_sha256"])))
+    size = samples.synthetic_file.image_size
+    for name in formats:
+        assemble(name, work, samples=len(samples), shards=count, image_size=size)
+        if name in ("idx", "idx_gz"):
+            text = "".join(f"{each}\n" for each in samples.class_names)
+            (work / name / CLASSES).write_text(text, encoding="utf-8", newline="\n")
+        write_manifest(
+            samples,
+            work / name,
+            format_name=name,
+            pixel_sha256=pixels.hexdigest(),
+            shards=count,
+            known_hashes=written[name],
+            **facts,
         )
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
-        number += 1
-    folder.rename(aside)
+
+
+def _put_in_place(finished: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if _in_the_way(target):  # only with --force
+        number = 1
+        while (aside := target.with_name(f"{target.name}.before-{number}")).exists():
+            number += 1
+        target.rename(aside)
+    if target.is_dir():
+        shutil.rmtree(target)
+    os.replace(finished, target)
+
+
+def _in_the_way(folder: Path) -> list[str]:
+    """What an export to this folder would destroy that is not of an earlier one."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        return [folder.name]
+    return foreign_files(folder) if folder.is_dir() else []
+
+
+def _fingerprint(samples: Samples, formats: Sequence[str], facts: Mapping[str, Any]) -> str:
+    """Two runs with the same fingerprint write the same bytes, so one may go on with the shards of the other."""
+    content = {
+        "samples": samples.digest(),
+        "formats": list(formats),
+        "facts": facts,
+        "schema_version": SCHEMA_VERSION,
+        "versions": {"numpy": np.__version__, "pyarrow": pa.__version__, "zlib": zlib.ZLIB_RUNTIME_VERSION},
+    }
+    return json.dumps(content, sort_keys=True)
+
+
+@contextmanager
+def _work_folder(out: Path, fingerprint: str) -> Iterator[Path]:
+    """The folder of unfinished work beside `out`, held by this process alone."""
+    work = out.absolute().parent / f".{out.absolute().name}.partial"
+    ours = {_FINGERPRINT, _READY, "records", "parts", *FORMATS}
+    if work.exists() and any(
+        each.name.strip(".").removesuffix(".tmp") not in ours for each in work.iterdir()
+    ):
+        raise SynthGainError(f"{work}: in the way and not of an export; move it")
+    work.mkdir(parents=True, exist_ok=True)
+    with (work.with_name(f"{work.name}.lock")).open("a") as lock:
+        try:
+            _lock(lock.fileno())
+        except BlockingIOError:
+            raise SynthGainError(f"{out}: another export is writing there; wait for it") from None
+        try:
+            if not (work / _FINGERPRINT).is_file() or (work / _FINGERPRINT).read_text() != fingerprint:
+                shutil.rmtree(work, ignore_errors=True)
+                work.mkdir(parents=True)
+                write_text(work / _FINGERPRINT, fingerprint)
+            yield work
+        finally:
+            Path(lock.name).unlink(missing_ok=True)
+
+
+def _lock(file: int) -> None:
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,60 +2,93 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoints import file_sha256
-from pipeline.images import LabeledImages
+from pipeline.export.card import card
+from pipeline.export.croissant import croissant
+from pipeline.export.licences import real_source
+from pipeline.export.samples import Samples
 
 SCHEMA = "synthgain-export"
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
-CHECKSUMS = "SHA256SUMS"
+SCHEMA_VERSION = 2
+SCHEMA_FILE = Path(__file__).with_name("schemas") / "manifest-2.schema.json"
+MANIFEST, CHECKSUMS, CARD, CROISSANT = "manifest.json", "SHA256SUMS", "README.md", "croissant.json"
 
 # What the manifest says of the images' origin.
-_PROVENANCE = ("budget", "replicate", "seed", "generator_sha256", "real_subset_sha256")
+_PROVENANCE = ("budget", "replicate", "seed", "z_dim", "generator_sha256", "real_subset_sha256")
 
 
 def write_manifest(
-    images: LabeledImages, folder: Path, *, format_name: str, source: str, study: Mapping[str, Any]
+    samples: Samples,
+    folder: Path,
+    *,
+    format_name: str,
+    source: str,
+    study: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any] | None,
+    pixel_sha256: str,
+    shard_size: int,
+    shards: int,
+    known_hashes: Mapping[str, str],
 ) -> None:
-    """Write `manifest.json` on the files that are in the folder, and `SHA256SUMS` on them and the manifest.
+    """Write `manifest.json` on the files in the folder; from it the card and the Croissant; then `SHA256SUMS`.
 
-    `sha256sum -c SHA256SUMS` checks the folder. `pixel_sha256` is the hash of all images' uint8 pixels in
-    the order of their ids: it is the same in every format, and whichever library compressed the files.
+    `pixel_sha256` is the hash of the samples' pixel hashes (32 bytes each) in their order: it is the same in
+    every format, and whichever library compressed the files. Single PNG files are not in the manifest: the
+    sample table names them, and `SHA256SUMS` has their hashes.
 
     Args:
-        images: what was written.
+        samples: what was written.
         folder: where to.
         format_name: the format's name.
         source: the real data set.
         study: what the study says of these images (JSON values).
+        metrics: generative metrics (JSON values).
+        pixel_sha256: see above.
+        shard_size: samples of a shard.
+        shards: how many.
+        known_hashes: SHA-256 by path of files that were hashed when they were written.
     """
-    checksums = {path: file_sha256(folder / path) for path in _files(folder)}
+    checksums = {path: known_hashes.get(path) or file_sha256(folder / path) for path in _files(folder)}
     manifest = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "synthetic": True,
         "format": format_name,
-        "source": source,
-        "images": len(images),
-        "image_size": list(images.images.shape[2:]),
-        "class_names": list(images.class_names),
-        "counts": dict(zip(images.class_names, images.counts().tolist(), strict=True)),
-        "pixel_sha256": hashlib.sha256(images.images.tobytes()).hexdigest(),
-        "provenance": {key: images.provenance.get(key) for key in _PROVENANCE},
-        "study": dict(study),
+        "made_with": {"name": "SynthGain", "version": _version()},
+        "source": {"key": source, **asdict(real_source(source))},
+        "images": len(samples),
+        "real_images": int(samples.real.sum()),
+        "image_size": list(samples.synthetic_file.image_size),
+        "class_names": list(samples.class_names),
+        "counts": samples.counts(real=False),
+        "real_counts": samples.counts(real=True),
+        "pixel_sha256": pixel_sha256,
+        "shards": shards,
+        "shard_size": shard_size,
+        "provenance": {key: samples.provenance.get(key) for key in _PROVENANCE},
+        "label_filter": samples.label_filter,
+        "study": study,
+        "metrics": metrics,
         "files": {
             path: {"bytes": (folder / path).stat().st_size, "sha256": sha256}
             for path, sha256 in checksums.items()
+            if not path.endswith(".png")
         },
     }
-    (folder / MANIFEST).write_text(_json(manifest), encoding="utf-8", newline="\n")
-    checksums[MANIFEST] = file_sha256(folder / MANIFEST)
+    for path, text in (
+        (MANIFEST, to_json(manifest)),
+        (CARD, card(manifest)),
+        (CROISSANT, to_json(croissant(manifest))),
+    ):
+        (folder / path).write_text(text, encoding="utf-8", newline="\n")
+        checksums[path] = file_sha256(folder / path)
     lines = [f"{checksums[path]}  {path}\n" for path in sorted(checksums)]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
 
@@ -64,13 +97,32 @@ def foreign_files(folder: Path) -> list[str]:
     """The files of a folder that no earlier export wrote there; all of them if none did."""
     present = _files(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["schema"] != SCHEMA:
+        if json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["schema"] != SCHEMA:
             return present
-        written = {*manifest["files"], MANIFEST, CHECKSUMS}
+        written = {CHECKSUMS, *read_checksums(folder)}
     except (OSError, ValueError, KeyError, TypeError):
         return present
     return [path for path in present if path not in written]
+
+
+def read_checksums(folder: Path) -> dict[str, str]:
+    """The lines of `SHA256SUMS`: hash by path.
+
+    Raises:
+        ValueError: if a line is not what `sha256sum` writes.
+    """
+    found = {}
+    for line in (folder / CHECKSUMS).read_text(encoding="utf-8").split("\n")[:-1]:
+        sha256, gap, path = line[:64], line[64:66], line[66:]
+        if gap != "  " or not path or len(sha256.strip("0123456789abcdef")):
+            raise ValueError(f"{CHECKSUMS}: not a line of sha256sum: {line[:80]!r}")
+        found[path] = sha256
+    return found
+
+
+def to_json(values: Mapping[str, Any]) -> str:
+    """JSON as the export's files have it: the same values give the same text."""
+    return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _files(folder: Path) -> list[str]:
@@ -78,5 +130,8 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
 
 
-def _json(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+def _version() -> str:
+    try:
+        return version("synthgain")
+    except PackageNotFoundError:  # a workspace has the code without the package
+        return "unknown"

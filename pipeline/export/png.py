@@ -2,35 +2,78 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import struct
 import unicodedata
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image
+import numpy as np
+import numpy.typing as npt
 
-from pipeline.export.ids import sample_ids
-from pipeline.images import LabeledImages
-from pipeline.progress import progress
+if TYPE_CHECKING:
+    from pipeline.export.table import Shard
 
 # Windows gives these names to devices, with or without a suffix.
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 # File systems allow 255 bytes; a character takes up to four.
 _LONGEST_NAME = 60
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
+# A level beyond 6 costs twice the time for 1 % of the size.
+_LEVEL = 6
 
-def write_png(images: LabeledImages, folder: Path) -> None:
-    """Write `<class name>/<id>.png`, 8-bit greyscale; class names as `class_folders` makes them."""
-    folders = class_folders(images.class_names)
+
+def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
+    """One grey image (H, W) as a PNG file: signature, header, pixels, end. No time, no program's name.
+
+    Pillow spends 100 µs on a small image, most of it around the compression; this takes 20. Rows are not
+    filtered (type 0): filters gain nothing on images with plain backgrounds.
+    """
+    height, width = image.shape
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = np.zeros((height, width + 1), dtype=np.uint8)
+    rows[:, 1:] = image
+    pixels = b"IDAT" + zlib.compress(rows.data, _LEVEL)
+    return b"".join(
+        (
+            _PNG,
+            struct.pack(">I", len(header) - 4),
+            header,
+            struct.pack(">II", zlib.crc32(header), len(pixels) - 4),
+            pixels,
+            struct.pack(">I", zlib.crc32(pixels)),
+            _END,
+        )
+    )
+
+
+def write_shard(shard: Shard, folder: Path) -> dict[str, str]:
+    """Write `<class folder>/<id>.png`, 8-bit greyscale; the SHA-256 of each file."""
+    folders = class_folders(shard.class_names)
     for name in folders:
-        (folder / name).mkdir()
-    with progress("writing PNG", total=len(images), unit="images") as advance:
-        for image, label, sample_id in zip(
-            images.images[:, 0], images.labels.tolist(), sample_ids(images.labels), strict=True
-        ):
-            # A fixed level, no time, no program name: the same pixels give the same bytes.
-            Image.fromarray(image).save(folder / folders[label] / f"{sample_id}.png", compress_level=6)
-            advance(1)
+        (folder / name).mkdir(exist_ok=True)
+    written = {}
+    for sample_id, label, png in zip(shard.ids, shard.labels, shard.pngs, strict=True):
+        path = f"{folders[label]}/{sample_id}.png"
+        _write(f"{folder}/{path}", png)
+        written[path] = hashlib.sha256(png).hexdigest()
+    return written
+
+
+def _write(path: str, content: bytes) -> None:
+    # Python's file objects would double the time of a file this small.
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        while content:
+            content = content[os.write(file, content) :]
+    finally:
+        os.close(file)
 
 
 def class_folders(class_names: Sequence[str]) -> list[str]:

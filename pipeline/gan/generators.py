@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.errors import SynthGainError
 from pipeline.gan.networks import Generator
 
 GENERATOR_KIND = "generator"
@@ -37,7 +38,13 @@ def load_generator(path: Path, device: torch.device) -> tuple[Generator, tuple[s
         SynthGainError: if the file is missing, damaged or no generator.
     """
     tensors, metadata = load_checkpoint(path, kind=GENERATOR_KIND)
-    generator = Generator(**metadata["arguments"])
-    generator.load_state_dict(tensors)
+    try:
+        generator = Generator(**metadata["arguments"])
+        generator.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # another version's, or edited
+        reason = " ".join(str(error).split())[:200]
+        raise SynthGainError(
+            f"{path}: not a generator of this version of SynthGain ({reason}); train it again"
+        ) from None
     generator = generator.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return generator, tuple(metadata["class_names"]), metadata["provenance"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,26 @@ def sample_z(seed: int, label: int, start: int, count: int, z_dim: int) -> npt.N
     return z
 
 
+def z_sha256(seed: int, label: int, indices: npt.NDArray[np.int64], z_dim: int) -> list[str]:
+    """The hash of each of these latents of a class: of its float32 bytes, little-endian."""
+    hashes: dict[int, str] = {}
+    for block in np.unique(indices // BLOCK).tolist():
+        latents = sample_z(seed, label, block * BLOCK, BLOCK, z_dim).astype("<f4")
+        for index in indices[indices // BLOCK == block].tolist():
+            hashes[index] = hashlib.sha256(latents[index % BLOCK].tobytes()).hexdigest()
+    return [hashes[index] for index in indices.tolist()]
+
+
+def latent_hashes(
+    provenance: Mapping[str, Any],
+) -> Callable[[int, npt.NDArray[np.int64]], list[str]] | None:
+    """`z_sha256` for the images of this provenance, None if it does not say enough."""
+    seed, z_dim = provenance.get("seed"), provenance.get("z_dim")
+    if not isinstance(seed, int) or not isinstance(z_dim, int):
+        return None
+    return lambda label, indices: z_sha256(seed, label, indices, z_dim)
+
+
 @torch.no_grad()
 def sample_images(
     generator: Generator, *, seed: int, label: int, start: int, count: int, device: torch.device
@@ -62,7 +83,10 @@ def synthetic_images(
     device: torch.device,
     advance: Advance,
 ) -> LabeledImages:
-    """Exactly `images_per_class` images of each class, class after class; the provenance gains seed and count."""
+    """Exactly `images_per_class` images of each class, class after class.
+
+    The provenance gains what makes them again: seed, z_dim, count.
+    """
     images = np.empty(
         (generator.num_classes, images_per_class, 1, generator.image_size, generator.image_size),
         dtype=np.uint8,
@@ -78,5 +102,11 @@ def synthetic_images(
         images.reshape(-1, *images.shape[2:]),
         np.arange(generator.num_classes, dtype=np.int64).repeat(images_per_class),
         class_names,
-        {**provenance, "kind": "synthetic", "seed": seed, "images_per_class": images_per_class},
+        {
+            **provenance,
+            "kind": "synthetic",
+            "seed": seed,
+            "z_dim": generator.z_dim,
+            "images_per_class": images_per_class,
+        },
     )

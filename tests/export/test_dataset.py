@@ -1,6 +1,13 @@
 """A whole export: the same bytes every time, nothing foreign touched, nothing half-written, nothing real."""
 
+import hashlib
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,117 +15,326 @@ import pytest
 
 from pipeline.errors import SynthGainError
 from pipeline.export import dataset
-from pipeline.export.dataset import export_dataset, load_synthetic
-from pipeline.export.selection import Selection
+from pipeline.export.dataset import export_dataset
+from pipeline.export.shards import FORMATS, write_shard
+from pipeline.export.source import open_images, open_study_images
+from pipeline.export.table import cut_shard
 from pipeline.images import LabeledImages
 
-SELECTION = Selection(1000, False, 0, "No gain was seen.")
+from .conftest import samples_of, synthetic_images, tree
+
+ROOT = Path(__file__).parents[2]
 
 
-def synthetic_images(seed=0, **provenance):
-    made = {"kind": "synthetic", "budget": 1000, "replicate": 0, "seed": 42, "generator_sha256": "a" * 64}
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, size=(6, 1, 8, 8), dtype=np.uint8)
-    return LabeledImages(images, np.repeat(np.arange(2), 3), ("cat|s", "dogs"), made | provenance)
+def test_exporting_again_gives_the_same_bytes_in_place_and_elsewhere(export, monkeypatch):
+    first = tree(export(formats=FORMATS))
+    monkeypatch.setattr("time.time", lambda: 4e9)  # another day
+    assert tree(export(formats=FORMATS)) == first
+    assert tree(export(formats=FORMATS, out="elsewhere/deep")) == first
+    assert {name.split("/")[0] for name in first} == set(FORMATS)
 
 
-def export(images, out, *, formats=("idx", "png"), force=False):
-    export_dataset(images, out, formats=formats, source="folder", selection=SELECTION, force=force)
+def test_several_workers_give_the_same_bytes(export):
+    one = tree(export(formats=FORMATS, shard_size=4))
+    assert tree(export(formats=FORMATS, shard_size=4, workers=2, out="workers")) == one
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def test_shards_in_another_order_give_the_same_bytes(tmp_path):
+    samples = samples_of(synthetic_images(), tmp_path / "source.npz")
+    for folder, before in (("forward", []), ("mixed", [5, 2])):
+        work = tmp_path / folder
+        for name in ("records", "parts", *FORMATS, *(f"parts/{name}" for name in FORMATS)):
+            (work / name).mkdir(parents=True)
+        for number in before:
+            write_shard(cut_shard(samples, number, 4), FORMATS, work)
+        dataset._write_shards(samples, work, list(FORMATS), 4, 1)
+        dataset._finish(
+            samples,
+            work,
+            list(FORMATS),
+            {"source": "mnist", "study": None, "metrics": None, "shard_size": 4},
+        )
+    assert tree(tmp_path / "forward") == tree(tmp_path / "mixed")
 
 
-def test_exporting_again_gives_the_same_bytes_in_place_and_elsewhere(tmp_path):
-    images = synthetic_images()
-    export(images, tmp_path / "a")
-    first = tree(tmp_path / "a")
-    export(images, tmp_path / "a")
-    export(images, tmp_path / "b/c")
-    assert tree(tmp_path / "a") == tree(tmp_path / "b/c") == first
-    assert {name.split("/")[0] for name in first} == {"idx", "png"}
+def test_the_pixel_hash_and_the_ids_do_not_depend_on_the_shard_size(export):
+    hashes = set()
+    for size in (3, 8, 100):
+        manifest = json.loads((export(shard_size=size) / "png/manifest.json").read_text())
+        hashes.add(manifest["pixel_sha256"])
+    assert len(hashes) == 1
 
 
-def test_both_formats_hold_the_same_pixels(tmp_path):
-    export(synthetic_images(), tmp_path)
-    manifests = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("idx", "png")]
-    assert manifests[0]["pixel_sha256"] == manifests[1]["pixel_sha256"]
-    assert manifests[0]["study"] == manifests[1]["study"] == SELECTION.facts()
+def test_each_shard_has_the_shares_of_the_whole(export, tmp_path):
+    images = synthetic_images(counts=(40, 20, 10))
+    samples = samples_of(images, tmp_path / "s.npz")
+    for start in range(0, 70, 14):
+        assert np.bincount(samples.labels[start : start + 14]).tolist() == [8, 4, 2]
 
 
-@pytest.mark.parametrize("name", ["idx", "png"])
-def test_the_card_says_synthetic_first_and_the_verdict(tmp_path, name):
-    export(synthetic_images(), tmp_path)
-    text = (tmp_path / name / "README.md").read_text()
-    assert text.splitlines()[0] == "# Synthetic images, made by a generator: 6 of 2 classes"
-    assert "the study does not recommend adding these images: No gain was seen." in text
-    assert "| 0 | cat&#124;s | 3 |\n| 1 | dogs | 3 |\n" in text
-    assert "1000 real training images of `folder`" in text and "seed 42" in text
+def test_a_limit_takes_the_first_of_each_class_and_changes_no_id(export, tmp_path):
+    samples = samples_of(synthetic_images(), tmp_path / "s.npz", max_per_class=2)
+    assert sorted(samples.ids(0, 6)) == [f"{label}-00000{place}" for label in range(3) for place in range(2)]
 
 
-def test_a_smaller_export_leaves_no_file_of_the_earlier_one(tmp_path):
-    export(synthetic_images(), tmp_path)
-    images = synthetic_images()
-    export(images.subset(np.array([0, 3])), tmp_path)
-    assert sorted(path.name for path in (tmp_path / "png").rglob("*.png")) == ["0-000000.png", "1-000000.png"]
+def test_a_filter_leaves_gaps_in_the_ids_and_says_what_it_did(tmp_path):
+    images = synthetic_images(counts=(4, 3))
+    scores = np.array([0.95, 0.2, 0.9, 0.99, 0.5, 0.91, 0.99], dtype=np.float32)
+    samples = samples_of(images, tmp_path / "s.npz", scores=scores, threshold=0.9, scored_by="c" * 64)
+    # The float32 nearest to 0.9 is not below the threshold as it is compared in float32.
+    assert sorted(samples.ids(0, len(samples))) == [
+        "0-000000",
+        "0-000002",
+        "0-000003",
+        "1-000001",
+        "1-000002",
+    ]
+    assert samples.label_filter["accepted"] == [3, 2] and samples.label_filter["of"] == [4, 3]
+    with pytest.raises(SynthGainError, match=r"--filter: found 0.995; no image of class cat\|s"):
+        samples_of(images, tmp_path / "s.npz", scores=scores, threshold=0.995)
+
+
+def test_real_images_stand_beside_synthetic_ones_and_are_marked(export, tmp_path):
+    import pandas as pd
+
+    real = synthetic_images(counts=(2, 3, 1), seed=9, kind="real")
+    out = export(formats=["parquet"], real=real)
+    frame = pd.read_parquet(out / "parquet/train.parquet")
+    marked = frame[~frame["synthetic"]]
+    assert sorted(marked["id"]) == [
+        *("real-0-000000", "real-0-000001", "real-1-000000", "real-1-000001", "real-1-000002"),
+        "real-2-000000",
+    ]
+    assert marked["generator_sha256"].isna().all() and marked["seed"].isna().all()
+    first = marked[marked["id"] == "real-1-000000"]["pixel_sha256"].item()
+    assert first == hashlib.sha256(real.images[2].tobytes()).hexdigest()
+    manifest = json.loads((out / "parquet/manifest.json").read_text())
+    assert manifest["real_counts"] == [2, 3, 1] and manifest["counts"] == [9, 5, 7]
+    card = (out / "parquet/README.md").read_text()
+    assert (
+        card.splitlines()[0] == "# Synthetic images, made by a generator: 21 of 3 classes, beside 6 real ones"
+    )
+    assert "6 of the 27 images are real" in card
+
+
+def test_latent_hashes_go_into_the_table(export, tmp_path):
+    import pandas as pd
+
+    out = export(
+        formats=["parquet"],
+        latent_hashes=lambda label, places: [f"{label}:{place}" for place in places.tolist()],
+    )
+    frame = pd.read_parquet(out / "parquet/train.parquet")
+    for sample_id, found in zip(frame["id"], frame["z_sha256"], strict=True):
+        label, place = sample_id.split("-")
+        assert found == f"{label}:{int(place)}"
+
+
+def test_a_smaller_export_leaves_no_file_of_the_earlier_one(export):
+    export()
+    out = export(synthetic_images(counts=(1, 1, 1)))
+    assert sorted(path.name for path in (out / "png").rglob("*.png")) == [
+        "0-000000.png",
+        "1-000000.png",
+        "2-000000.png",
+    ]
+
+
+# Whoever asks for something else than `kill_after` shards gets all of them.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.export import dataset
+from pipeline.export.samples import select_samples
+from pipeline.export.source import open_images
+from pipeline.export.shards import FORMATS, write_shard
+
+left = int(sys.argv[3])
+
+def dying(shard, formats, work):
+    global left
+    if left == 0:
+        # Half of the shard is written when the end comes.
+        write_shard(shard, formats[:3], work)
+        (work / "records" / f"{shard.number}.json").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    write_shard(shard, formats, work)
+
+dataset.write_shard = dying
+samples = select_samples(open_images(Path(sys.argv[1])))
+dataset.export_dataset(samples, Path(sys.argv[2]), formats=FORMATS, source="mnist", shard_size=4)
+"""
+
+
+def test_a_killed_export_goes_on_after_the_last_complete_shard_and_ends_byte_equal(
+    tmp_path, monkeypatch, capsys
+):
+    samples = samples_of(synthetic_images(), tmp_path / "s.npz")
+
+    def run(out):
+        export_dataset(samples, out, formats=FORMATS, source="mnist", shard_size=4)
+
+    run(tmp_path / "whole")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "s.npz"), str(tmp_path / "out"), "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "out").exists()
+    written = []
+    monkeypatch.setattr(
+        dataset, "write_shard", lambda shard, *rest: (written.append(shard.number), write_shard(shard, *rest))
+    )
+    run(tmp_path / "out")
+    assert written == [3, 4, 5]
+    assert "3 of 6 shards are there already" in capsys.readouterr().err
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "s.npz", "whole"]
+
+
+def test_what_was_left_of_another_export_is_not_used(tmp_path):
+    samples = samples_of(synthetic_images(seed=1), tmp_path / "s.npz")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "s.npz"), str(tmp_path / "out"), "3"]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    other = samples_of(synthetic_images(seed=2), tmp_path / "s2.npz")
+    assert samples.digest() != other.digest()
+    for out in ("out", "fresh"):
+        export_dataset(other, tmp_path / out, formats=FORMATS, source="mnist", shard_size=4)
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_with_workers_it_ends_byte_equal_and_leaves_no_worker(tmp_path):
+    """SIGKILL at random moments of a real export with two workers, then again until it ends."""
+    images = synthetic_images(counts=(4000, 4000, 4000), size=28)
+    samples = samples_of(images, tmp_path / "s.npz")
+    export_dataset(samples, tmp_path / "whole", formats=FORMATS, source="unknown", shard_size=1000)
+    command = [
+        *(sys.executable, "-c", "import stages.cli; stages.cli.main()", "export", str(tmp_path / "s.npz")),
+        *(
+            "--out",
+            str(tmp_path / "out"),
+            "--format",
+            ",".join(FORMATS),
+            "--shard-size",
+            "1000",
+            "--workers",
+            "2",
+        ),
+    ]
+    rng = np.random.default_rng(int(time.time()))
+    killed = 0
+    for _ in range(60):
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=rng.uniform(2, 8))
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+    assert killed and process.returncode == 0
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_a_second_export_to_the_same_place_is_refused(export, tmp_path):
+    if sys.platform == "win32":
+        pytest.skip("no file locks there")
+    import fcntl
+
+    with (tmp_path / ".out.partial.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SynthGainError, match="another export is writing there"):
+            export()
 
 
 @pytest.mark.parametrize("foreign", ["notes.txt", "cats/mine.png", "manifest.json", "README.md"])
-def test_a_foreign_folder_is_refused_before_anything_is_written(tmp_path, foreign):
-    path = tmp_path / "png" / foreign
+def test_a_foreign_folder_is_refused_before_anything_is_written(export, tmp_path, foreign):
+    path = tmp_path / "out/png" / foreign
     path.parent.mkdir(parents=True)
     path.write_text("mine")
     with pytest.raises(SynthGainError, match=rf"png: holds {foreign}, which no export wrote; .* --force"):
-        export(synthetic_images(), tmp_path)
-    assert tree(tmp_path) == {f"png/{foreign}": b"mine"}
+        export()
+    assert tree(tmp_path / "out") == {f"png/{foreign}": b"mine"}
 
 
-def test_a_foreign_file_in_an_earlier_export_is_refused(tmp_path):
-    export(synthetic_images(), tmp_path)
-    (tmp_path / "idx/mine.txt").write_text("mine")
-    before = tree(tmp_path)
+def test_a_foreign_file_in_an_earlier_export_is_refused(export):
+    out = export()
+    (out / "idx/mine.txt").write_text("mine")
+    before = tree(out)
     with pytest.raises(SynthGainError, match=r"idx: holds mine\.txt, which no export wrote"):
-        export(synthetic_images(1), tmp_path)
-    assert tree(tmp_path) == before
+        export(synthetic_images(seed=1))
+    assert tree(out) == before
 
 
-def test_force_moves_foreign_folders_aside_and_deletes_nothing(tmp_path):
+def test_force_moves_foreign_folders_aside_and_deletes_nothing(export, tmp_path):
     for content in ("first", "second"):
-        (tmp_path / "png").mkdir(exist_ok=True)
-        (tmp_path / "png/mine.txt").write_text(content)
-        export(synthetic_images(), tmp_path, formats=["png"], force=True)
-    assert (tmp_path / "png.before-1/mine.txt").read_text() == "first"
-    assert (tmp_path / "png.before-2/mine.txt").read_text() == "second"
-    assert not (tmp_path / "png/mine.txt").exists()
+        (tmp_path / "out/png").mkdir(exist_ok=True, parents=True)
+        (tmp_path / "out/png/mine.txt").write_text(content)
+        out = export(formats=["png"], force=True)
+    assert (out / "png.before-1/mine.txt").read_text() == "first"
+    assert (out / "png.before-2/mine.txt").read_text() == "second"
+    assert not (out / "png/mine.txt").exists()
 
 
-def test_a_file_in_the_folders_place_is_refused(tmp_path):
-    (tmp_path / "idx").write_text("mine")
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_file_or_a_link_in_the_folders_place_is_refused(export, tmp_path, kind):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    if kind == "file":
+        (tmp_path / "out/idx").write_text("mine")
+    else:
+        (tmp_path / "out/idx").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SynthGainError, match="idx: holds idx, which no export wrote"):
-        export(synthetic_images(), tmp_path)
-    assert (tmp_path / "idx").read_text() == "mine"
+        export()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_an_empty_folder_is_used(tmp_path):
-    (tmp_path / "idx").mkdir()
-    export(synthetic_images(), tmp_path, formats=["idx"])
-    assert (tmp_path / "idx/manifest.json").is_file()
+def test_a_failure_leaves_the_earlier_export_and_no_rubbish(export, tmp_path, monkeypatch):
+    before = tree(export())
+    monkeypatch.setattr(dataset, "write_shard", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export(synthetic_images(seed=1))
+    assert tree(tmp_path / "out") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source.npz"]
 
 
-def test_a_failure_leaves_the_earlier_export_and_no_rubbish(tmp_path, monkeypatch):
-    export(synthetic_images(), tmp_path, formats=["idx"])
-    before = tree(tmp_path)
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a tmpfs")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_one_line_and_changes_nothing(tmp_path, workers):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(small)], check=False)
+    if mounted.returncode:
+        pytest.skip("no tmpfs here")
+    try:
+        few = samples_of(synthetic_images(counts=(2, 2)), tmp_path / "few.npz")
+        export_dataset(few, small / "out", formats=["parquet"], source="mnist")
+        before = tree(small)
+        many = samples_of(synthetic_images(counts=(400, 400), size=28), tmp_path / "many.npz")
+        with pytest.raises(SynthGainError, match=r"out: the disk is full; make room .* Nothing was changed"):
+            export_dataset(
+                many,
+                small / "out",
+                formats=["parquet", "idx"],
+                source="mnist",
+                shard_size=100,
+                workers=workers,
+            )
+        assert tree(small) == before
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
-    def disk_full(images, folder):
-        (folder / "half").write_text("")
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(dataset.WRITERS, "idx", disk_full)
-    with pytest.raises(OSError, match="No space left"):
-        export(synthetic_images(1), tmp_path, formats=["idx"])
-    assert tree(tmp_path) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["idx"]
+def test_an_unknown_format_is_refused(export, tmp_path):
+    with pytest.raises(SynthGainError, match=r"format: found 'tfrecord'; allowed are idx, idx_gz, png"):
+        export(formats=["png", "tfrecord"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_classes_than_a_label_byte_can_say_are_refused_by_idx(export):
+    images = synthetic_images(counts=(1,) * 257, class_names=[str(i) for i in range(257)])
+    with pytest.raises(SynthGainError, match="idx: found 257 classes; its label byte allows 256"):
+        export(images)
 
 
 @pytest.mark.parametrize(
@@ -132,10 +348,66 @@ def test_a_failure_leaves_the_earlier_export_and_no_rubbish(tmp_path, monkeypatc
 def test_only_the_synthetic_images_asked_for_are_let_out(tmp_path, provenance, message):
     synthetic_images(**provenance).save(tmp_path / "0.npz")
     with pytest.raises(SynthGainError, match=message):
-        load_synthetic(tmp_path / "0.npz", budget=1000, replicate=0)
+        open_study_images(tmp_path / "0.npz", budget=1000, replicate=0)
 
 
-def test_an_empty_file_is_refused(tmp_path):
-    synthetic_images().subset(np.array([], dtype=np.int64)).save(tmp_path / "0.npz")
-    with pytest.raises(SynthGainError, match="holds no image"):
-        load_synthetic(tmp_path / "0.npz", budget=1000, replicate=0)
+def test_real_images_are_not_exported_as_synthetic(export):
+    with pytest.raises(SynthGainError, match="its kind is real, only synthetic images may be exported"):
+        export(synthetic_images(kind="real"))
+
+
+def damaged_npz(path, damage):
+    images = synthetic_images()
+    if damage == "labels":
+        np.savez(
+            path,
+            images=images.images,
+            labels=images.labels + 2,
+            class_names=np.array(images.class_names),
+            provenance=np.array(json.dumps(dict(images.provenance))),
+        )
+        return
+    if damage == "empty":
+        images = images.subset(np.array([], dtype=np.int64))
+    images.save(path)
+    content = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        at = content.index(b"images.npy") + 200
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+    elif damage == "other":
+        np.savez(path, x=np.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("truncated", "not a readable file of labelled images"),
+        ("flipped", "not a readable file of labelled images"),
+        ("other", "not a readable file of labelled images"),
+        ("empty", "holds no image"),
+        ("labels", r"found labels 2\.\.4; its 3 classes allow 0\.\.2"),
+    ],
+)
+def test_a_bad_source_is_one_line(tmp_path, damage, message):
+    damaged_npz(tmp_path / "s.npz", damage)
+    with pytest.raises(SynthGainError, match=message) as error:
+        open_images(tmp_path / "s.npz")
+    assert re.match(rf"{tmp_path}/s\.npz: ", str(error.value)) and "\n" not in str(error.value)
+
+
+def test_a_source_may_carry_measurements(tmp_path):
+    images = synthetic_images(counts=(2, 2))
+    arrays = {"label_score": np.array([0.1, 0.2, 0.3, 0.4]), "nearest_real_distance": np.arange(4.0)}
+    np.savez_compressed(
+        tmp_path / "s.npz",
+        images=images.images,
+        labels=images.labels,
+        class_names=np.array(images.class_names),
+        provenance=np.array(json.dumps(dict(images.provenance))),
+        **arrays,
+    )
+    opened = open_images(tmp_path / "s.npz")
+    assert opened.measurements["nearest_real_distance"].tolist() == [0, 1, 2, 3]
+    assert LabeledImages.load(tmp_path / "s.npz").labels.tolist() == [0, 0, 1, 1]

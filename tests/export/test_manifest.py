@@ -1,62 +1,50 @@
-"""The manifest says what is there, and `sha256sum -c` agrees."""
+"""The manifest says what is there and keeps to its schema, the card says it to people, `sha256sum -c` agrees."""
 
 import hashlib
 import json
 import shutil
 import subprocess
 
-import numpy as np
+import jsonschema
 import pytest
 
-from pipeline.export.idx import write_idx
-from pipeline.export.manifest import foreign_files, write_manifest
-from pipeline.export.png import write_png
-from pipeline.images import LabeledImages
+from pipeline.export.licences import REAL_SOURCES, real_source
+from pipeline.export.manifest import SCHEMA_FILE, foreign_files
+from pipeline.export.shards import FORMATS
+from pipeline.params import CLASSES_OF_SOURCE
 
-PROVENANCE = {
-    "kind": "synthetic",
-    "budget": 1000,
-    "replicate": 0,
-    "seed": 42,
-    "images_per_class": 2,
-    "generator_sha256": "a" * 64,
-    "real_subset_sha256": "b" * 64,
-}
-STUDY = {"recommended": False, "verdict": "no gain was seen"}
+from .conftest import METRICS, STUDY, synthetic_images
 
 
-@pytest.fixture(params=["idx", "png"])
-def exported(request, tmp_path):
-    rng = np.random.default_rng(0)
-    images = LabeledImages(
-        rng.integers(0, 256, size=(5, 1, 8, 12), dtype=np.uint8),
-        np.array([0, 0, 1, 1, 1]),
-        ("naïve cat", "dog"),
-        PROVENANCE,
-    )
-    {"idx": write_idx, "png": write_png}[request.param](images, tmp_path)
-    write_manifest(images, tmp_path, format_name=request.param, source="folder", study=STUDY)
-    return images, tmp_path, request.param
+@pytest.fixture(params=FORMATS)
+def folder(request, export):
+    return export(formats=[request.param], shard_size=8) / request.param
 
 
-def test_says_what_it_is_and_where_it_comes_from(exported):
-    images, folder, format_name = exported
+def test_says_what_it_is_and_where_it_comes_from(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
+    jsonschema.validate(manifest, json.loads(SCHEMA_FILE.read_text()))
+    images = synthetic_images()
     expected = {
         "schema": "synthgain-export",
-        "schema_version": 1,
+        "schema_version": 2,
         "synthetic": True,
-        "format": format_name,
-        "source": "folder",
-        "images": 5,
-        "image_size": [8, 12],
-        "class_names": ["naïve cat", "dog"],
-        "counts": {"naïve cat": 2, "dog": 3},
+        "format": folder.name,
+        "images": 21,
+        "real_images": 0,
+        "image_size": [8, 8],
+        "class_names": list(images.class_names),
+        "counts": [9, 5, 7],
+        "shards": 3,
         "study": STUDY,
-        "pixel_sha256": hashlib.sha256(images.images.tobytes()).hexdigest(),
+        "metrics": METRICS,
         "provenance": {
-            key: PROVENANCE[key]
-            for key in ("budget", "replicate", "seed", "generator_sha256", "real_subset_sha256")
+            "budget": 1000,
+            "replicate": 0,
+            "seed": 42,
+            "z_dim": None,
+            "generator_sha256": "a" * 64,
+            "real_subset_sha256": "b" * 64,
         },
     }
     assert {key: manifest[key] for key in expected} == expected
@@ -65,8 +53,7 @@ def test_says_what_it_is_and_where_it_comes_from(exported):
         assert facts == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def test_sha256sum_accepts_every_file_and_notices_a_changed_one(exported):
-    _, folder, _ = exported
+def test_sha256sum_accepts_every_file_and_notices_a_changed_one(folder):
     if shutil.which("sha256sum") is None:
         pytest.skip("needs sha256sum")
     command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
@@ -74,14 +61,35 @@ def test_sha256sum_accepts_every_file_and_notices_a_changed_one(exported):
     assert result.returncode == 0, result.stdout + result.stderr
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS"]
     assert len(result.stdout.splitlines()) == len(files)
-    changed = next(path for path in files if path.suffix in (".gz", ".png"))
-    changed.write_bytes(changed.read_bytes() + b"\0")
+    files[0].write_bytes(files[0].read_bytes() + b"\0")
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and result.stdout.count("FAILED") == 1
 
 
-def test_own_files_are_told_from_foreign_ones(exported):
-    _, folder, _ = exported
+def test_the_card_says_synthetic_first_and_then_all_that_matters(folder):
+    text = (folder / "README.md").read_text()
+    assert text.splitlines()[0] == "# Synthetic images, made by a generator: 21 of 3 classes"
+    for part in (
+        "the study does not recommend adding these images: No gain was seen.",
+        "| 0 | cat&#124;s | 9 |\n| 1 | T-shirt/top | 5 |\n",
+        "1000 real training images\nof MNIST",
+        "seed 42",
+        "CC BY-SA 3.0",
+        "| these synthetic images | 0.5 | 0.97 |\n| floor: real train images | 0.07 | 0.99 |",
+        "Not checked: whether an image resembles one of the training images.",
+        "## Limits",
+        "## How to cite",
+    ):
+        assert part in text
+
+
+def test_every_published_source_has_a_licence_and_a_work_to_cite():
+    assert set(REAL_SOURCES) == set(CLASSES_OF_SOURCE)
+    for source in map(real_source, CLASSES_OF_SOURCE):
+        assert source.licence and source.licence_url.startswith("https://") and source.citation
+
+
+def test_own_files_are_told_from_foreign_ones(folder):
     assert foreign_files(folder) == []
     (folder / "notes").mkdir()
     (folder / "notes/mine.txt").write_text("mine")

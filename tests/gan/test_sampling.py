@@ -90,5 +90,6 @@ def test_counts_are_exact_and_more_images_extend_the_fewer(generator):
         "generator_sha256": "x",
         "kind": "synthetic",
         "seed": 5,
+        "z_dim": few.provenance["z_dim"],
         "images_per_class": 7,
     }

@@ -16,6 +16,7 @@ from stages import export
 def arguments(files, *extra):
     return [
         *("--comparison", str(files.comparison)),
+        *("--metrics", str(files.metrics / "synthetic")),
         *("--synthetic", str(files.root / "data/synthetic")),
         *("--out", str(files.root / "data/export")),
         *("--params", str(files.params)),
@@ -58,12 +59,12 @@ def test_where_nothing_is_recommended_the_largest_budget_is_exported_with_a_clea
     files = write_study(budgets=(30, 60), test_accuracy=lambda arm, replicate: 0.9 + 0.001 * replicate)
     result = run(files)
     assert result.exit_code == 0, result.output
-    for format_name in ("idx", "png"):
+    for format_name in ("idx", "png", "parquet"):
         facts = manifest(files, format_name)
         assert facts["provenance"]["budget"] == facts["study"]["budget"] == 60
         assert facts["study"]["recommended"] is False
         assert facts["study"]["note"].startswith("the study does not recommend adding these images: ")
-        assert facts["images"] == 36 and set(facts["counts"].values()) == {12}
+        assert facts["images"] == 36 and set(facts["counts"]) == {12}
     assert "note: the study does not recommend adding these images: " in result.output
 
 
@@ -76,11 +77,31 @@ def test_a_budget_a_replicate_and_formats_can_be_asked_for(write_study):
     assert not (files.root / "data/export/idx").exists()
 
 
+def test_the_card_has_the_metrics_beside_their_anchors(write_study):
+    files = write_study()
+    assert run(files).exit_code == 0
+    card = (files.root / "data/export/parquet/README.md").read_text()
+    assert "| these synthetic images | 7 | 0.007 | 0.81 | 0.62 | 0.93 | 0.74 | 0.97 |" in card
+    assert "| floor: real train images | 1.25 |" in card and "n = 300" in card
+
+
+def test_metrics_that_lack_the_replicate_are_one_line(write_study):
+    from pipeline.errors import SynthGainError
+    from pipeline.export.quality import read_quality
+
+    files = write_study()
+    with pytest.raises(SynthGainError, match=r"60\.json: not readable metrics of replicate 7"):
+        read_quality(files.metrics / "synthetic/60.json", replicate=7)
+
+
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs sha256sum")
-def test_sha256sum_accepts_both_formats(write_study):
+def test_sha256sum_and_verify_accept_what_was_written(write_study):
+    from pipeline.export.verify import verify
+
     files = write_study()
     run(files)
-    for format_name in ("idx", "png"):
+    for format_name in ("idx", "png", "parquet"):
+        assert verify(files.root / "data/export" / format_name) == []
         folder = files.root / "data/export" / format_name
         subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
 

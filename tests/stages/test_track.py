@@ -21,8 +21,10 @@ def files(write_study):
     files = write_study(budgets=(60, "all"), ratios=(0.5, 1.0), replicates=2)
     data = files.root / "data"
     test = {"images": 300, "pixels_sha256": "ef" * 32}
-    manifest = {"image_size": 8, "splits": {"test": test}}
+    manifest = {"image_size": 8, "splits": {"test": test, "validation": {"pixels_sha256": "cd" * 32}}}
     (data / "prepared/splits.json").write_text(json.dumps(manifest))
+    # The largest budget is the one that is exported; what is in the file is not looked at.
+    (data / "gan/all/0/generator.safetensors").write_bytes(b"weights")
     (data / "report/figures").mkdir(parents=True)
     (data / "report/index.html").write_text("<p>report</p>")
     (data / "report/figures/accuracy.png").write_bytes(b"picture")
@@ -55,12 +57,16 @@ def test_mirrors_the_declared_study_into_the_root_of_the_project(files, monkeypa
     app = typer.Typer()
     app.command()(track.main)
     first = CliRunner().invoke(app, arguments(files))
-    assert first.exit_code == 0, first.output
+    assert first.exit_code == 0, first.exception
     uri = f"sqlite:///{files.root}/mlflow.db"
     # the parent, and per budget a summary, two GANs, and 2 + 3 × 2 arms twice
     planned = 1 + 2 * (1 + 2 + 8 * 2)
     line = f"MLflow experiment synthgain-folder in {uri}: {planned} runs created, 0 kept, 0 removed"
     assert line in first.output
+    assert (
+        "synthgain-folder version 1: alias champion moved to it: first generator, validation CAS"
+        in first.output
+    )
     assert re.search(f"mlflow server .*--backend-store-uri {uri}", first.output)
     files.declare(synthetic_per_real=[0.5])
     second = CliRunner().invoke(app, arguments(files))
@@ -68,6 +74,7 @@ def test_mirrors_the_declared_study_into_the_root_of_the_project(files, monkeypa
     assert "3 runs created, 24 kept, 15 removed" in second.output
     third = CliRunner().invoke(app, arguments(files))
     assert "0 runs created, 27 kept, 0 removed" in third.output
+    assert "synthgain-folder version 1: alias champion stays" not in first.output
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("synthgain-folder")
     runs = client.search_runs([experiment.experiment_id], "tags.kind = 'cell'", max_results=1000)
@@ -75,6 +82,15 @@ def test_mirrors_the_declared_study_into_the_root_of_the_project(files, monkeypa
     assert {run.data.params["real_images"] for run in runs} == {"60", "600"}
     (gan,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'all · gan · replicate 1'")
     assert [file.path for file in client.list_artifacts(gan.info.run_id)] == ["film_strip.png"]
+
+
+def test_a_missing_generator_is_one_line(files):
+    (files.root / "data/gan/all/0/generator.safetensors").unlink()
+    result = run_alone(files)
+    assert result.returncode == 1
+    assert re.fullmatch(
+        r"error: .*generator\.safetensors: no such file; `dvc repro` makes it\n", result.stderr
+    )
 
 
 def test_a_server_that_is_down_is_one_line_and_status_1(files):

@@ -1,0 +1,114 @@
+"""Export in all formats against the plain loop: one Pillow save per image and one zip, on the same images.
+
+python benchmarks/export.py [--images 60000] [--workers 2]
+python benchmarks/export.py --stream 1000000    # bounded memory: generated, exported, peak RSS of both
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.export.dataset import export_dataset
+from pipeline.export.samples import select_samples
+from pipeline.export.shards import FORMATS
+from pipeline.export.source import open_images
+from pipeline.images import LabeledImages
+
+
+def strokes(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Images (count, 1, 28, 28) that compress about as MNIST does: soft blobs on black."""
+    y, x = np.mgrid[0:28, 0:28].astype(np.float32)
+    images = np.zeros((count, 28, 28), np.float32)
+    for _ in range(6):
+        cy, cx = rng.uniform(6, 22, (2, count, 1, 1)).astype(np.float32)
+        images += 300 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 3)
+    images[images < 20] = 0
+    return images.clip(0, 255).astype(np.uint8)[:, None]
+
+
+def plain_loop(images: LabeledImages, folder: Path) -> None:
+    """What one would write first."""
+    folder.mkdir()
+    for name in images.class_names:
+        (folder / name).mkdir()
+    with zipfile.ZipFile(folder / "all.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, (image, label) in enumerate(
+            zip(images.images[:, 0], images.labels.tolist(), strict=True)
+        ):
+            path = folder / images.class_names[label] / f"{number}.png"
+            Image.fromarray(image).save(path)
+            archive.write(path, f"{label}/{number}.png")
+
+
+def ratio(count: int, workers: int) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10, dtype=np.int64), count // 10)
+    images = LabeledImages(
+        np.concatenate([strokes(count // 10, rng) for _ in range(10)]),
+        labels,
+        tuple("0123456789"),
+        {"kind": "synthetic", "seed": 1, "generator_sha256": "0" * 64},
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        images.save(folder / "images.npz")
+        start = time.perf_counter()
+        samples = select_samples(open_images(folder / "images.npz"))
+        export_dataset(samples, folder / "out", formats=FORMATS, source="mnist", workers=workers)
+        ours = time.perf_counter() - start
+        start = time.perf_counter()
+        plain_loop(images, folder / "plain")
+        plain = time.perf_counter() - start
+    print(f"{count} images, {len(FORMATS)} formats, {workers} workers: {ours:.2f} s")
+    print(f"plain loop, PNG and one zip: {plain:.2f} s")
+    print(f"ratio: {plain / ours:.1f} times as fast (wanted: 5)")
+
+
+def stream(count: int) -> None:
+    """Peak resident memory of generating and exporting `count` images, each in a process of its own."""
+    import torch
+
+    from pipeline.gan.generators import save_generator
+    from pipeline.gan.networks import Generator
+
+    torch.manual_seed(0)
+    generator = Generator(z_dim=64, class_embedding_dim=32, channels=16, num_classes=10, image_size=28)
+    with tempfile.TemporaryDirectory() as temporary:
+        model, images, out = (
+            f"{temporary}/{name}" for name in ("generator.safetensors", "images.npz", "out")
+        )
+        save_generator(Path(model), generator, class_names=tuple("0123456789"), provenance={})
+        for arguments in (
+            ["generate", "--model", model, "--per-class", str(count // 10), "--out", images],
+            ["export", images, "--format", "idx,parquet,webdataset", "--out", out],
+        ):
+            code = (
+                "import resource as r, stages.cli\ntry: stages.cli.main()\nfinally: print('peak MB, own and workers',"
+                " *(r.getrusage(who).ru_maxrss // 1024 for who in (r.RUSAGE_SELF, r.RUSAGE_CHILDREN)))"
+            )
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code, *arguments], check=True)
+            print(f"{arguments[0]}: {time.perf_counter() - start:.0f} s\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=60_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--stream", type=int)
+    options = parser.parse_args()
+    if options.stream:
+        stream(options.stream)
+    else:
+        ratio(options.images, options.workers)
+        print(
+            f"peak RSS with the images in memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB"
+        )

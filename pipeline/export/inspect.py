@@ -1,0 +1,123 @@
+"""What is in an export, or in a file of generated images: counts, origin, and a sheet to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pipeline.errors import SynthGainError
+from pipeline.export.manifest import MANIFEST
+from pipeline.export.readers import Unreadable, read_samples
+from pipeline.export.source import open_images
+from pipeline.export.verify import find_exports, read_manifest
+from pipeline.runtime import atomic_output
+
+_GAP = 2
+_BLANK = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What a file or an export holds.
+
+    Attributes:
+        kind: `export, parquet` or `file of synthetic images`.
+        class_names: in label order.
+        counts: images per class, synthetic and real.
+        image_size: (H, W).
+        facts: origin and hashes, by name.
+        pictures: per class some images (n, H, W) uint8.
+    """
+
+    kind: str
+    class_names: Sequence[str]
+    counts: Sequence[tuple[int, int]]
+    image_size: tuple[int, int]
+    facts: Mapping[str, Any]
+    pictures: Sequence[npt.NDArray[np.uint8]]
+
+
+def inspect(path: Path, *, per_class: int) -> Contents:
+    """Look into an export (of several formats, the first) or a file of labelled images.
+
+    Args:
+        path: a folder or a file.
+        per_class: how many pictures of each class to take, the first ones.
+
+    Raises:
+        SynthGainError: if there is nothing of ours, or it is damaged.
+    """
+    return _inspect_export(path, per_class) if path.is_dir() else _inspect_file(path, per_class)
+
+
+def _inspect_file(path: Path, per_class: int) -> Contents:
+    file = open_images(path)
+    counts = np.bincount(file.labels, minlength=len(file.class_names)).tolist()
+    is_real = file.provenance.get("kind") != "synthetic"
+    pictures = [
+        file.rows(np.flatnonzero(file.labels == label)[:per_class]) for label in range(len(file.class_names))
+    ]
+    return Contents(
+        f"file of {'real' if is_real else 'synthetic'} images",
+        file.class_names,
+        [(0, count) if is_real else (count, 0) for count in counts],
+        file.image_size,
+        {**file.provenance, "sha256": file.sha256},
+        pictures,
+    )
+
+
+def _inspect_export(path: Path, per_class: int) -> Contents:
+    folders = find_exports(path)
+    manifest = read_manifest(folders[0])
+    classes = len(manifest["class_names"])
+    wanted = [
+        min(per_class, synthetic + real)
+        for synthetic, real in zip(manifest["counts"], manifest["real_counts"], strict=True)
+    ]
+    found: list[list[npt.NDArray[np.uint8]]] = [[] for _ in range(classes)]
+    try:
+        for batch in read_samples(folders[0], manifest):
+            for label, image in zip(batch.labels.tolist(), batch.images, strict=True):
+                if 0 <= label < classes and len(found[label]) < wanted[label]:
+                    found[label].append(image)
+            if all(len(have) >= need for have, need in zip(found, wanted, strict=True)):
+                break  # the order mixes the classes: the first samples show them all
+    except Unreadable as error:
+        raise SynthGainError(f"{folders[0]}: {error}; `synthgain verify` says more") from None
+    formats = ", ".join(read_manifest(folder)["format"] for folder in folders)
+    facts = {
+        "source": manifest["source"]["name"],
+        "licence": manifest["source"]["licence"],
+        **manifest["provenance"],
+        "pixel_sha256": manifest["pixel_sha256"],
+        "manifest": str(folders[0] / MANIFEST),
+    }
+    if manifest["label_filter"]:
+        facts["minimum_label_score"] = manifest["label_filter"]["minimum_label_score"]
+    if manifest["study"]:
+        facts["study"] = manifest["study"]["note"]
+    height, width = manifest["image_size"]
+    pictures = [np.stack(each) if each else np.empty((0, height, width), np.uint8) for each in found]
+    counts = list(zip(manifest["counts"], manifest["real_counts"], strict=True))
+    return Contents(f"export, {formats}", manifest["class_names"], counts, (height, width), facts, pictures)
+
+
+def save_contact_sheet(contents: Contents, path: Path) -> None:
+    """A PNG with a row per class: its first images, side by side."""
+    height, width = contents.image_size
+    columns = max(1, *(len(pictures) for pictures in contents.pictures), 1)
+    rows = len(contents.class_names)
+    sheet = np.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP), _BLANK, dtype=np.uint8)
+    for row, pictures in enumerate(contents.pictures):
+        for column, picture in enumerate(pictures):
+            top, left = _GAP + row * (height + _GAP), _GAP + column * (width + _GAP)
+            sheet[top : top + height, left : left + width] = picture
+    with atomic_output(path) as temporary:
+        Image.fromarray(sheet).save(temporary, format="PNG")

@@ -1,0 +1,67 @@
+"""Where the real data sets come from, and under which licence: what a card has to say of its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RealSource:
+    """A real data set.
+
+    Attributes:
+        name: as its authors call it.
+        licence: its name, and who says so where that is not the authors.
+        licence_url: its text, empty where there is none to point at.
+        citation: the work to cite.
+    """
+
+    name: str
+    licence: str
+    licence_url: str
+    citation: str
+
+
+_MNIST = "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-based learning applied to document recognition, 1998"
+_EMNIST = RealSource(
+    "EMNIST",
+    "public domain (a work of the US government: NIST Special Database 19)",
+    "https://www.nist.gov/itl/products-and-services/emnist-dataset",
+    "G. Cohen, S. Afshar, J. Tapson, A. van Schaik: EMNIST: an extension of MNIST to handwritten letters, 2017",
+)
+REAL_SOURCES = {
+    "mnist": RealSource(
+        "MNIST",
+        "CC BY-SA 3.0 (as the documentation of Keras states; the original page names none)",
+        "https://creativecommons.org/licenses/by-sa/3.0/",
+        _MNIST,
+    ),
+    "fashion_mnist": RealSource(
+        "Fashion-MNIST",
+        "MIT",
+        "https://opensource.org/license/mit",
+        "H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST, arXiv:1708.07747, 2017",
+    ),
+    "kmnist": RealSource(
+        "Kuzushiji-MNIST",
+        "CC BY-SA 4.0",
+        "https://creativecommons.org/licenses/by-sa/4.0/",
+        "T. Clanuwat et al.: Deep learning for classical Japanese literature, arXiv:1812.01718, 2018",
+    ),
+    "emnist_balanced": _EMNIST,
+    "emnist_digits": _EMNIST,
+    "emnist_letters": _EMNIST,
+    "digits": RealSource(
+        "Optical Recognition of Handwritten Digits (scikit-learn's embedded digits)",
+        "CC BY 4.0",
+        "https://creativecommons.org/licenses/by/4.0/",
+        "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",
+    ),
+}
+
+
+def real_source(name: str) -> RealSource:
+    """The real data set behind a `data.source`."""
+    own = RealSource("images of your own (a folder)", "that of those images; ask who gave them", "", "")
+    unknown = RealSource(f"{name} (not stated)", "not stated; ask who made the generator", "", "")
+    return REAL_SOURCES.get(name, own if name == "folder" else unknown)

@@ -1,0 +1,41 @@
+"""What the generative metrics say of the exported images, beside floor and copycat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import SynthGainError
+
+_MEMORISATION = ("memorisation", "memorization")
+
+
+def read_quality(path: Path, *, replicate: int) -> dict[str, Any]:
+    """The metrics of one replicate from `data/metrics/synthetic/<budget>.json` (JSON values).
+
+    Raises:
+        SynthGainError: if the file cannot be read or lacks the replicate.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        row = table["replicates"][str(replicate)]
+        quality: dict[str, Any] = {
+            "n": table["n"],
+            "extractor_sha256": table["extractor_sha256"],
+            "synthetic": _numbers(row),
+            **{anchor: _numbers(table[anchor]) for anchor in ("floor", "copycat")},
+        }
+    except FileNotFoundError:
+        raise SynthGainError(f"{path}: no such file; `dvc repro evaluate_synthetic` makes it") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SynthGainError(
+            f"{path}: not readable metrics of replicate {replicate} ({error}); `dvc repro` makes them again"
+        ) from None
+    found = next((row[name] for name in _MEMORISATION if isinstance(row.get(name), Mapping)), None)
+    return {**quality, "memorisation": None if found is None else _numbers(found)}
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if isinstance(value, int | float)}

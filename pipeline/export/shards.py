@@ -1,0 +1,77 @@
+"""What a worker does: one shard, in every format that is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.checkpoints import file_sha256
+from pipeline.export import arrow, idx, npz, parquet, png, webdataset
+from pipeline.export.table import Shard, shard_name
+from pipeline.runtime import write_text
+
+FORMATS = ("idx", "idx_gz", "png", "npz", "parquet", "webdataset", "arrow")
+# Formats whose rows carry the sample table themselves; the others get it beside them.
+SELF_CONTAINED = ("parquet",)
+# Beside IDX, which has no place for names.
+CLASSES = "classes.txt"
+
+_FILE_PER_SHARD = {
+    "npz": (npz.write_shard, ".npz"),
+    "parquet": (parquet.write_shard, ".parquet"),
+    "webdataset": (webdataset.write_shard, ".tar"),
+    "arrow": (arrow.write_shard, ".arrow"),
+}
+_PART_PER_SHARD = {"idx": idx.write_part, "idx_gz": idx.write_gzip_part}
+
+
+def write_shard(shard: Shard, formats: Sequence[str], work: Path) -> None:
+    """Write a shard's files and parts below `work`, then its record: without that, it is not complete.
+
+    Files go to `<work>/<format>/`, parts of larger files to `<work>/parts/<format>/`; the folders are there.
+    The record holds the SHA-256 of each file and of each image's pixels.
+    """
+    hashes: dict[str, dict[str, str]] = {}
+    for name in formats:
+        if name in _FILE_PER_SHARD:
+            write, suffix = _FILE_PER_SHARD[name]
+            write(shard, work / name)
+            file_name = shard.file_name(suffix)
+            hashes[name] = {file_name: file_sha256(work / name / file_name)}
+        elif name == "png":
+            hashes[name] = png.write_shard(shard, work / name)
+        else:
+            _PART_PER_SHARD[name](shard, work / "parts" / name)
+    if set(formats) - set(SELF_CONTAINED):
+        parquet.write_table_part(shard, work / "parts")
+    record = {"files": hashes, "pixel_sha256": shard.table["pixel_sha256"].to_pylist()}
+    write_text(record_path(work, shard.number), json.dumps(record, separators=(",", ":")))
+
+
+def record_path(work: Path, number: int) -> Path:
+    """Where the record of a complete shard lies."""
+    return work / "records" / f"{number}.json"
+
+
+def data_files(name: str, shards: int) -> set[str]:
+    """The files that hold the data of a format, single PNG files apart."""
+    beside = set() if name in SELF_CONTAINED else {parquet.TABLE}
+    if name in _FILE_PER_SHARD:
+        suffix = _FILE_PER_SHARD[name][1]
+        return beside | {shard_name(number, shards, suffix) for number in range(shards)}
+    if name == "png":
+        return beside
+    suffix = ".gz" if name == "idx_gz" else ""
+    return beside | {CLASSES, f"{idx.IMAGES}{suffix}", f"{idx.LABELS}{suffix}"}
+
+
+def assemble(name: str, work: Path, *, samples: int, shards: int, image_size: tuple[int, int]) -> None:
+    """Join the parts of a format, if it has any, and put the sample table beside formats that do not carry it."""
+    folder, parts = work / name, work / "parts"
+    if name == "idx":
+        idx.assemble(parts / name, folder, samples=samples, shards=shards, image_size=image_size)
+    elif name == "idx_gz":
+        idx.assemble_gzip(parts / name, folder, samples=samples, shards=shards, image_size=image_size)
+    if name not in SELF_CONTAINED:
+        parquet.assemble_table(parts, folder, shards=shards)

@@ -1,0 +1,173 @@
+"""Any number of labelled images from a generator into one file, in bounded memory, going on where it was killed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipeline.errors import SynthGainError
+from pipeline.gan.networks import Generator
+from pipeline.gan.sampling import BLOCK, sample_images
+from pipeline.progress import progress
+from pipeline.runtime import atomic_output, write_text
+
+# What is on disk for good is noted down every so many blocks.
+_BLOCKS_BETWEEN_NOTES = 40
+_COPY_BYTES = 1 << 24
+
+
+def parse_counts(text: str, class_names: Sequence[str]) -> list[int]:
+    """Images of each class from `3=500,8=2000`; a class is called by its name or its label.
+
+    Raises:
+        SynthGainError: for an unknown class, a class that stands twice, or a count that is no positive number.
+    """
+    counts = [0] * len(class_names)
+    for part in text.split(","):
+        name, found, number = part.rpartition("=")
+        name = name.strip()
+        if not found or not number.strip().isdecimal() or int(number) < 1:
+            raise SynthGainError(
+                f"--counts: found {part.strip()!r}; CLASS=NUMBER is needed, as in 3=500,8=2000, numbers from 1"
+            )
+        if name in class_names:
+            label = list(class_names).index(name)
+        elif name.isdecimal() and int(name) < len(class_names):
+            label = int(name)
+        else:
+            known = ", ".join(class_names[:20]) + (", …" if len(class_names) > 20 else "")
+            raise SynthGainError(f"--counts: unknown class {name!r}; this generator knows {known}")
+        if counts[label]:
+            raise SynthGainError(f"--counts: class {name} stands there twice; once is allowed")
+        counts[label] = int(number)
+    return counts
+
+
+def generate_file(
+    generator: Generator,
+    out: Path,
+    *,
+    class_names: tuple[str, ...],
+    counts: Sequence[int],
+    seed: int,
+    provenance: Mapping[str, Any],
+    device: torch.device,
+) -> None:
+    """Write `counts[label]` images of each class, class after class: an `.npz` that `LabeledImages.load` reads.
+
+    Pixels are not compressed, so that a reader can take any rows. The same arguments give the same bytes, and
+    image i of a class is the same in every file of the same generator and seed. Killed in between, the same
+    call goes on after the last images that are known to be on disk (in `.<name>.partial` beside the file).
+
+    Raises:
+        SynthGainError: if there is nothing to generate, or the disk is full; `out` is as it was before.
+    """
+    total = sum(counts)
+    if min(counts) < 0 or total < 1:
+        raise SynthGainError(
+            f"counts: found {list(counts)}; at least one image is needed, and no negative count"
+        )
+    made = {
+        **provenance,
+        "kind": "synthetic",
+        "seed": seed,
+        "z_dim": generator.z_dim,
+        "counts": list(counts),
+    }
+    work = out.absolute().parent / f".{out.name}.partial"
+    plan = json.dumps({**made, "class_names": class_names, "torch": torch.__version__}, sort_keys=True)
+    try:
+        pixels = _generate(generator, work, plan, counts, seed, device)
+        labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        with atomic_output(out) as temporary:
+            _write_npz(temporary, pixels, labels, class_names, made, generator.image_size)
+    except OSError as error:
+        shutil.rmtree(work, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SynthGainError(
+                f"{out}: the disk is full; {total} images need twice {total * generator.image_size**2:,} bytes"
+                " while they are written. Make room or name another --out. Nothing was changed"
+            ) from None
+        raise
+    shutil.rmtree(work)
+
+
+def _generate(
+    generator: Generator, work: Path, plan: str, counts: Sequence[int], seed: int, device: torch.device
+) -> Path:
+    """The file with the pixels of all images, one after another."""
+    pixels, notes, plan_file = work / "pixels", work / "images_on_disk", work / "plan.json"
+    if not plan_file.is_file() or plan_file.read_text() != plan:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        write_text(plan_file, plan)
+    done = int(notes.read_text()) if notes.is_file() else 0
+    size = generator.image_size**2
+    with (
+        pixels.open("r+b" if done else "wb") as file,
+        progress("generating", sum(counts), "images") as advance,
+    ):
+        file.truncate(done * size)
+        file.seek(0, os.SEEK_END)
+        advance(done)
+        position, blocks = 0, 0
+        for label, count in enumerate(counts):
+            # Notes are taken at ends of blocks, so `done` is one of a block of some class.
+            for start in range(max(0, min(done - position, count)), count, BLOCK):
+                images = sample_images(
+                    generator,
+                    seed=seed,
+                    label=label,
+                    start=start,
+                    count=min(BLOCK, count - start),
+                    device=device,
+                )
+                file.write(images.data)
+                blocks += 1
+                if blocks % _BLOCKS_BETWEEN_NOTES == 0:
+                    file.flush()
+                    os.fsync(file.fileno())
+                    write_text(notes, str(position + start + len(images)))
+                advance(len(images))
+            position += count
+    return pixels
+
+
+def _write_npz(
+    path: Path,
+    pixels: Path,
+    labels: npt.NDArray[np.int64],
+    class_names: tuple[str, ...],
+    provenance: Mapping[str, Any],
+    image_size: int,
+) -> None:
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "labels": labels,
+        "class_names": np.array(class_names, dtype=np.str_),
+        "provenance": np.array(json.dumps(dict(provenance), sort_keys=True), dtype=np.str_),
+    }
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), 1, image_size, image_size)}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open(_member("images"), "w", force_zip64=True) as file, pixels.open("rb") as source:
+            np.lib.format.write_array_header_1_0(file, header)
+            shutil.copyfileobj(source, file, _COPY_BYTES)
+        for name, array in arrays.items():
+            with archive.open(_member(name), "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """A file in the archive without a time of its own."""
+    member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+    member.create_system = 3  # whichever system writes it
+    return member

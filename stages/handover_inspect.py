@@ -1,0 +1,43 @@
+"""`synthgain inspect`: what is in an export or in a file of labelled images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def main(
+    path: Annotated[
+        Path, typer.Argument(metavar="DIR|FILE", help="An export, or a file of labelled images.")
+    ],
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a contact sheet, a row per class, to this PNG.")
+    ] = None,
+    per_class: Annotated[int, typer.Option(min=1, max=100, help="Pictures of each class on it.")] = 10,
+    force: Annotated[bool, typer.Option("--force", help="Replace the sheet if it is there.")] = False,
+) -> None:
+    """Show counts per class and origin, and on request a contact sheet.
+
+    Example: synthgain inspect data/export --sheet sheet.png
+    """
+    from pipeline.errors import SynthGainError
+    from pipeline.export.inspect import inspect, save_contact_sheet
+
+    if sheet is not None and sheet.exists() and not force:
+        raise SynthGainError(f"{sheet}: is there already; name another file, or pass --force to replace it")
+    contents = inspect(path, per_class=per_class)
+    height, width = contents.image_size
+    synthetic, real = (sum(column) for column in zip(*contents.counts, strict=True))
+    typer.echo(f"{path}: {contents.kind}")
+    typer.echo(f"{synthetic} synthetic and {real} real images of {width}×{height} pixels")
+    typer.echo("")
+    name_width = max(5, *(len(name) for name in contents.class_names))
+    typer.echo(f"label  {'class':<{name_width}}  synthetic  real")
+    for label, (name, counts) in enumerate(zip(contents.class_names, contents.counts, strict=True)):
+        typer.echo(f"{label:>5}  {name:<{name_width}}  {counts[0]:>9}  {counts[1]:>4}")
+    typer.echo("")
+    for name, value in contents.facts.items():
+        typer.echo(f"{name}: {value}")
+    if sheet is not None:
+        save_contact_sheet(contents, sheet)
+        typer.echo(f"contact sheet: {sheet}")

@@ -1,0 +1,33 @@
+"""`synthgain verify`: whether an export is what it was. Needs neither torch nor DVC."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def main(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="An export, or a folder with one per format.")
+    ],
+) -> None:
+    """Check every file, hash, count, label and pixel of an export, its card and its Croissant.
+
+    One line per finding. The exit status is 0 if there is none, 1 if there are, 2 if the command is wrong.
+
+    Example: synthgain verify data/export
+    """
+    from pipeline.export.verify import find_exports, verify
+
+    sound = True
+    for export in find_exports(folder):
+        findings = verify(export)
+        for finding in findings:
+            # A name from a file may hold what moves a terminal's cursor.
+            shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in finding)
+            typer.echo(f"{export}: {shown}")
+        if not findings:
+            typer.echo(f"{export}: ok")
+        sound &= not findings
+    if not sound:
+        raise typer.Exit(1)

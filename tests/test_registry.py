@@ -1,0 +1,242 @@
+"""The registered generator: the better one becomes champion, and it generates where this project is not."""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from pipeline.champion import Candidate, Holder, decide, find_candidate
+from pipeline.errors import SynthGainError
+from pipeline.gan.generators import save_generator
+from pipeline.gan.networks import Generator
+from pipeline.gan.sampling import sample_images
+from pipeline.params import load_params
+from pipeline.runs import PlannedRun
+from pipeline.tracking import _SERVED, fetch_generator, find_store, mirror, register_generator
+
+ROOT = Path(__file__).parents[1]
+NAME = "synthgain-mnist"
+
+
+def candidate(path, *, cas=0.9, seed=0, protocol="p" * 64):
+    torch.manual_seed(seed)
+    generator = Generator(z_dim=6, class_embedding_dim=4, channels=8, num_classes=3, image_size=8).eval()
+    save_generator(path, generator, class_names=("a", "b", "c"), provenance={})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Candidate(path, digest, "60", 0, cas, 2.0, protocol)
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory):
+    """(a store with the GAN's run, the id of its experiment)"""
+    folder = tmp_path_factory.mktemp("registry")
+    table = folder / "cells.csv"
+    table.write_text("")
+    runs = [
+        PlannedRun(kind="study", key="study", name="study", artifacts=[(table, "")]),
+        PlannedRun(kind="gan", key="gan/60/0", name="gan"),
+    ]
+    store = find_store({}, folder)
+    return store, mirror(runs, experiment=NAME, store=store, root=folder).experiment_id
+
+
+def register(who, mirrored):
+    store, experiment_id = mirrored
+    return register_generator(who, name=NAME, run_key="gan/60/0", experiment_id=experiment_id, store=store)
+
+
+def champion(mirrored):
+    store, _ = mirrored
+    return MlflowClient(store.uri, registry_uri=store.uri).get_model_version_by_alias(NAME, "champion")
+
+
+def test_the_alias_goes_to_the_better_generator_and_the_version_says_why(mirrored, tmp_path):
+    first = candidate(tmp_path / "1.safetensors")
+    assert register(first, mirrored) == (
+        f"{NAME} version 1: alias champion moved to it: first generator, validation CAS 0.9000"
+    )
+    assert register(first, mirrored).startswith(
+        f"{NAME} version 1: alias champion stays: version 1 is this generator"
+    )
+    worse = candidate(tmp_path / "2.safetensors", cas=0.85, seed=1)
+    assert register(worse, mirrored) == (
+        f"{NAME} version 2: alias champion stays: validation CAS 0.8500 is no better than 0.9000 of version 1"
+    )
+    better = candidate(tmp_path / "3.safetensors", cas=0.95, seed=2)
+    assert register(better, mirrored) == (
+        f"{NAME} version 3: alias champion moved to it: validation CAS 0.9500, version 1 has 0.9000"
+    )
+    assert champion(mirrored).version in (3, "3")
+    assert champion(mirrored).tags["champion_decision"] == "validation CAS 0.9500, version 1 has 0.9000"
+    # The weights that the registry gives back are those that were registered.
+    store, _ = mirrored
+    for uri, path in ((f"models:/{NAME}@champion", better.generator), (f"models:/{NAME}/1", first.generator)):
+        assert fetch_generator(uri, store).read_bytes() == path.read_bytes()
+    with pytest.raises(SynthGainError, match="nobody: not in MLflow at"):
+        fetch_generator(f"models:/{NAME}@nobody", store)
+    with pytest.raises(SynthGainError, match="models:/NAME@ALIAS or models:/NAME/VERSION is needed"):
+        fetch_generator("models:/x/y/z", store)
+
+
+def test_decisions():
+    new = Candidate(Path("g"), "new", "60", 0, 0.9, 2.0, "p")
+    old = Holder("4", "old", 0.8, "p")
+    assert decide(new, old)[0]
+    assert not decide(new, replace(old, cas=0.9))[0]  # as good is not better
+    moved, why = decide(new, replace(old, protocol="other"))
+    assert not moved and "cannot be compared" in why and "by hand" in why
+
+
+def test_the_score_is_that_of_the_largest_declared_ratio_on_validation(write_study):
+    files = write_study(
+        ratios=(0.5, 1.0),
+        validation_accuracy=lambda arm, replicate: 0.5 + 0.1 * arm.synthetic_per_real + 0.01 * replicate,
+    )
+    generator = files.root / "generator.safetensors"
+    generator.write_bytes(b"weights")
+    arguments = {
+        "cells": files.cells,
+        "splits": files.root / "data/prepared/splits.json",
+        "generator": generator,
+        "budget": "60",
+    }
+    found = find_candidate(load_params(files.params), **arguments)
+    assert (found.cas, found.synthetic_per_real) == (0.6, 1.0)
+    files.declare(synthetic_per_real=[0.5])
+    less = find_candidate(load_params(files.params), **arguments)
+    assert (less.cas, less.synthetic_per_real) == (0.55, 0.5)
+    assert less.protocol != found.protocol
+    with pytest.raises(SynthGainError, match="no validation accuracy of arm synthetic_only for budget 61"):
+        find_candidate(load_params(files.params), **(arguments | {"budget": "61"}))
+
+
+def test_a_model_takes_along_all_that_sampling_imports():
+    """What `pipeline.registered_model` uses imports no file of the project beyond those that go with it."""
+    code = (
+        "import sys; import pipeline.gan.generators, pipeline.gan.sampling;"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'pipeline'), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    used = {Path(line).relative_to(ROOT).as_posix() for line in done.stdout.splitlines()}
+    assert used == set(_SERVED)
+
+
+def clean_environment(store):
+    """No way to this project: what the model needs is in it, or among its requirements."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return kept | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_TRACKING_URI": store.uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def expected(path, label, count, seed):
+    from pipeline.gan.generators import load_generator
+
+    generator, _, _ = load_generator(path, torch.device("cpu"))
+    return sample_images(generator, seed=seed, label=label, start=0, count=count, device=torch.device("cpu"))[
+        :, 0
+    ]
+
+
+# The project is installed in this environment: the process refuses to import it from where it lies.
+PREDICT = f"""
+import sys
+sys.path = [each for each in sys.path if each not in ("", {str(ROOT)!r})]
+sys.meta_path = [each for each in sys.meta_path if "editable" not in repr(each).lower()]
+import mlflow, numpy, pandas
+model = mlflow.pyfunc.load_model("models:/{NAME}@champion")
+rows = pandas.DataFrame({{"label": [2, 0], "count": [3, 2]}})
+images = model.predict(rows, params={{"seed": 7}})
+import pipeline
+assert not pipeline.__file__.startswith({str(ROOT)!r}), pipeline.__file__
+numpy.save(sys.argv[1], images)
+"""
+
+
+@pytest.mark.slow
+def test_a_clean_process_generates_from_the_registry_alone(mirrored, tmp_path):
+    best = candidate(tmp_path / "best.safetensors", cas=0.99, seed=4)
+    register(best, mirrored)
+    store, _ = mirrored
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, str(tmp_path / "images.npy")],
+        cwd=tmp_path,
+        env=clean_environment(store),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    images = np.load(tmp_path / "images.npy")
+    assert images.shape == (5, 8, 8) and images.dtype == np.uint8
+    np.testing.assert_array_equal(images[:3], expected(best.generator, 2, 3, seed=7))
+    np.testing.assert_array_equal(images[3:], expected(best.generator, 0, 2, seed=7))
+
+
+@pytest.mark.slow
+def test_mlflow_serves_it_over_http(mirrored, tmp_path):
+    best = candidate(tmp_path / "best.safetensors", cas=0.995, seed=5)
+    register(best, mirrored)
+    store, _ = mirrored
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", f"models:/{NAME}@champion"),
+        *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+    ]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=clean_environment(store),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            answer = ask(
+                port, {"dataframe_records": [{"label": 1, "count": 2}], "params": {"seed": 9}}, server
+            )
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                ask(port, {"dataframe_records": [{"label": 7, "count": 2}]}, server)
+        finally:
+            os.killpg(server.pid, 15)
+            server.wait(timeout=30)
+    refused.value.close()
+    assert refused.value.code in (400, 500)
+    images = np.array(answer["predictions"], dtype=np.uint8)
+    np.testing.assert_array_equal(images, expected(best.generator, 1, 2, seed=9))
+
+
+def ask(port, content, server, patience=120):
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations",
+        json.dumps(content).encode(),
+        {"Content-Type": "application/json"},
+    )
+    end = time.monotonic() + patience
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return json.load(reply)
+        except urllib.error.HTTPError:
+            raise
+        except (urllib.error.URLError, ConnectionError):
+            assert server.poll() is None, "the server ended"
+            assert time.monotonic() < end, "no answer"
+            time.sleep(0.5)
