@@ -163,6 +163,7 @@ class Classifier(Training):
 class Evaluation(Section):
     """The generative metrics."""
 
+    features: Literal["domain", "inception"]
     images: Annotated[int, Field(ge=100)]
     neighbors: Annotated[int, Field(ge=1, le=50)]
 

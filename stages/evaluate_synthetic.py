@@ -17,7 +17,7 @@ def main(
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
-    """Compare synthetic images with real test images: FID, KID, precision, recall, coverage, label fidelity.
+    """Compare synthetic images with real test images: FID, KID, Inception Score, recall, label fidelity and more.
 
     Example: python -m stages.evaluate_synthetic --budget 1000 --synthetic data/synthetic/1000
     --extractor data/extractor --train data/prepared/train.npz --test data/prepared/test.npz
@@ -27,7 +27,9 @@ def main(
 
     from pipeline.arms import parse_budget, real_subset
     from pipeline.checkpoints import file_sha256
-    from pipeline.classifier.network import load_features_and_predictions
+    from pipeline.classifier.network import load_features_and_probabilities
+    from pipeline.evaluation.features import Extractor
+    from pipeline.evaluation.inception import load_inception
     from pipeline.evaluation.synthetic import evaluate_budget
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
@@ -44,7 +46,9 @@ def main(
         real_subset=real_subset(train_images, budget=real_images, replicate=0, seed=params.seed),
         train=train_images,
         test=LabeledImages.load(test),
-        features_and_predictions=load_features_and_predictions(network, device),
+        features_and_probabilities=load_features_and_probabilities(network, device),
+        extractor=Extractor("domain", file_sha256(network)),
+        inception=load_inception(device) if params.evaluation.features == "inception" else None,
         images=params.evaluation.images,
         neighbors=params.evaluation.neighbors,
         seed=params.seed,
@@ -55,7 +59,6 @@ def main(
             " the splits and the synthetic images offer no more in the test split's class shares",
             err=True,
         )
-    metrics["extractor_sha256"] = file_sha256(network)
     write_text(out, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
 
 

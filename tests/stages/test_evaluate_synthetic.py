@@ -22,7 +22,17 @@ CLASS_NAMES = ("zero", "one", "two")
 SEED = 7
 BUDGET = 30
 ROW = {
-    *("fid", "kid", "precision", "recall", "density", "coverage", "label_fidelity"),
+    *(
+        "fid",
+        "fid_scale",
+        "inception_score",
+        "kid",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "label_fidelity",
+    ),
     *("fid_per_class", "label_fidelity_per_class"),
 }
 
@@ -39,7 +49,7 @@ def files(tmp_path):
     values = yaml.safe_load(REAL_PARAMS.read_text())
     values["seed"] = SEED
     values["study"] = {"real_images": [BUDGET], "replicates": 2, "synthetic_per_real": [1.0]}
-    values["evaluation"] = {"images": 100, "neighbors": 3}
+    values["evaluation"] = {"features": "domain", "images": 100, "neighbors": 3}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     pictures(1, 60, {}).save(tmp_path / "test.npz")
     train = pictures(2, 60, {})
