@@ -12,6 +12,7 @@ from stages import (
     evaluate_synthetic,
     export,
     generate,
+    literature,
     prepare,
     report,
     track,
@@ -30,6 +31,7 @@ app = typer.Typer(
     help="Does adding GAN images help my classifier, how much, at which ratio, and more than classic augmentation?",
 )
 app.command("demo", rich_help_panel="Start here")(workspace.demo)
+app.command("literature", rich_help_panel="Start here")(literature.literature)
 app.command("workspace", rich_help_panel="Start here")(workspace.workspace)
 for stage in (
     download,
