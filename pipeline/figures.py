@@ -248,7 +248,7 @@ def loss_heat_maps(values: Mapping[str, pd.DataFrame], *, theme: Theme) -> Figur
             axes.tick_params(length=0)
             axes.spines[:].set_visible(False)
             bar = figure.colorbar(image, ax=axes, pad=0.02)
-            bar.outline.set_visible(False)  # type: ignore[operator]
+            bar.outline.set_visible(False)
         return figure
 
 

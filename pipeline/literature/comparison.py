@@ -109,7 +109,7 @@ def train_system(work: Work, name: str, gan: Gan) -> None:
     folder, key = work.out / name / "gan", gan_key(work, name, gan)
     if is_kept(folder, key):
         return
-    seed = work.seed("gan", name)
+    seed = gan_seed(work, name)
     scratch = work.out / name / "unfinished" / _digest(key)
 
     def make(target: Path) -> None:
@@ -143,11 +143,16 @@ def train_system(work: Work, name: str, gan: Gan) -> None:
     shutil.rmtree(work.out / name / "unfinished", ignore_errors=True)
 
 
+def gan_seed(work: Work, name: str) -> int:
+    """The same for all variants of a study (`study/variant`): they start from the same weights."""
+    return work.seed("gan", name.partition("/")[0])
+
+
 def gan_key(work: Work, name: str, gan: Gan) -> dict[str, Any]:
     """All that a system's generator depends on; not the code, whose hash stands beside the result."""
     return {
         "gan": gan.model_dump(),
-        "seed": work.seed("gan", name),
+        "seed": gan_seed(work, name),
         "train_sha256": work.train_sha256,
         "dtype": str(work.dtype),
     }

@@ -48,7 +48,7 @@ def with_epochs(history: pd.DataFrame, *, real_images: int) -> pd.DataFrame:
     d_loss = history["d_loss"] / 2
     return pd.DataFrame(
         {
-            "epoch": history["images_seen"] / real_images,
+            "epoch": (history["images_seen"] / real_images).round(4),
             "d_loss": d_loss,
             "g_loss": history["g_loss"],
             "gap": (d_loss - history["g_loss"]).abs(),
@@ -64,20 +64,23 @@ def balance_table(losses: pd.DataFrame) -> pd.DataFrame:
 
 
 def equilibrium_epoch(losses: pd.DataFrame) -> float | None:
-    """The epoch of the first row from which on the gap stays under EQUILIBRIUM_GAP; None where it never does."""
-    epoch = None
-    for row in losses.iloc[::-1].itertuples():
-        if not row.gap < EQUILIBRIUM_GAP:
+    """The epoch of the first row from which on the gap stays under EQUILIBRIUM_GAP; None where it never does.
+
+    The last row alone does not show that it stays.
+    """
+    staying = []
+    for epoch, gap in reversed(list(zip(losses["epoch"], losses["gap"], strict=True))):
+        if not gap < EQUILIBRIUM_GAP:
             break
-        epoch = float(row.epoch)
-    return epoch
+        staying.append(float(epoch))
+    return staying[-1] if len(staying) > 1 else None
 
 
 def heat_map_tables(losses: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """For both losses: a row per learning rate, a column per epoch."""
     return {
         title: pd.DataFrame(
-            {name: table.set_index(table["epoch"].round(3))[column] for name, table in losses.items()}
+            {name: table.set_index(table["epoch"])[column] for name, table in losses.items()}
         ).T
         for column, title in (
             ("d_loss", "discriminator loss (mean of real and fake)"),

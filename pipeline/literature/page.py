@@ -64,6 +64,11 @@ _INCEPTION_COLUMNS = (
     Column("inception_fid_floor", "its floor", ".2f"),
     Column("inception_kid", "Inception KID ↓", ".4f"),
 )
+# As a paper prints them, by an extractor that it does not name: neither of ours.
+_PUBLISHED_COLUMNS = (
+    Column("published_fid", "published FID †", ".1f"),
+    Column("published_inception_score", "published IS †", ".1f"),
+)
 
 
 def complete_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -105,7 +110,8 @@ def _published_row(name: str, title: str, figures: Mapping[str, float], protocol
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
     """The columns that some row has a value for."""
-    return [column for column in (*COLUMNS, *_INCEPTION_COLUMNS) if any(column.key in row for row in rows)]
+    known = (*COLUMNS, *_INCEPTION_COLUMNS, *_PUBLISHED_COLUMNS)
+    return [column for column in known if any(column.key in row for row in rows)]
 
 
 def cell_text(row: Mapping[str, Any], column: Column) -> str:
