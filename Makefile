@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+# OpenMP threads that wait for each other by spinning starve when a neighbour wants a core.
+export GOMP_SPINCOUNT ?= 20000
 # Two processes instead of fifteen: the UI of a study schedules no jobs.
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 

@@ -41,6 +41,7 @@ Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Stride = Annotated[int, Field(ge=1, le=2)]
 Budget = Count | Literal["all"]
 
 
@@ -97,36 +98,129 @@ class Study(Section):
 
 
 class Gan(Section):
-    """The conditional GAN and its training."""
+    """The conditional GAN and its training. What each option does: docs/gan.md."""
 
+    architecture: Literal["compact", "dcgan", "mlp"]
     z_dim: Annotated[int, Field(ge=1, le=1024)]
     class_embedding_dim: Count
-    generator_channels: Annotated[int, Field(ge=4, multiple_of=4)]
-    discriminator_channels: Annotated[int, Field(ge=4, multiple_of=4)]
+    generator_channels: Annotated[list[Count], Field(min_length=1)]
+    generator_strides: list[Stride]
+    generator_leak: Annotated[Number, Field(ge=0, lt=1)]
+    generator_noise: NonNegative
+    upsampling: Literal["transposed", "nearest", "pixel_shuffle"]
+    normalization: Literal["none", "batch"]
+    discriminator_channels: Annotated[list[Count], Field(min_length=1)]
+    discriminator_strides: list[Stride]
+    discriminator_features: Annotated[int, Field(ge=0)]
+    dropout: Annotated[Number, Field(ge=0, lt=1)]
+    spectral_norm: bool
+    conditioning: Literal["projection", "concatenate"]
+    loss: Literal["relativistic", "non_saturating", "least_squares", "hinge", "wasserstein"]
+    label_smoothing: Annotated[Number, Field(ge=0, lt=0.5)]
+    penalty: Literal["none", "gradient_penalty", "r1", "r1_r2"]
+    penalty_weight: NonNegative
+    penalty_interval: Count
+    instance_noise: NonNegative
     total_images: Count
     batch_size: Annotated[int, Field(ge=2)]
-    learning_rate: Positive
+    discriminator_steps: Count
+    generator_learning_rate: Positive
+    discriminator_learning_rate: Positive
+    schedule: Literal["constant", "cosine", "cyclic"]
     warmup_steps: Annotated[int, Field(ge=0)]
     final_learning_rate_fraction: Fraction
+    cycles: Count
     beta1: Annotated[Number, Field(ge=0, lt=1)]
     beta2: Annotated[Number, Field(ge=0, lt=1)]
-    penalty_gamma: NonNegative
-    penalty_interval: Count
     ema_decay: Annotated[Number, Field(ge=0, lt=1)]
     augment_probability: Fraction
     augment_translation: Annotated[Number, Field(ge=0, le=0.5)]
     augment_rotation_degrees: Annotated[Number, Field(ge=0, le=45)]
     augment_scale: Annotated[Number, Field(ge=0, le=0.5)]
+    augment_cutout: Annotated[Number, Field(ge=0, le=1)]
+    collapse_patience: Annotated[int, Field(ge=0)]
     history_points: Count
     film_strip_frames: Annotated[int, Field(ge=2, le=40)]
 
     @model_validator(mode="after")
-    def _at_least_one_step(self) -> Self:
-        if self.total_images < self.batch_size:
-            raise ValueError(
-                f"gan.total_images: found {self.total_images}; at least gan.batch_size ({self.batch_size})"
+    def _fits_together(self) -> Self:
+        problems = [*self._layers_fit(), *self._options_fit()]
+        shown_per_step = self.batch_size * self.discriminator_steps
+        if self.total_images < shown_per_step:
+            problems.append(
+                f"gan.total_images: found {self.total_images}; at least gan.batch_size ×"
+                f" gan.discriminator_steps ({shown_per_step})"
             )
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
+
+    def _layers_fit(self) -> list[str]:
+        """Widths and strides that belong together."""
+        problems = []
+        if self.architecture == "mlp":
+            for player in ("generator", "discriminator"):
+                if strides := getattr(self, f"{player}_strides"):
+                    problems.append(f"gan.{player}_strides: found {strides}; architecture mlp has none: []")
+            if self.discriminator_features:
+                problems.append(
+                    f"gan.discriminator_features: found {self.discriminator_features}; architecture mlp has its"
+                    " hidden layers in gan.discriminator_channels: set it to 0"
+                )
+            return problems
+        for player in ("generator", "discriminator"):
+            channels, strides = getattr(self, f"{player}_channels"), getattr(self, f"{player}_strides")
+            if len(channels) != len(strides):
+                problems.append(
+                    f"gan.{player}_strides: found {strides}; one for each of the {len(channels)}"
+                    f" gan.{player}_channels is needed"
+                )
+        if math.prod(self.generator_strides) != 4:
+            problems.append(
+                f"gan.generator_strides: found {self.generator_strides}; 4 in all are needed, from a quarter of"
+                " the side to the side"
+            )
+        if self.architecture == "compact" and self.generator_strides[-1:] != [2]:
+            problems.append(
+                f"gan.generator_strides: found {self.generator_strides}; the last of architecture compact is its"
+                " pixel-shuffle: 2"
+            )
+        if math.prod(self.discriminator_strides) > 8:
+            problems.append(
+                f"gan.discriminator_strides: found {self.discriminator_strides}; at most 8 in all, or nothing is"
+                " left of a small image"
+            )
+        return problems
+
+    def _options_fit(self) -> list[str]:
+        """Combinations that would do nothing, or nonsense."""
+        problems = []
+        if self.label_smoothing and self.loss not in ("non_saturating", "least_squares"):
+            problems.append(
+                f"gan.label_smoothing: found {self.label_smoothing}; loss {self.loss} has no target to smooth:"
+                " set it to 0.0, or the loss to non_saturating or least_squares"
+            )
+        if self.loss == "wasserstein" and self.penalty == "none" and not self.spectral_norm:
+            problems.append(
+                "gan.penalty: found none; loss wasserstein needs a bound on the discriminator's slope:"
+                " gradient_penalty, r1, r1_r2 or spectral_norm"
+            )
+        if (self.penalty == "none") != (self.penalty_weight == 0):
+            problems.append(
+                f"gan.penalty_weight: found {self.penalty_weight} with penalty {self.penalty}; a penalty has a"
+                " weight above 0, none has 0.0"
+            )
+        if self.augment_cutout and not self.augment_probability:
+            problems.append(
+                f"gan.augment_cutout: found {self.augment_cutout} with gan.augment_probability 0: it would never"
+                " happen"
+            )
+        if self.architecture == "mlp" and self.upsampling != "transposed":
+            problems.append(
+                f"gan.upsampling: found {self.upsampling}; architecture mlp has nothing to upsample: leave it"
+                " at transposed"
+            )
+        return problems
 
 
 class Generation(Section):
@@ -192,6 +286,7 @@ class Execution(Section):
     """Where the work runs. Never among a stage's `params:`: it is no property of the result."""
 
     device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "float32", "bfloat16"]
     threads: Annotated[int, Field(ge=0)]
 
 

@@ -21,25 +21,52 @@ def main(
     --history data/metrics/gan/1000.csv
     """
     import pandas as pd
+    import torch
 
     from pipeline.arms import parse_budget, real_subset
+    from pipeline.checkpoints import code_sha256, file_sha256
     from pipeline.gan.film import save_film_strip
     from pipeline.gan.generators import save_generator
     from pipeline.gan.training import train_gan
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
-    from pipeline.runtime import atomic_output, configure, derive_seed, write_text
+    from pipeline.runtime import (
+        atomic_output,
+        configure,
+        derive_seed,
+        scratch_folder,
+        training_dtype,
+        write_text,
+    )
 
     params = load_params(params_file)
     device = configure(params.execution)
+    dtype = training_dtype(params.execution, device)
     real = LabeledImages.load(train)
     rows = []
-    with atomic_output(out) as folder:
+    fingerprint = {
+        "gan": params.gan.model_dump(),
+        "seed": params.seed,
+        "train": file_sha256(train),
+        "code": code_sha256("pipeline/gan"),
+        "torch": torch.__version__,
+        "computed": [device.type, str(dtype), torch.get_num_threads()],
+    }
+    # Every replicate's state is kept until all are done: a killed stage goes on where it was.
+    with scratch_folder("gan", budget, fingerprint=fingerprint) as scratch, atomic_output(out) as folder:
         for replicate in range(params.study.replicates):
             subset = real_subset(real, budget=parse_budget(budget), replicate=replicate, seed=params.seed)
             seed = derive_seed(params.seed, "gan", budget, replicate)
             what = f"GAN {budget}, replicate {replicate + 1} of {params.study.replicates}"
-            result = train_gan(subset, params.gan, seed=seed, device=device, what=what)
+            result = train_gan(
+                subset,
+                params.gan,
+                seed=seed,
+                device=device,
+                dtype=dtype,
+                scratch=scratch / str(replicate),
+                what=what,
+            )
             target = folder / str(replicate)
             target.mkdir(parents=True)
             save_generator(

@@ -20,8 +20,8 @@ TINY = {
     "study": {"real_images": [60], "replicates": 2, "synthetic_per_real": [0.5, 1.0]},
     "gan": {
         "z_dim": 8,
-        "generator_channels": 8,
-        "discriminator_channels": 4,
+        "generator_channels": [8, 4],
+        "discriminator_channels": [4, 8, 8],
         "total_images": 640,
         "batch_size": 32,
         "history_points": 4,

@@ -19,7 +19,12 @@ pytestmark = pytest.mark.slow
 TINY = {
     "data": {"source": "digits", "image_size": 8, "validation_images": 100},
     "study": {"real_images": [60], "replicates": 1, "synthetic_per_real": [1.0]},
-    "gan": {"generator_channels": 8, "discriminator_channels": 4, "total_images": 640, "batch_size": 32},
+    "gan": {
+        "generator_channels": [8, 4],
+        "discriminator_channels": [4, 8, 8],
+        "total_images": 640,
+        "batch_size": 32,
+    },
     "generation": {"images_per_class": 30},
     "extractor": {"channels": 8, "feature_dim": 16, "steps": 20},
     "classifier": {"channels": 4, "steps": 10},

@@ -50,10 +50,19 @@ def problems(values: dict) -> list[str]:
         ("study.synthetic_per_real", [1.0, 50.0], "needs 5000"),
         ("study.replicates", 2.5, "a whole number"),
         ("study.replicates", True, "found True"),
-        ("gan.learning_rate", "2e-4", "write it with a decimal point, as in 2.0e-4"),
-        ("gan.learning_rate", float("inf"), "a finite number"),
+        ("gan.generator_learning_rate", "2e-4", "write it with a decimal point, as in 2.0e-4"),
+        ("gan.generator_learning_rate", float("inf"), "a finite number"),
         ("gan.total_images", 10, "at least gan.batch_size"),
         ("gan.typo", 1, "gan.typo: unknown key"),
+        ("gan.generator_strides", [2, 1, 2], "one for each of the 2 gan.generator_channels"),
+        ("gan.generator_strides", [1, 2], "4 in all are needed"),
+        ("gan.generator_strides", [2, 3], "less than or equal to 2"),
+        ("gan.discriminator_strides", [1, 2], "one for each of the 3 gan.discriminator_channels"),
+        ("gan.label_smoothing", 0.1, "loss relativistic has no target to smooth"),
+        ("gan.penalty", "none", "a penalty has a weight above 0, none has 0.0"),
+        ("gan.penalty_weight", 0.0, "a penalty has a weight above 0, none has 0.0"),
+        ("gan.loss", "minimax", "'relativistic', 'non_saturating'"),
+        ("gan.discriminator_steps", 1000, "at least gan.batch_size × gan.discriminator_steps (128000)"),
         ("classifier", "x", "a section of keys and values"),
         ("export.formats", ["zip"], "'idx' or 'png'"),
         ("export.real_images", 77, "recommended, or one of study.real_images [1000]"),
@@ -67,6 +76,43 @@ def test_a_wrong_value_gets_one_line_with_place_and_what_is_allowed(place, value
     assert len(lines) == 1
     assert lines[0].startswith("params.yaml: ")
     assert said in lines[0]
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (
+            {"loss": "wasserstein", "penalty": "none", "penalty_weight": 0.0},
+            "needs a bound on the discriminator",
+        ),
+        ({"augment_cutout": 0.3, "augment_probability": 0.0}, "it would never happen"),
+        ({"architecture": "mlp"}, "architecture mlp has none: []"),
+        (
+            {
+                "architecture": "mlp",
+                "generator_strides": [],
+                "discriminator_strides": [],
+                "discriminator_features": 0,
+                "upsampling": "nearest",
+            },
+            "mlp has nothing to upsample",
+        ),
+        (
+            {"generator_channels": [8, 8, 8], "generator_strides": [2, 2, 1]},
+            "the last of architecture compact is its pixel-shuffle",
+        ),
+        (
+            {"discriminator_channels": [8] * 4, "discriminator_strides": [2] * 4},
+            "at most 8 in all",
+        ),
+    ],
+)
+def test_nonsense_combinations_are_refused_by_name(changes, said):
+    values = copy.deepcopy(VALUES)
+    values["gan"] |= changes
+    lines = problems(values)
+    assert any(said in line for line in lines), lines
+    assert all(line.startswith("params.yaml: gan.") for line in lines)
 
 
 def test_a_missing_key_is_named():

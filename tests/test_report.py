@@ -145,7 +145,7 @@ def test_classes_splits_and_provenance(study, page):
     assert [row["split"] for row in page.table_with("split")] == ["train", "validation", "test"]
     provenance = page.table_with("replicate", "generator")
     assert [row["generator"] for row in provenance] == 2 * ["0" * 12, "1" * 12, "2" * 12]
-    learning_rate = load_params(study.params).gan.learning_rate
+    learning_rate = load_params(study.params).gan.generator_learning_rate
     assert f"learning_rate: {learning_rate}" in page.text and "dvc repro" in page.text
 
 

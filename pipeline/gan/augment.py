@@ -1,7 +1,8 @@
-"""Differentiable augmentation of real and fake images alike (DiffAugment, arXiv:2006.10738).
+"""What the discriminator sees of real and fake images alike: differentiable augmentation, and instance noise.
 
-It keeps the discriminator from learning a few hundred images by heart. Small shifts, rotations and scalings
-only: a flip would turn a digit into another sign, and would leak into what the generator draws.
+Augmentation (DiffAugment, arXiv:2006.10738) keeps the discriminator from learning a few hundred images by heart.
+Small shifts, rotations and scalings, and cutout; never a flip: it would turn a digit into another sign, and would
+leak into what the generator draws.
 """
 
 from __future__ import annotations
@@ -11,6 +12,32 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from pipeline.params import Gan
+
+
+def augment(images: Tensor, gan: Gan, noise: float, generator: torch.Generator) -> Tensor:
+    """(N, 1, H, W) images in −1..1 as the discriminator is to see them, each with its own draw.
+
+    `noise` is the standard deviation of the instance noise (arXiv:1610.04490).
+    """
+    if gan.augment_probability > 0:
+        maps = sample_affine(
+            len(images),
+            probability=gan.augment_probability,
+            translation=gan.augment_translation,
+            rotation_degrees=gan.augment_rotation_degrees,
+            scale=gan.augment_scale,
+            generator=generator,
+        )
+        images = apply_affine(images, maps)
+        if gan.augment_cutout > 0:
+            images = cutout(
+                images, probability=gan.augment_probability, share=gan.augment_cutout, generator=generator
+            )
+    if noise > 0:
+        images = images + noise * torch.randn(images.shape, generator=generator, device=images.device)
+    return images
 
 
 def sample_affine(
@@ -41,3 +68,18 @@ def apply_affine(images: Tensor, maps: Tensor) -> Tensor:
     grid = F.affine_grid(maps, list(images.shape), align_corners=False)
     # grid_sample pads with 0, the middle grey of −1..1: shift so that the padding is the background.
     return F.grid_sample(images + 1, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1
+
+
+def cutout(images: Tensor, *, probability: float, share: float, generator: torch.Generator) -> Tensor:
+    """(N, 1, H, W) in −1..1 with a square of `share` of the side blanked to the background (−1) in some of them.
+
+    The centre is uniform over the image, so that a square may lie partly outside (arXiv:1708.04552).
+    """
+    count, size = len(images), images.shape[-1]
+    draw = torch.rand(3, count, generator=generator, device=generator.device)
+    half = torch.where(draw[2] < probability, share / 2, 0.0)  # a square of side 0 blanks nothing
+    place = (torch.arange(size, device=images.device) + 0.5) / size
+    rows = (place - draw[0, :, None]).abs() < half[:, None]
+    columns = (place - draw[1, :, None]).abs() < half[:, None]
+    blank = (rows[:, None, :, None] & columns[:, None, None, :]).to(images.dtype)
+    return (images + 1) * (1 - blank) - 1

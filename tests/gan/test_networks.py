@@ -1,30 +1,79 @@
+import itertools
+
 import pytest
 import torch
 
 from pipeline.gan.networks import Discriminator, Generator, images_from_uint8, uint8_from_images
 
+GENERATORS = {
+    "compact": {"channels": [8, 4], "strides": [2, 2]},
+    "dcgan": {"channels": [8, 8, 4], "strides": [1, 2, 2]},
+    "mlp": {"channels": [16, 32], "strides": []},
+}
+DISCRIMINATORS = {
+    "compact": {"channels": [4, 8, 8], "strides": [1, 2, 2], "features": 8},
+    "dcgan": {"channels": [4, 8], "strides": [2, 2], "features": 0},
+    "mlp": {"channels": [16, 8], "strides": [], "features": 0},
+}
+ARCHITECTURES = list(GENERATORS)
+CONDITIONINGS = ["projection", "concatenate"]
+everywhere = pytest.mark.parametrize(
+    ("architecture", "conditioning"), list(itertools.product(ARCHITECTURES, CONDITIONINGS))
+)
 
-def make_generator(image_size=28):
+
+def make_generator(architecture="compact", image_size=28, **changes):
     torch.manual_seed(0)
-    return Generator(z_dim=8, class_embedding_dim=4, channels=8, num_classes=3, image_size=image_size)
+    options = {
+        "z_dim": 8,
+        "class_embedding_dim": 4,
+        "upsampling": "transposed",
+        "normalization": "none",
+        "conditioning": "projection",
+        "leak": 0.2,
+        "noise": 0.0,
+        "num_classes": 3,
+    }
+    return Generator(
+        architecture=architecture,
+        image_size=image_size,
+        **{**GENERATORS[architecture], **options, **changes},
+    )
 
 
-def make_discriminator(image_size=28):
+def make_discriminator(architecture="compact", image_size=28, **changes):
     torch.manual_seed(1)
-    return Discriminator(channels=4, num_classes=3, image_size=image_size)
+    options = {
+        "class_embedding_dim": 4,
+        "conditioning": "projection",
+        "dropout": 0.0,
+        "spectral_norm": False,
+        "num_classes": 3,
+    }
+    return Discriminator(
+        architecture=architecture,
+        image_size=image_size,
+        **{**DISCRIMINATORS[architecture], **options, **changes},
+    )
 
 
+@everywhere
 @pytest.mark.parametrize("image_size", [8, 12, 28, 32])
-def test_shapes_and_ranges_for_every_multiple_of_four(image_size):
+def test_shapes_and_ranges_for_every_multiple_of_four(architecture, conditioning, image_size):
     labels = torch.tensor([0, 1, 2, 2, 1])
-    images = make_generator(image_size)(10 * torch.randn(5, 8), labels)
+    generator = make_generator(architecture, image_size, conditioning=conditioning)
+    images = generator(10 * torch.randn(5, 8), labels)
     assert images.shape == (5, 1, image_size, image_size)
     assert images.min() >= -1 and images.max() <= 1
-    assert make_discriminator(image_size)(images, labels).shape == (5,)
+    assert make_discriminator(architecture, image_size, conditioning=conditioning)(images, labels).shape == (
+        5,
+    )
 
 
-def test_the_label_changes_the_image_and_the_logit():
-    generator, discriminator = make_generator(), make_discriminator()
+@everywhere
+def test_the_label_changes_the_image_and_the_logit(architecture, conditioning):
+    generator = make_generator(architecture, conditioning=conditioning)
+    discriminator = make_discriminator(architecture, conditioning=conditioning)
     z = torch.randn(1, 8).repeat(2, 1)
     labels = torch.tensor([0, 1])
     images = generator(z, labels)
@@ -34,24 +83,112 @@ def test_the_label_changes_the_image_and_the_logit():
     assert logits[0] != logits[1]
 
 
-def test_each_image_is_independent_of_the_others_in_its_batch():
-    generator, labels = make_generator(), torch.tensor([0, 1, 2, 0])
+@everywhere
+@pytest.mark.parametrize("normalization", ["none", "batch"])
+def test_each_image_is_independent_of_the_others_in_its_batch(architecture, conditioning, normalization):
+    generator = make_generator(architecture, conditioning=conditioning, normalization=normalization).eval()
+    labels = torch.tensor([0, 1, 2, 0])
     z = torch.randn(4, 8)
     whole = generator(z, labels)
-    alone = torch.cat([generator(z[i : i + 1], labels[i : i + 1]) for i in range(4)])
-    assert torch.allclose(whole, alone, atol=1e-6)
+    for i in range(4):
+        alone = generator(z[i : i + 1], labels[i : i + 1])
+        assert torch.allclose(whole[i], alone[0], atol=1e-6)
 
 
-def test_constructor_arguments_build_the_same_network():
-    generator = make_generator()
+@everywhere
+def test_constructor_arguments_build_the_same_network(architecture, conditioning):
+    generator = make_generator(architecture, conditioning=conditioning)
     twin = Generator(**generator.arguments)
     twin.load_state_dict(generator.state_dict())
     z, labels = torch.randn(2, 8), torch.tensor([0, 2])
     assert torch.equal(generator(z, labels), twin(z, labels))
 
 
-def test_grey_levels_survive_the_round_trip():
-    grey = torch.arange(256, dtype=torch.uint8)
-    scaled = images_from_uint8(grey)
-    assert scaled.min() == -1 and scaled.max() == 1
-    assert torch.equal(uint8_from_images(scaled), grey)
+@pytest.mark.parametrize("upsampling", ["transposed", "nearest", "pixel_shuffle"])
+def test_every_upsampling_doubles_the_side_with_layers_of_its_own(upsampling):
+    generator = make_generator("dcgan", upsampling=upsampling)
+    assert generator(torch.randn(2, 8), torch.tensor([0, 1])).shape == (2, 1, 28, 28)
+    kinds = {type(layer).__name__ for layer in generator.layers[1].modules()}
+    assert {"transposed": "ConvTranspose2d", "nearest": "Upsample", "pixel_shuffle": "PixelShuffle"}[
+        upsampling
+    ] in kinds
+
+
+def test_nearest_upsampling_has_no_checkerboard():
+    """A constant grid stays constant inside the image; a transposed convolution of even overlap may not."""
+    generator = make_generator("dcgan", upsampling="nearest")
+    flat = torch.ones(1, 8, 7, 7)
+    inside = generator.layers[1](flat)[0, :, 2:-2, 2:-2]
+    assert torch.allclose(inside, inside[:, :1, :1].expand_as(inside), atol=1e-6)
+
+
+def test_compact_computes_on_the_half_resolution_only():
+    sizes = []
+    generator, discriminator = make_generator(), make_discriminator()
+    for network in (generator, discriminator):
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                layer.register_forward_hook(lambda _, inputs, output: sizes.append(output.shape[-1]))
+    labels = torch.tensor([0, 1])
+    discriminator(generator(torch.randn(2, 8), labels), labels)
+    assert sizes and max(sizes) == 14
+
+
+def test_batch_normalization_is_there_when_asked_for():
+    assert not any("running_mean" in name for name in make_generator().state_dict())
+    assert any("running_mean" in name for name in make_generator(normalization="batch").state_dict())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_noise_comes_in_training_only(architecture):
+    generator = make_generator(architecture, noise=0.5)
+    z, labels = torch.randn(2, 8), torch.tensor([0, 1])
+    assert not torch.equal(generator(z, labels), generator(z, labels))
+    generator.eval()
+    assert torch.equal(generator(z, labels), generator(z, labels))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_dropout_comes_in_training_only(architecture):
+    discriminator = make_discriminator(architecture, dropout=0.5)
+    images, labels = torch.randn(4, 1, 28, 28), torch.tensor([0, 1, 2, 0])
+    assert not torch.equal(discriminator(images, labels), discriminator(images, labels))
+    discriminator.eval()
+    assert torch.equal(discriminator(images, labels), discriminator(images, labels))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_spectral_norm_holds_every_layer_at_one(architecture):
+    discriminator = make_discriminator(architecture, spectral_norm=True)
+    images, labels = torch.randn(4, 1, 28, 28), torch.tensor([0, 1, 2, 0])
+    for _ in range(50):  # power iteration: one turn per pass
+        discriminator(images, labels)
+    for layer in discriminator.layers:
+        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
+
+
+def test_the_leak_is_the_slope_below_zero():
+    z, labels = torch.randn(2, 8), torch.tensor([0, 1])
+    assert not torch.equal(make_generator(leak=0.0)(z, labels), make_generator(leak=0.2)(z, labels))
+
+
+def test_the_projection_is_not_scaled():
+    discriminator = make_discriminator()
+    images, labels = torch.randn(2, 1, 28, 28), torch.tensor([0, 1])
+    before = discriminator(images, labels)
+    with torch.no_grad():
+        discriminator.projection.weight[1] += 1  # each feature counts once more, whatever their number
+    moved = discriminator(images, labels) - before
+    assert moved[0] == 0 and moved[1].abs() > 1e-3
+
+
+def test_grey_levels_survive_the_way_to_the_gan_and_back():
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    floats = images_from_uint8(levels)
+    assert floats.min() == -1 and floats.max() == 1
+    assert torch.equal(uint8_from_images(floats), levels)
+
+
+def test_values_between_two_levels_go_to_the_nearest():
+    between = torch.tensor([-1 + 0.4 / 127.5, -1 + 0.6 / 127.5, 1.2])
+    assert uint8_from_images(between).tolist() == [0, 1, 255]

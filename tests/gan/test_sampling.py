@@ -14,7 +14,20 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def generator():
     torch.manual_seed(0)
-    return Generator(z_dim=6, class_embedding_dim=4, channels=8, num_classes=3, image_size=8).eval()
+    return Generator(
+        architecture="compact",
+        z_dim=6,
+        class_embedding_dim=4,
+        channels=[8, 4],
+        strides=[2, 2],
+        upsampling="transposed",
+        normalization="none",
+        conditioning="projection",
+        leak=0.2,
+        noise=0.0,
+        num_classes=3,
+        image_size=8,
+    ).eval()
 
 
 @settings(deadline=None, max_examples=50)

@@ -1,4 +1,6 @@
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,14 @@ from pipeline.errors import SynthGainError
 from pipeline.gan import training
 from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import load_generator, save_generator
-from pipeline.gan.training import _batches, _even_steps, _learning_rate, train_gan, update_average
+from pipeline.gan.state import load_state, new_state
+from pipeline.gan.training import (
+    batch_indices,
+    even_steps,
+    learning_rate_factor,
+    train_gan,
+    update_average,
+)
 from pipeline.images import LabeledImages
 from pipeline.params import Gan
 
@@ -25,15 +34,32 @@ def digits():
     return LabeledImages(images, data.target.astype(np.int64), tuple("012345"))
 
 
-def make_gan(**changes):
-    from pathlib import Path
+MLP = {
+    "architecture": "mlp",
+    "generator_channels": [32, 32],
+    "generator_strides": [],
+    "discriminator_channels": [32, 16],
+    "discriminator_strides": [],
+    "discriminator_features": 0,
+}
+DCGAN = {
+    "architecture": "dcgan",
+    "generator_channels": [16, 8],
+    "generator_strides": [2, 2],
+    "discriminator_channels": [8, 16],
+    "discriminator_strides": [2, 2],
+    "discriminator_features": 0,
+}
 
+
+def make_gan(**changes):
     values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())["gan"]
     small = {
         "z_dim": 16,
         "class_embedding_dim": 8,
-        "generator_channels": 16,
-        "discriminator_channels": 8,
+        "generator_channels": [16, 8],
+        "discriminator_channels": [8, 16, 16],
+        "discriminator_features": 32,
         "total_images": 320,
         "batch_size": 32,
         "warmup_steps": 2,
@@ -43,8 +69,8 @@ def make_gan(**changes):
     return Gan.model_validate(values | small | changes)
 
 
-def train(digits, gan, seed=0):
-    return train_gan(digits, gan, seed=seed, device=CPU, what="test")
+def train(digits, gan, seed=0, **more):
+    return train_gan(digits, gan, seed=seed, device=CPU, what="test", **more)
 
 
 def weights(run):
@@ -65,27 +91,63 @@ def test_a_run_repeats_to_the_bit_and_seeds_differ(digits):
 @pytest.mark.parametrize(
     "change",
     [
-        {"learning_rate": 1e-3},
+        DCGAN,
+        MLP,
+        {"generator_leak": 0.0},
+        {"generator_noise": 0.5},
+        {"upsampling": "nearest"},
+        {"upsampling": "pixel_shuffle"},
+        {"normalization": "batch"},
+        {"dropout": 0.3},
+        {"spectral_norm": True},
+        {"conditioning": "concatenate"},
+        {"loss": "non_saturating"},
+        {"loss": "least_squares"},
+        {"loss": "hinge"},
+        {"loss": "wasserstein"},
+        {"penalty": "none", "penalty_weight": 0.0},
+        {"penalty": "gradient_penalty"},
+        {"penalty": "r1"},
+        {"penalty_weight": 3.0},
+        {"penalty_interval": 1},
+        {"instance_noise": 0.5},
+        {"discriminator_steps": 2},
+        {"generator_learning_rate": 1e-3},
+        {"discriminator_learning_rate": 1e-3},
+        {"schedule": "constant"},
+        {"schedule": "cyclic"},
         {"warmup_steps": 8},
         {"final_learning_rate_fraction": 0.9},
         {"beta1": 0.5},
         {"beta2": 0.9},
-        {"penalty_gamma": 0.0},
-        {"penalty_interval": 1},
         {"ema_decay": 0.1},
         {"augment_probability": 0.0},
         {"augment_translation": 0.2},
         {"augment_rotation_degrees": 30.0},
         {"augment_scale": 0.3},
+        {"augment_cutout": 0.5},
         {"batch_size": 16, "total_images": 160},
         {"total_images": 640},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=lambda change: "-".join(map(str, next(iter(change.items())))),
 )
 def test_every_option_changes_the_result(digits, change):
     """An option that does nothing would be a lie in params.yaml."""
-    base = train(digits, make_gan())
-    assert not torch.equal(weights(train(digits, make_gan(**change))), weights(base))
+    base, changed = (weights(train(digits, make_gan(**options))) for options in ({}, change))
+    assert changed.shape != base.shape or not torch.equal(changed, base)
+    assert changed.isfinite().all()
+
+
+def test_label_smoothing_changes_a_loss_that_has_a_target(digits):
+    runs = [
+        train(digits, make_gan(loss="non_saturating", label_smoothing=smoothing)) for smoothing in (0.0, 0.1)
+    ]
+    assert not torch.equal(*map(weights, runs))
+
+
+def test_the_number_of_cycles_changes_a_cyclic_schedule(digits):
+    runs = [train(digits, make_gan(schedule="cyclic", cycles=cycles)) for cycles in (1, 3)]
+    assert not torch.equal(*map(weights, runs))
 
 
 def test_the_history_and_the_film_strip_have_what_they_promise(digits):
@@ -93,7 +155,8 @@ def test_the_history_and_the_film_strip_have_what_they_promise(digits):
     assert [row["step"] for row in run.history] == [3, 5, 8, 10]
     assert [row["images_seen"] for row in run.history] == [96, 160, 256, 320]
     for row in run.history:
-        assert 0 <= row["d_accuracy"] <= 1
+        assert all(0 <= row[f"d_accuracy{of}"] <= 1 for of in ("", "_real", "_fake"))
+        assert row["diversity"] > 0
         assert 0 <= row["label_fidelity_1nn"] <= 1
         assert row["images_per_second"] > 0
     assert run.film_strip.shape == (3, 12, 1, 8, 8)
@@ -101,23 +164,94 @@ def test_the_history_and_the_film_strip_have_what_they_promise(digits):
     assert not np.array_equal(run.film_strip[0], run.film_strip[-1])
 
 
-def test_it_learns_which_label_is_which(digits):
-    gan = make_gan(total_images=12800, generator_channels=32, discriminator_channels=16)
-    run = train(digits, gan)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_learns_which_label_is_which(digits, dtype):
+    gan = make_gan(total_images=12800, generator_channels=[32, 16], discriminator_channels=[16, 32, 32])
+    run = train(digits, gan, dtype=dtype)
     assert run.history[-1]["label_fidelity_1nn"] > 0.8
+    assert run.history[-1]["diversity"] > 0.4
 
 
-def test_divergence_is_named_with_advice(digits):
-    gan = make_gan(learning_rate=1e30, warmup_steps=0)
-    with pytest.raises(SynthGainError, match=r"diverged by step \d+.*lower gan\.learning_rate"):
+def test_bfloat16_is_used_where_asked_for_and_weights_stay_float32(digits):
+    runs = [train(digits, make_gan(), dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
+    assert not torch.equal(*map(weights, runs))
+    assert weights(runs[1]).dtype == torch.float32
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"normalization": "batch", "spectral_norm": True, "dropout": 0.2, "generator_noise": 0.1}, MLP],
+    ids=["default", "with buffers and noise", "mlp"],
+)
+def test_a_training_that_was_cut_off_ends_with_the_same_bytes(digits, tmp_path, monkeypatch, change):
+    gan = make_gan(**change)
+    whole = train(digits, gan)
+    real_step, steps = training.generator_loss, itertools.count(1)
+
+    def cut_off(*args, **kwargs):
+        if next(steps) == 7:  # between two saves: what came after the last is done again
+            raise Killed
+        return real_step(*args, **kwargs)
+
+    monkeypatch.setattr(training, "generator_loss", cut_off)
+    with pytest.raises(Killed):
+        train(digits, gan, scratch=tmp_path / "scratch")
+    monkeypatch.undo()
+    torch.rand(5)  # another process has another stream
+    resumed = train(digits, gan, scratch=tmp_path / "scratch")
+    assert torch.equal(weights(resumed), weights(whole))
+    assert np.array_equal(resumed.film_strip, whole.film_strip)
+    assert [row["d_loss"] for row in resumed.history] == [row["d_loss"] for row in whole.history]
+
+
+def test_a_finished_training_is_not_repeated(digits, tmp_path, monkeypatch):
+    first = train(digits, make_gan(), scratch=tmp_path)
+    monkeypatch.setattr(training, "generator_loss", None)  # it would fail if a step were taken
+    again = train(digits, make_gan(), scratch=tmp_path)
+    assert torch.equal(weights(first), weights(again))
+
+
+def test_a_damaged_state_is_named(digits, tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"nothing of the kind")
+    with pytest.raises(SynthGainError, match=r"state\.pt: not a readable state of this training"):
+        train(digits, make_gan(), scratch=tmp_path)
+
+
+def test_divergence_is_named_with_advice_and_the_last_good_state_stays(digits, tmp_path, monkeypatch):
+    gan = make_gan(generator_learning_rate=1.0, warmup_steps=0)
+    sick = make_gan(generator_learning_rate=1e30, discriminator_learning_rate=1e30, warmup_steps=0)
+    factors = iter([0.0] * 3 + [1.0] * 100)  # well at first: the state after three steps is a good one
+    monkeypatch.setattr(training, "learning_rate_factor", lambda *_: next(factors))
+    with pytest.raises(SynthGainError) as error:
+        train(digits, sick, scratch=tmp_path / "scratch")
+    monkeypatch.undo()
+    assert re.search(r"diverged by step \d+.*lower gan\.generator_learning_rate", str(error.value))
+    assert f"the last good state is kept in {tmp_path / 'scratch'}" in str(error.value)
+    state = new_state(digits, gan, seed=0, device=CPU)
+    load_state(state, tmp_path / "scratch")
+    assert state.step == 3
+    assert all(tensor.isfinite().all() for tensor in state.averaged.state_dict().values())
+
+
+def test_a_collapse_is_named_with_advice(digits, monkeypatch):
+    """A generator that draws one image for all: its labels are right by lot."""
+    monkeypatch.setattr(
+        training, "generator_loss", lambda *_, real, fake: 0 * (real.sum() + fake.sum())
+    )  # it never learns: classes look alike, and hardly vary
+    gan = make_gan(total_images=3200, history_points=10, collapse_patience=3)
+    with pytest.raises(SynthGainError, match=r"the generator has collapsed .* 3 times in a row"):
         train(digits, gan)
+    train(digits, make_gan(total_images=3200, history_points=10, collapse_patience=0))
 
 
 def test_each_player_moves_its_own_network_only(digits, monkeypatch):
     """With the other player's loss held at nothing, its network stays as it was."""
-    before = {}
 
-    def generator_without_loss(*, real, fake):
+    def generator_without_loss(loss, *, real, fake):
         return 0 * (real.sum() + fake.sum())
 
     monkeypatch.setattr(training, "generator_loss", generator_without_loss)
@@ -134,29 +268,57 @@ def test_the_average_follows_the_generator():
     assert torch.allclose(old.weight, expected)
 
 
+def test_running_statistics_are_copied_into_the_average():
+    old, new = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
+    new(torch.randn(10, 3))
+    update_average(old, new, decay=0.9)
+    assert torch.equal(old.running_mean, new.running_mean)
+
+
 def test_batches_show_every_image_once_per_pass():
-    batches = _batches(10, 4, np.random.default_rng(0))
-    shown = torch.cat([next(batches) for _ in range(5)])
+    shown = torch.cat([batch_indices(10, 4, draw, seed=0) for draw in range(5)])
     assert sorted(shown[:10].tolist()) == sorted(shown[10:].tolist()) == list(range(10))
+    assert shown[:10].tolist() != shown[10:].tolist()
+
+
+def test_a_batch_depends_on_its_number_and_seed_alone():
+    assert torch.equal(batch_indices(10, 4, 3, seed=0), batch_indices(10, 4, 3, seed=0))
+    assert not torch.equal(batch_indices(100, 40, 3, seed=0), batch_indices(100, 40, 3, seed=1))
 
 
 def test_a_set_smaller_than_a_batch_fills_it():
-    batch = next(_batches(3, 8, np.random.default_rng(0)))
+    batch = batch_indices(3, 8, 0, seed=0)
     assert np.bincount(batch.numpy()).tolist() in ([3, 3, 2], [3, 2, 3], [2, 3, 3])
 
 
-def test_the_learning_rate_rises_and_falls_to_its_floor():
-    gan = make_gan(warmup_steps=10, final_learning_rate_fraction=0.05, learning_rate=1e-3)
-    rates = [_learning_rate(step, 1000, gan) for step in range(1, 1001)]
-    assert rates[0] == pytest.approx(1e-4, rel=1e-3)
-    assert max(rates) == pytest.approx(1e-3, rel=1e-2)
-    assert rates[-1] == pytest.approx(5e-5)
+def factors(**changes):
+    gan = make_gan(warmup_steps=10, final_learning_rate_fraction=0.05, **changes)
+    return [learning_rate_factor(step, 1000, gan) for step in range(1, 1001)]
+
+
+def test_the_cosine_schedule_rises_and_falls_to_its_floor():
+    rates = factors(schedule="cosine")
+    assert rates[0] == pytest.approx(0.1, rel=1e-3)
+    assert max(rates) == pytest.approx(1, rel=1e-2)
+    assert rates[-1] == pytest.approx(0.05)
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates[10:]))
 
 
+def test_the_constant_schedule_stays_after_its_warm_up():
+    assert factors(schedule="constant")[9:] == [1.0] * 991
+
+
+def test_the_cyclic_schedule_has_as_many_peaks_as_cycles():
+    rates = np.array(factors(schedule="cyclic", cycles=4))
+    peaks = np.flatnonzero((rates[1:-1] > rates[:-2]) & (rates[1:-1] > rates[2:])) + 1
+    assert [round(step, -1) for step in peaks.tolist()] == [120, 370, 620, 870]
+    assert rates[peaks] == pytest.approx(1, rel=1e-2)
+    assert rates[[249, 499, 999]] == pytest.approx(0.05, abs=0.01)
+
+
 def test_even_steps_end_with_the_last():
-    assert _even_steps(10, 4) == {3, 5, 8, 10}
-    assert _even_steps(3, 10) == {1, 2, 3}
+    assert even_steps(10, 4) == {3, 5, 8, 10}
+    assert even_steps(3, 10) == {1, 2, 3}
 
 
 def test_a_generator_is_read_back_as_it_was(digits, tmp_path):

@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a stage is tied to DVC on Linux")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="a stage is tied to DVC on Linux"
+)
 
 STAGE = """
 import os, sys, time

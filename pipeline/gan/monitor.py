@@ -1,0 +1,113 @@
+"""Quick looks at a generator while it trains: the film strip, two numbers, and whether it has collapsed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.errors import SynthGainError
+from pipeline.gan.networks import Generator, images_from_uint8, uint8_from_images
+from pipeline.gan.sampling import sample_z
+from pipeline.images import LabeledImages
+from pipeline.params import Gan
+from pipeline.runtime import derive_seed
+
+FILM_STRIP_IMAGES_PER_CLASS = 2
+_IMAGES_PER_CLASS = 20
+_REAL_IMAGES = 2000
+# Collapsed: a class varies less than this share of what real images of it do, or labels are little better than
+# drawn by lot. Healthy trainings pass both within their first tenth.
+_DIVERSITY_FLOOR = 0.2
+_FIDELITY_FLOOR_TIMES_CHANCE = 2.0
+
+
+class Monitor:
+    """Compares samples of a generator with the first real training images.
+
+    Subsets are sorted by position and stratified draws are spread over the file: the first images are as good
+    a reference as any.
+    """
+
+    def __init__(self, real: LabeledImages, gan: Gan, *, seed: int, device: torch.device) -> None:
+        self.gan, self.seed, self.device = gan, derive_seed(seed, "fidelity"), device
+        self.num_classes = real.num_classes
+        self.reference = images_from_uint8(torch.from_numpy(real.images[:_REAL_IMAGES])).to(device).flatten(1)
+        self.labels = torch.from_numpy(real.labels[:_REAL_IMAGES]).to(device)
+        self.real_spread = self._spread(self.reference, self.labels)
+
+    @torch.no_grad()
+    def look(self, generator: Generator) -> dict[str, float]:
+        """Two numbers from a few averaged-generator samples of each class.
+
+        label_fidelity_1nn: the share whose nearest real training image, in pixel space, has the requested label;
+        biased by what 1-nearest-neighbour gets wrong. diversity: the smallest, over classes, of their mean
+        distance from the class's mean image, as a share of the real images'; 1 = as varied as real, 0 = one
+        image for all.
+        """
+        images, labels = sample_each_class(
+            generator, per_class=_IMAGES_PER_CLASS, seed=self.seed, device=self.device
+        )
+        pixels = images.flatten(1)
+        nearest = torch.cdist(pixels, self.reference).argmin(dim=1)
+        spread = self._spread(pixels, labels) / self.real_spread
+        return {
+            "label_fidelity_1nn": float((self.labels[nearest] == labels).float().mean()),
+            "diversity": float(spread[spread.isfinite()].min()) if spread.isfinite().any() else 1.0,
+        }
+
+    def refuse_collapse(self, history: Sequence[dict[str, float]], *, what: str, kept: Path | None) -> None:
+        """Stop a training that has shown a collapse `gan.collapse_patience` times in a row (0: never).
+
+        Raises:
+            SynthGainError: with advice, and where the last state before it is.
+        """
+        patience = self.gan.collapse_patience
+        floor = min(1.0, _FIDELITY_FLOOR_TIMES_CHANCE / self.num_classes)
+        recent = list(history)[-patience:] if patience else []
+        # What has never been good is still learning: half of the training is granted for that.
+        started = len(history) * 2 > self.gan.history_points
+        if not started or len(recent) < patience or not patience:
+            return
+        if all(row["diversity"] < _DIVERSITY_FLOOR or row["label_fidelity_1nn"] < floor for row in recent):
+            where = (
+                f"; the last state before it is kept in {kept}" if kept is not None and kept.exists() else ""
+            )
+            raise SynthGainError(
+                f"{what}: the generator has collapsed (diversity {recent[-1]['diversity']:.2f} of the real"
+                f" images', label fidelity {recent[-1]['label_fidelity_1nn']:.0%}, {patience} times in a row);"
+                " lower the learning rates, raise gan.penalty_weight or gan.augment_probability, or set"
+                f" gan.collapse_patience to 0 to train on all the same{where}"
+            )
+
+    def _spread(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """(num_classes,) mean distance of a class's images from their mean image."""
+        spread = []
+        for label in range(self.num_classes):
+            own = pixels[labels == label]
+            spread.append((own - own.mean(0)).norm(dim=1).mean())
+        return torch.stack(spread)
+
+
+@torch.no_grad()
+def sample_each_class(
+    generator: Generator, *, per_class: int, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Images (num_classes · per_class, 1, H, W) in −1..1 from fixed latents, and their labels."""
+    z = np.concatenate(
+        [sample_z(seed, label, 0, per_class, generator.z_dim) for label in range(generator.num_classes)]
+    )
+    labels = torch.arange(generator.num_classes, device=device).repeat_interleave(per_class)
+    return generator(torch.from_numpy(z).to(device), labels), labels
+
+
+def film_frame(generator: Generator, *, seed: int, device: torch.device) -> npt.NDArray[np.uint8]:
+    """The same latents of every class, (num_classes · FILM_STRIP_IMAGES_PER_CLASS, 1, H, W) uint8."""
+    images, _ = sample_each_class(
+        generator, per_class=FILM_STRIP_IMAGES_PER_CLASS, seed=derive_seed(seed, "film"), device=device
+    )
+    return uint8_from_images(images).cpu().numpy()

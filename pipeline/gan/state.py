@@ -1,0 +1,139 @@
+"""Everything that a GAN training needs to go on: made new, kept on disk, taken up again."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipeline.errors import SynthGainError
+from pipeline.gan.networks import Discriminator, Generator
+from pipeline.images import LabeledImages
+from pipeline.params import Gan
+from pipeline.runtime import atomic_output, derive_seed, torch_generator
+
+_FILE = "state.pt"
+
+
+@dataclass
+class TrainingState:
+    """A training after `step` steps.
+
+    Batches are a function of the step, and so no state. `history` and `film` grow with the training.
+    """
+
+    generator: Generator
+    discriminator: Discriminator
+    averaged: Generator
+    g_optimizer: torch.optim.Adam
+    d_optimizer: torch.optim.Adam
+    z_rng: torch.Generator
+    augment_rng: torch.Generator
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    film: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+
+
+def new_state(real: LabeledImages, gan: Gan, *, seed: int, device: torch.device) -> TrainingState:
+    """Freshly drawn networks and all that goes with them, on a device.
+
+    Seeds torch's own stream: the initial weights, noise layers, dropout and interpolation points draw from it.
+    """
+    torch.manual_seed(derive_seed(seed, "weights"))
+    generator = Generator(
+        architecture=gan.architecture,
+        z_dim=gan.z_dim,
+        class_embedding_dim=gan.class_embedding_dim,
+        channels=gan.generator_channels,
+        strides=gan.generator_strides,
+        upsampling=gan.upsampling,
+        normalization=gan.normalization,
+        conditioning=gan.conditioning,
+        leak=gan.generator_leak,
+        noise=gan.generator_noise,
+        num_classes=real.num_classes,
+        image_size=real.images.shape[-1],
+    )
+    discriminator = Discriminator(
+        architecture=gan.architecture,
+        class_embedding_dim=gan.class_embedding_dim,
+        channels=gan.discriminator_channels,
+        strides=gan.discriminator_strides,
+        features=gan.discriminator_features,
+        conditioning=gan.conditioning,
+        dropout=gan.dropout,
+        spectral_norm=gan.spectral_norm,
+        num_classes=real.num_classes,
+        image_size=real.images.shape[-1],
+    )
+    # channels_last: the layout that the CPU's and the GPU's convolutions compute in.
+    generator = generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    discriminator = discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    g_optimizer, d_optimizer = (
+        torch.optim.Adam(
+            network.parameters(), lr=rate, betas=(float(gan.beta1), float(gan.beta2)), fused=True
+        )
+        for network, rate in (
+            (generator, gan.generator_learning_rate),
+            (discriminator, gan.discriminator_learning_rate),
+        )
+    )
+    return TrainingState(
+        generator,
+        discriminator,
+        copy.deepcopy(generator).eval().requires_grad_(False),
+        g_optimizer,
+        d_optimizer,
+        torch_generator(derive_seed(seed, "z"), device),
+        torch_generator(derive_seed(seed, "augment"), device),
+    )
+
+
+_MODULES = ("generator", "discriminator", "averaged", "g_optimizer", "d_optimizer")
+_STREAMS = ("z_rng", "augment_rng")
+
+
+def save_state(state: TrainingState, folder: Path) -> None:
+    """Write a state whole or not at all: plain tensors and numbers, no pickled object."""
+    content = {
+        **{name: getattr(state, name).state_dict() for name in _MODULES},
+        **{name: getattr(state, name).get_state() for name in _STREAMS},
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "step": state.step,
+        "history": state.history,
+        "film": torch.from_numpy(np.stack(state.film)),
+    }
+    with atomic_output(folder / _FILE) as temporary:
+        torch.save(content, temporary)
+
+
+def load_state(state: TrainingState, folder: Path) -> None:
+    """Bring a new state to where `save_state` left one; without a file there it stays new.
+
+    Raises:
+        SynthGainError: if the file is damaged or of another training.
+    """
+    file = folder / _FILE
+    if not file.is_file():
+        return
+    try:
+        content = torch.load(file, weights_only=True, map_location="cpu")
+        for name in _MODULES:
+            getattr(state, name).load_state_dict(content[name])
+        for name in _STREAMS:
+            getattr(state, name).set_state(content[name])
+        torch.set_rng_state(content["torch_rng"])
+        if content["cuda_rng"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(content["cuda_rng"])
+        state.step, state.history = content["step"], content["history"]
+        state.film = list(content["film"].numpy())
+    except Exception as error:  # torch.load and load_state_dict raise nearly anything on a damaged file
+        raise SynthGainError(
+            f"{file}: not a readable state of this training ({type(error).__name__}); remove {folder} to start"
+            " it anew"
+        ) from None
