@@ -59,7 +59,7 @@ def with_epochs(history: pd.DataFrame, *, real_images: int) -> pd.DataFrame:
 def balance_table(losses: pd.DataFrame) -> pd.DataFrame:
     """The rows nearest to each tenth of the training: every 5 epochs of 50."""
     last = len(losses)
-    chosen = [math.ceil(last * (part + 1) / _ROWS_OF_TABLE) - 1 for part in range(min(_ROWS_OF_TABLE, last))]
+    chosen = [math.ceil(last * (part + 1) / _ROWS_OF_TABLE) - 1 for part in range(_ROWS_OF_TABLE)]
     return losses.iloc[sorted(set(chosen))].reset_index(drop=True)
 
 

@@ -26,7 +26,7 @@ from pipeline.literature.keeping import is_kept
 from pipeline.literature.learning_rates import variants, with_epochs
 from pipeline.literature.page import write_comparison
 from pipeline.literature.systems import LEARNING_RATES, OVERLAYS, SYSTEMS
-from pipeline.params import Gan, load_params, overlay_params
+from pipeline.params import Gan, load_params, overlay_params, parse_params
 from pipeline.runtime import available_cores, configure, training_dtype
 
 
@@ -51,11 +51,10 @@ def run_literature(
     params = load_params(params_file)
 
     def gan_of(overlay: Path) -> Gan:
-        gan = overlay_params(params_file, overlay).gan
-        # Validated anew: the budget must hold at least one step.
-        return Gan.model_validate(
-            {**gan.model_dump(), "total_images": total_images or params.gan.total_images}
-        )
+        """A system's section at the common budget, which must hold at least one of its steps."""
+        values = overlay_params(params_file, overlay).model_dump()
+        values["gan"]["total_images"] = total_images or params.gan.total_images
+        return parse_params(values, where=f"{params_file} + {overlay.name}").gan
 
     gans = {system.name: gan_of(system.overlay) for system in SYSTEMS}
     study = gan_of(OVERLAYS / f"{LEARNING_RATES}.yaml")
