@@ -28,18 +28,23 @@ from pipeline.runtime import atomic_output
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a figure: background, ink, faint lines, and three that mean something."""
+    """The colours of a figure: background, ink, faint lines, and four that mean something."""
 
     background: str
     ink: str
     faint: str
     none: str
     affine: str
+    elastic: str
     only: str
 
 
-LIGHT = Theme("#ffffff", "#24292f", "#d5dae0", none="#0072b2", affine="#d55e00", only="#009e73")
-DARK = Theme("#161b22", "#dde3ea", "#3a424c", none="#56b4e9", affine="#e69f00", only="#2bc49a")
+LIGHT = Theme(
+    "#ffffff", "#24292f", "#d5dae0", none="#0072b2", affine="#d55e00", elastic="#b0579a", only="#009e73"
+)
+DARK = Theme(
+    "#161b22", "#dde3ea", "#3a424c", none="#56b4e9", affine="#e69f00", elastic="#d48ab8", only="#2bc49a"
+)
 
 _WIDTH = 5.2  # inches: on a phone, the 10-point text of a figure this wide can still be read
 _MAX_NAME = 24
@@ -58,9 +63,18 @@ class _Line:
 
 
 _MIXED_LINES = (
-    _Line("none", ("real", "synthetic"), "none", "o", -0.07, "no augmentation"),
-    _Line("affine", ("real_affine", "synthetic_affine"), "affine", "s", 0.07, "affine"),
+    _Line("none", ("real", "synthetic"), "none", "o", -0.09, "no augmentation"),
+    _Line("affine", ("real_affine", "synthetic_affine"), "affine", "s", 0.0, "affine"),
+    _Line(
+        "affine_elastic",
+        ("real_affine_elastic", "synthetic_affine_elastic"),
+        "elastic",
+        "D",
+        0.12,
+        "affine + elastic",
+    ),
 )
+_AUGMENTATION_WORDS = {"none": "none", "affine": "affine", "affine_elastic": "affine + elastic"}
 _ONLY_LINE = (_Line("none", ("synthetic_only",), "only", "^", 0.0, "synthetic only"),)
 
 Rows = Sequence[Mapping[str, Any]]
@@ -90,8 +104,10 @@ def ratio_curve(cells: pd.DataFrame, arms: Rows, *, theme: Theme) -> Figure:
             means = [row for row in arms if row["budget"] == budget]
             axes = part.subplots(panels, 1, sharex=True, squeeze=False, height_ratios=[3, 1.1][:panels])[:, 0]
             _accuracy_lines(axes[0], dots, means, ratios, _MIXED_LINES, theme)
-            axes[0].set_title(f"{budget} real images", loc="left")
-            axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
+            lines = len(axes[0].get_legend_handles_labels()[1])
+            # Three names leave the title no room beside them.
+            axes[0].set_title(f"{budget} real images", loc="left", pad=26 if lines > 2 else None)
+            axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=lines, borderaxespad=0.2)
             if panels == 2:
                 _accuracy_lines(axes[1], dots, means, ratios, _ONLY_LINE, theme)
                 axes[1].set_title("synthetic images only (scale of its own)", loc="left")
@@ -126,14 +142,15 @@ def differences(comparisons: Rows, *, theme: Theme) -> Figure:
         _horizontal(
             axes,
             [
-                f"{row['budget']} real, {row['classic_augmentation']}, + {row['synthetic_per_real']}"
+                f"{row['budget']} real, {_AUGMENTATION_WORDS[row['classic_augmentation']]},"
+                f" + {row['synthetic_per_real']}"
                 for row in comparisons
             ],
             [100 * value for row in comparisons for value in row["differences"]],
             [100 * end for row in comparisons for end in (row["low"], row["high"]) if end is not None],
             theme,
         )
-        axes.set_xlabel("change of test accuracy (percentage points)")
+        axes.set_xlabel("change of test accuracy\n(percentage points)")
         return figure
 
 
@@ -390,6 +407,8 @@ def _accuracy_lines(
     for line in lines:
         colour = getattr(theme, line.colour)
         points = [row for ratio in ratios for row in means if _is_at(row, line, ratio)]
+        if not points:
+            continue  # study.arms has no such arm
         x = np.array([ratios.index(row["synthetic_per_real"]) for row in points]) + line.shift
         if points[0]["test_accuracy_low"] is not None:
             low, high = ([100 * row[f"test_accuracy_{end}"] for row in points] for end in ("low", "high"))
@@ -399,7 +418,8 @@ def _accuracy_lines(
         for row, at in zip(points, x, strict=True):
             found = (cells["arm"] == row["arm"]) & (cells["synthetic_per_real"] == row["synthetic_per_real"])
             dots = 100 * cells.loc[found, "test_accuracy"].to_numpy()
-            axes.plot(np.full(len(dots), at + (line.shift or 0.07)), dots, ".", color=colour, alpha=0.7)
+            beside = -0.07 if line.shift < 0 else 0.07
+            axes.plot(np.full(len(dots), at + beside), dots, ".", color=colour, alpha=0.7)
     ends = [row[f"test_accuracy_{end}"] for row in means for end in ("low", "high")]
     dots = 100 * cells.loc[cells["arm"].isin(names), "test_accuracy"].to_numpy()
     bottom, top = _limits([*dots], [100 * end for end in ends if end is not None])

@@ -179,3 +179,12 @@ def index_sha256(indices: Indices) -> str:
 def pixel_sha256(images: npt.NDArray[np.uint8]) -> list[str]:
     """One hash per image, of its uint8 pixels in row order."""
     return [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images]
+
+
+def pixel_keys(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """The first 64 bits of each distinct `pixel_sha256`, ascending: to find out whether sets share an image.
+
+    Two different images share a key with a probability of 5·10⁻²⁰: in 60 000 against 10 000, 3·10⁻¹¹.
+    """
+    digests = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()[:8] for image in images]
+    return np.unique(np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, concatenate
@@ -41,7 +42,7 @@ def take_per_class(
         )
     if real.class_names != synthetic.class_names:
         raise SynthGainError(f"classes differ: real {real.class_names}, synthetic {synthetic.class_names}")
-    wanted = np.rint(real.counts() * synthetic_per_real).astype(np.int64)
+    wanted = images_wanted(real, synthetic_per_real)
     available = synthetic.counts()
     if (wanted > available).any():
         label = int(np.argmax(wanted - available))
@@ -54,3 +55,18 @@ def take_per_class(
         for label, count in enumerate(wanted)
     ]
     return synthetic.subset(np.concatenate(chosen).astype(np.int64))
+
+
+def repeated(real: LabeledImages, times: float) -> LabeledImages:
+    """Each class of the real images over and over, in their order, up to `times` its size."""
+    wanted = images_wanted(real, times)
+    chosen = [
+        np.resize(np.flatnonzero(real.labels == label), count) for label, count in enumerate(wanted.tolist())
+    ]
+    return real.subset(np.concatenate(chosen).astype(np.int64))
+
+
+def images_wanted(real: LabeledImages, per_real: float) -> npt.NDArray[np.int64]:
+    """(num_classes,) int64: `per_real` images for each real one, rounded to the nearest whole image per class."""
+    wanted: npt.NDArray[np.int64] = np.rint(real.counts() * per_real).astype(np.int64)
+    return wanted

@@ -43,6 +43,30 @@ Fraction = Annotated[Number, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Stride = Annotated[int, Field(ge=1, le=2)]
 Budget = Count | Literal["all"]
+ArmName = Literal[
+    "real",
+    "real_affine",
+    "real_affine_elastic",
+    "synthetic",
+    "synthetic_affine",
+    "synthetic_affine_elastic",
+    "synthetic_only",
+    "repeat",
+    "extra_real",
+    "extra_real_affine_elastic",
+]
+# `Arm.baseline` of pipeline/arms.py, which this module must not import: every stage would depend on it.
+BASELINE_OF_ARM: dict[str, str] = {
+    "real_affine": "real",
+    "real_affine_elastic": "real",
+    "synthetic": "real",
+    "synthetic_affine": "real_affine",
+    "synthetic_affine_elastic": "real_affine_elastic",
+    "synthetic_only": "real",
+    "repeat": "real",
+    "extra_real": "real",
+    "extra_real_affine_elastic": "real_affine_elastic",
+}
 
 
 class Section(BaseModel):
@@ -80,19 +104,35 @@ class Data(Section):
 
 
 class Study(Section):
-    """The grid of the study: budgets × ratios × replicates."""
+    """The grid of the study: budgets × arms × ratios × replicates."""
 
     real_images: Annotated[list[Budget], Field(min_length=1)]
     replicates: Count
     synthetic_per_real: Annotated[list[NonNegative], Field(min_length=1)]
+    arms: Annotated[list[ArmName], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Self:
-        for name in ("real_images", "synthetic_per_real"):
+        for name in ("real_images", "synthetic_per_real", "arms"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(
                     f"study.{name}: found {values}; each value may stand once (1 and 1.0 are the same)"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _every_arm_has_its_baseline(self) -> Self:
+        if "real" not in self.arms:
+            raise ValueError(
+                f"study.arms: found {self.arms}; real, which others are compared with, belongs to it"
+            )
+        for arm in self.arms:
+            baseline = BASELINE_OF_ARM.get(arm)
+            if baseline and baseline not in self.arms:
+                raise ValueError(
+                    f"study.arms: found {arm} without {baseline}, which it is compared with;"
+                    f" add {baseline}, or remove {arm}"
                 )
         return self
 
@@ -252,14 +292,18 @@ class Classifier(Training):
     affine_translation: Annotated[Number, Field(ge=0, le=0.5)]
     affine_scale: Annotated[Number, Field(ge=0, le=0.5)]
     affine_shear_degrees: Annotated[Number, Field(ge=0, le=45)]
+    elastic_alpha: NonNegative
+    elastic_sigma: Positive
 
 
 class Evaluation(Section):
-    """The generative metrics."""
+    """The generative metrics, and the gate of memorisation."""
 
     features: Literal["domain", "inception"]
     images: Annotated[int, Field(ge=100)]
     neighbors: Annotated[int, Field(ge=1, le=50)]
+    memorization_near_copies: Fraction
+    memorization_authenticity_margin: Fraction
 
 
 class Report(Section):

@@ -34,7 +34,7 @@ from pipeline.evaluation.cells import (
     load_confusion,
     rows_of_arm,
 )
-from pipeline.evaluation.comparison import percent_interval, points, points_interval
+from pipeline.evaluation.comparison import p_value, percent_interval, points, points_interval
 from pipeline.evaluation.statistics import paired_difference
 from pipeline.figures import (
     DARK,
@@ -136,10 +136,16 @@ def load_results(
         SynthGainError: if a file is missing or damaged, or belongs to another study than the declared one.
     """
     comparison_file = metrics / "comparison.json"
-    comparison = _read_json(comparison_file, needed=("arms", "comparisons", "budgets", "verdict"))
+    comparison = _read_json(
+        comparison_file,
+        needed=("arms", "left_out", "comparisons", "budgets", "verdict", "test_sampling_error"),
+    )
     declared = [(budget, arm.name, arm.synthetic_per_real) for budget in grid.budgets for arm in grid.arms()]
-    found = [(row["budget"], row["arm"], row["synthetic_per_real"]) for row in comparison["arms"]]
-    if found != declared or comparison["replicates"] != grid.replicates:
+    found = [
+        (row["budget"], row["arm"], row["synthetic_per_real"])
+        for row in (*comparison["arms"], *comparison["left_out"])
+    ]
+    if sorted(found, key=str) != sorted(declared, key=str) or comparison["replicates"] != grid.replicates:
         raise SynthGainError(
             f"{comparison_file}: compares another study than params.yaml declares; `dvc repro` compares again"
         )
@@ -222,7 +228,7 @@ class _Page:
                 " ".join(row["verdict"] for row in comparison["budgets"])
             ),
             "curve": self._curve(),
-            "differences": self._differences() if results.grid.positive_ratios else None,
+            "differences": self._differences() if results.grid.added_arms() else None,
             "arms": self._arms(),
             "comparisons": self._comparisons(),
             "budgets": [self._budget(budget) for budget in results.budgets],
@@ -231,7 +237,7 @@ class _Page:
             "provenance": self._provenance(),
             "settings": yaml.safe_dump(dict(results.settings), sort_keys=False, allow_unicode=True),
             "some_budget_is_all": "all" in results.grid.budgets,
-            "test_error": self._test_error(),
+            "test_error": f"{100 * comparison['test_sampling_error']['standard_error']:.2f}",
             "tests": len(comparison["comparisons"]),
         }
 
@@ -254,10 +260,17 @@ class _Page:
         rows = [
             row
             for row in self.results.comparison["comparisons"]
-            if row["metric"] == "test_accuracy" and row["candidate"] in ("synthetic", "synthetic_affine")
+            if row["metric"] == "test_accuracy"
+            and DeclaredArm(row["candidate"], row["synthetic_per_real"]) in self.results.grid.added_arms()
         ]
         budgets = list(self.results.grid.budgets)
-        rows.sort(key=lambda row: (budgets.index(row["budget"]), row["classic_augmentation"] != "none"))
+        augmentations = ["none", "affine", "affine_elastic"]
+        rows.sort(
+            key=lambda row: (
+                budgets.index(row["budget"]),
+                augmentations.index(row["classic_augmentation"]),
+            )
+        )
         words = "; ".join(
             f"{row['budget']} real images, {row['classic_augmentation']}, {row['synthetic_per_real']}:"
             f" {points(row['mean_difference'])} points ({points_interval(row['low'], row['high'])})"
@@ -289,6 +302,8 @@ class _Page:
                 "validation accuracy",
                 "test macro F1",
                 "interval",
+                "images",
+                "steps × batch",
             ),
             [
                 [
@@ -300,8 +315,25 @@ class _Page:
                     _percent(row["validation_accuracy"]),
                     _percent(row["test_macro_f1"]),
                     Cell(percent_interval(row["test_macro_f1_low"], row["test_macro_f1_high"])),
+                    _count(row["training_images"]),
+                    Cell(f"{row['optimizer_steps']} × {row['batch_size']}"),
                 ]
                 for row in arms
+            ]
+            + [
+                [
+                    *self._budget_cell(row["budget"]),
+                    Cell(ARM_WORDS[row["arm"]]),
+                    Cell(str(row["synthetic_per_real"]), row["synthetic_per_real"]),
+                    Cell("–", -1.0),
+                    Cell("left out:"),
+                    Cell("–", -1.0),
+                    Cell("–", -1.0),
+                    Cell(row["reason"]),
+                    Cell("–", -1.0),
+                    Cell("–"),
+                ]
+                for row in self.results.comparison["left_out"]
             ],
             frozenset(index for index, key in enumerate(keys) if key in recommended),
         )
@@ -318,6 +350,9 @@ class _Page:
                 "baseline",
                 "accuracy",
                 "interval",
+                "p (Holm)",
+                "detectable",
+                "P(better)",
                 "macro F1",
                 "interval",
                 "accuracy, each replicate",
@@ -329,6 +364,9 @@ class _Page:
                     Cell(str(accuracy["synthetic_per_real"]), accuracy["synthetic_per_real"]),
                     Cell(ARM_WORDS[accuracy["baseline"]]),
                     *_difference_cells(accuracy["mean_difference"], accuracy["low"], accuracy["high"]),
+                    Cell(p_value(accuracy["p_holm"]), _or_infinite(accuracy["p_holm"])),
+                    _detectable(accuracy["minimum_detectable_effect"]),
+                    _improvement(accuracy),
                     *_difference_cells(f1["mean_difference"], f1["low"], f1["high"]),
                     Cell("  ".join(points(value) for value in accuracy["differences"])),
                 ]
@@ -573,11 +611,6 @@ class _Page:
             ],
         )
 
-    def _test_error(self) -> str:
-        """Standard error of one accuracy from the finite test split, √(p(1−p)/n), in points."""
-        best = max(row["test_accuracy"] for row in self.results.comparison["arms"])
-        return f"{100 * np.sqrt(best * (1 - best) / self.results.comparison['test_images']):.2f}"
-
     def _budget_heading(self) -> list[str]:
         """A column of equal values would push what matters off a phone's screen."""
         return ["real images"] if len(self.results.budgets) > 1 else []
@@ -604,6 +637,22 @@ def _percent(fraction: float) -> Cell:
 
 def _difference_cells(mean: float, low: float | None, high: float | None) -> list[Cell]:
     return [Cell(points(mean), mean), Cell(points_interval(low, high), low)]
+
+
+def _detectable(effect: float | None) -> Cell:
+    return Cell("–" if effect is None else f"{100 * effect:.2f}", _or_infinite(effect))
+
+
+def _improvement(row: Mapping[str, Any]) -> Cell:
+    """The share of replicates that improved, and its interval where replicates disagree."""
+    share, low, high = (row[f"probability_of_improvement{end}"] for end in ("", "_low", "_high"))
+    interval = "" if low is None else f" ({low:.2f} to {high:.2f})"
+    return Cell(f"{share:.2f}{interval}", share)
+
+
+def _or_infinite(value: float | None) -> float:
+    """What an unknown value is sorted by."""
+    return float("inf") if value is None else value
 
 
 def _count(number: int) -> Cell:

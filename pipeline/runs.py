@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from pipeline.arms import AUGMENTED_ARMS, BASELINE_ARMS
+from pipeline.arms import ARMS, AUGMENTED_ARMS
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.evaluation.cells import Grid, load_cells
@@ -25,7 +25,6 @@ from pipeline.params import Params
 
 _DIGEST_LENGTH = 16  # MLflow takes up to 36 characters and shows them in full
 _MAX_NOTE_LENGTH = 8000  # MLflow's limit for a tag, and the description is one
-_ARMS = {arm.name: arm for arm in (*BASELINE_ARMS, *AUGMENTED_ARMS)}
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def plan_runs(
         SynthGainError: if a file is missing or damaged, or lacks what the parameters declare.
     """
     study = params.study
-    grid = Grid(tuple(study.real_images), tuple(study.synthetic_per_real), study.replicates)
+    grid = Grid.declared(study)
     cells, _ = load_cells(metrics / "cells.csv", grid)
     comparison = _read_json(metrics / "comparison.json", needed=("arms", "budgets", "verdict"))
     test = _test_images(prepared, params.data.source)
@@ -192,6 +191,7 @@ def _summary_run(
     if not arms or finding is None:
         raise SynthGainError(f"comparison.json: budget {budget} is missing; `dvc repro` adds it")
     ratios = sorted({float(arm["synthetic_per_real"]) for arm in arms})
+    names = {arm["arm"] for arm in arms}
     metrics: list[tuple[str, float, int]] = []
     for arm in arms:
         # An arm without synthetic images is a level line through all ratios ...
@@ -199,15 +199,21 @@ def _summary_run(
             metrics += _interval(arm, arm["arm"], ratio)
         # ... and where the line of the same training with synthetic images starts.
         for more in AUGMENTED_ARMS if not arm["synthetic_per_real"] else ():
-            if more.uses_real and more.classic_augmentation == arm["classic_augmentation"]:
+            if more.name in names and more.uses_real and more.baseline == arm["arm"]:
                 metrics += _interval(arm, more.name, 0.0)
     for name in _scores(scores[0]):
         metrics.append((name, sum(row[name] for row in scores) / len(scores), 0))
     for anchor, row in anchors.items():
         metrics += [(f"{anchor}_{name}", value, 0) for name, value in _scores(row).items()]
-    for name, key in (("", "mean_difference"), ("_low", "low"), ("_high", "high")):
+    for name, key in (
+        ("gain_over_best_classic", "mean_difference"),
+        ("gain_over_best_classic_low", "low"),
+        ("gain_over_best_classic_high", "high"),
+        ("minimum_detectable_effect", "minimum_detectable_effect"),
+        ("probability_of_improvement", "probability_of_improvement"),
+    ):
         if finding[key] is not None:
-            metrics.append((f"gain_over_best_classic{name}", float(finding[key]), 0))
+            metrics.append((name, float(finding[key]), 0))
     recommended = finding["recommended"]
     return PlannedRun(
         kind="summary",
@@ -219,7 +225,7 @@ def _summary_run(
             "recommended_synthetic_per_real": f"{recommended['synthetic_per_real']:g}",
         },
         metrics=metrics,
-        tags={"verdict": finding["verdict"]},
+        tags={"verdict": finding["verdict"], "verdict_code": finding["code"]},
         note=_verdict_and_table(finding["verdict"], arms),
     )
 
@@ -270,8 +276,8 @@ def _cell_run(row: pd.Series[Any], real: Images, made: Images, test: Images) -> 
     """One classifier training: what to group by, fractions right on validation and test, and its images."""
     budget, arm, replicate = str(row["budget"]), str(row["arm"]), int(row["replicate"])
     ratio = f"{row['synthetic_per_real']:g}"
-    inputs = [real] if _ARMS[arm].uses_real else []
-    if row["synthetic_per_real"] > 0:
+    inputs = [real] if ARMS[arm].uses_real else []
+    if ARMS[arm].uses_synthetic:
         inputs.append(dataclasses.replace(made, tags={**made.tags, "synthetic_per_real": ratio}))
     if not row["real_subset_sha256"].startswith(real.digest):
         raise SynthGainError(

@@ -30,7 +30,7 @@ def main(
 
     params = load_params(params_file)
     study = params.study
-    grid = Grid(tuple(study.real_images), tuple(study.synthetic_per_real), study.replicates)
+    grid = Grid.declared(study)
     table, ignored = load_cells(cells, grid)
     comparison = compare_cells(table, grid, test_images=count_test_images(load_confusion(confusion, grid)))
     write_text(out, json.dumps(comparison, indent=2, sort_keys=True) + "\n")

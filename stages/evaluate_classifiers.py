@@ -25,10 +25,10 @@ def main(
     import pandas as pd
 
     from pipeline.arms import positive_ratios
-    from pipeline.classifier.cells import load_cells
+    from pipeline.classifier.cells import load_cells, refuse_leak
     from pipeline.classifier.network import network_from, predict
     from pipeline.evaluation.table import cell_row, confusion_rows
-    from pipeline.images import LabeledImages
+    from pipeline.images import LabeledImages, pixel_keys
     from pipeline.params import load_params
     from pipeline.progress import progress
     from pipeline.runtime import configure, write_text
@@ -36,19 +36,23 @@ def main(
     params = load_params(params_file)
     device = configure(params.execution)
     held_out, unseen = LabeledImages.load(validation), LabeledImages.load(test)
+    held_out_pixels = {"validation": pixel_keys(held_out.images), "test": pixel_keys(unseen.images)}
     files = []
     for budget in params.study.real_images:
         folder = classifiers / str(budget)
         files.append(folder / "baselines.safetensors")
         files += [
-            folder / "augmented" / f"{ratio}.safetensors"
+            folder / kind / f"{ratio}.safetensors"
             for ratio in positive_ratios(params.study.synthetic_per_real)
+            for kind in ("augmented", "controls")
         ]
     rows, confusions = [], []
     with progress("evaluating classifiers", len(files), "files") as advance:
         for file in files:
             trained, arguments = load_cells(file)
             for cell in trained:
+                for split, keys in held_out_pixels.items():
+                    refuse_leak(cell, keys, split=split)
                 network = network_from(arguments, cell.weights, device)
                 on_test = predict(network, unseen.images, device)
                 rows.append(

@@ -17,7 +17,7 @@ def main(
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
-    """Compare synthetic images with real test images: FID, KID, Inception Score, recall, label fidelity and more.
+    """Compare synthetic images with real test images, and with the images that their GAN was trained on.
 
     Example: python -m stages.evaluate_synthetic --budget 1000 --synthetic data/synthetic/1000
     --extractor data/extractor --train data/prepared/train.npz --test data/prepared/test.npz
@@ -25,11 +25,12 @@ def main(
     """
     import json
 
-    from pipeline.arms import parse_budget, real_subset
+    from pipeline.arms import parse_budget, real_subset, subset_indices
     from pipeline.checkpoints import file_sha256
     from pipeline.classifier.network import load_features_and_probabilities
     from pipeline.evaluation.features import Extractor
     from pipeline.evaluation.inception import load_inception
+    from pipeline.evaluation.memorization import Gate, evaluate_memorization
     from pipeline.evaluation.synthetic import evaluate_budget
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
@@ -39,14 +40,16 @@ def main(
     device = configure(params.execution)
     real_images = parse_budget(budget)
     network = extractor / "extractor.safetensors"
-    train_images = LabeledImages.load(train)
+    train_images, test_images = LabeledImages.load(train), LabeledImages.load(test)
+    made = [LabeledImages.load(synthetic / f"{i}.npz") for i in range(params.study.replicates)]
+    features_and_probabilities = load_features_and_probabilities(network, device)
     metrics = evaluate_budget(
         budget=real_images,
-        synthetic=[LabeledImages.load(synthetic / f"{i}.npz") for i in range(params.study.replicates)],
+        synthetic=made,
         real_subset=real_subset(train_images, budget=real_images, replicate=0, seed=params.seed),
         train=train_images,
-        test=LabeledImages.load(test),
-        features_and_probabilities=load_features_and_probabilities(network, device),
+        test=test_images,
+        features_and_probabilities=features_and_probabilities,
         extractor=Extractor("domain", file_sha256(network)),
         inception=load_inception(device) if params.evaluation.features == "inception" else None,
         images=params.evaluation.images,
@@ -59,6 +62,30 @@ def main(
             " the splits and the synthetic images offer no more in the test split's class shares",
             err=True,
         )
+    memorization = evaluate_memorization(
+        budget=real_images,
+        synthetic=made,
+        train=train_images,
+        subsets=[
+            subset_indices(train_images, budget=real_images, replicate=i, seed=params.seed)
+            for i in range(params.study.replicates)
+        ],
+        test=test_images,
+        features_of=lambda images: features_and_probabilities(images)[0],
+        images=params.evaluation.images,
+        gate=Gate(
+            near_copies=params.evaluation.memorization_near_copies,
+            authenticity_margin=params.evaluation.memorization_authenticity_margin,
+        ),
+        seed=params.seed,
+    )
+    for replicate, found in memorization.pop("replicates").items():
+        metrics["replicates"][replicate]["memorization"] = found
+        if not found["passed"]:
+            typer.echo(
+                f"replicate {replicate} does not pass the memorisation gate: {found['reason']}", err=True
+            )
+    metrics["memorization"] = memorization
     write_text(out, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
 
 

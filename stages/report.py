@@ -32,7 +32,7 @@ def main(
         gan=gan,
         synthetic=synthetic,
         prepared=prepared,
-        grid=Grid(tuple(study.real_images), tuple(study.synthetic_per_real), study.replicates),
+        grid=Grid.declared(study),
         settings={
             "seed": params.seed,
             "data": params.data.model_dump(),

@@ -23,19 +23,19 @@ def main(
     Example: python -m stages.train_augmented --budget 1000 --synthetic-per-real 0.5 --train
     data/prepared/train.npz --synthetic data/synthetic/1000 --out data/classifier/1000/augmented/0.5.safetensors
     """
-    from pipeline.arms import AUGMENTED_ARMS, parse_budget, real_subset
+    from pipeline.arms import AUGMENTED_ARMS, declared_arms, parse_budget, real_subset
     from pipeline.classifier.cells import save_cells
     from pipeline.classifier.study import train_cells
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
-    from pipeline.runtime import configure
+    from pipeline.runtime import configure, training_dtype
 
     params = load_params(params_file)
     device = configure(params.execution)
     real = LabeledImages.load(train)
     size, seed = parse_budget(budget), params.seed
     cells, arguments = train_cells(
-        AUGMENTED_ARMS if synthetic_per_real > 0 else (),
+        declared_arms(AUGMENTED_ARMS, params.study.arms) if synthetic_per_real > 0 else (),
         budget=size,
         synthetic_per_real=synthetic_per_real,
         replicates=params.study.replicates,
@@ -44,6 +44,7 @@ def main(
         classifier=params.classifier,
         seed=seed,
         device=device,
+        dtype=training_dtype(params.execution, device),
         what=f"{synthetic_per_real} synthetic per real, {budget} real",
     )
     save_cells(out, cells, arguments=arguments)

@@ -1,4 +1,4 @@
-"""Stage `train_baselines`: the arms without synthetic images, so that a change of the GAN does not retrain them."""
+"""Stage `train_baselines`: the arms on the real subset alone: no change of GAN or ratios retrains them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,27 +19,27 @@ def main(
     Example: python -m stages.train_baselines --budget 1000 --train data/prepared/train.npz
     --out data/classifier/1000/baselines.safetensors
     """
-    from pipeline.arms import BASELINE_ARMS, parse_budget, real_subset
+    from pipeline.arms import BASELINE_ARMS, declared_arms, parse_budget, real_subset
     from pipeline.classifier.cells import save_cells
     from pipeline.classifier.study import train_cells
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
-    from pipeline.runtime import configure
+    from pipeline.runtime import configure, training_dtype
 
     params = load_params(params_file)
     device = configure(params.execution)
     real = LabeledImages.load(train)
     size, seed = parse_budget(budget), params.seed
     cells, arguments = train_cells(
-        BASELINE_ARMS,
+        declared_arms(BASELINE_ARMS, params.study.arms),
         budget=size,
         synthetic_per_real=0,
         replicates=params.study.replicates,
         real_of=lambda replicate: real_subset(real, budget=size, replicate=replicate, seed=seed),
-        synthetic_of=None,
         classifier=params.classifier,
         seed=seed,
         device=device,
+        dtype=training_dtype(params.execution, device),
         what=f"baselines, {budget} real",
     )
     save_cells(out, cells, arguments=arguments)

@@ -32,7 +32,7 @@ def main(
     from pipeline.images import LabeledImages, stratified_indices
     from pipeline.params import load_params
     from pipeline.progress import progress
-    from pipeline.runtime import atomic_output, configure, derive_seed, write_text
+    from pipeline.runtime import atomic_output, configure, derive_seed, training_dtype, write_text
 
     params = load_params(params_file)
     device = configure(params.execution)
@@ -50,6 +50,7 @@ def main(
             augment=None,
             seed=derive_seed(params.seed, "extractor"),
             device=device,
+            dtype=training_dtype(params.execution, device),
             advance=advance,
         )
     with atomic_output(out) as folder:

@@ -3,7 +3,7 @@
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from PIL import Image
 from pipeline.evaluation.cells import DeclaredArm, Grid, load_cells
 from pipeline.evaluation.comparison import compare_cells
 from pipeline.images import LabeledImages
+from pipeline.params import load_params
 
 REAL_PARAMS = Path(__file__).parents[1] / "params.yaml"
 TEST_PER_CLASS = 100
+FIVE_ARMS = ("real", "real_affine", "synthetic", "synthetic_affine", "synthetic_only")
 
 
 @pytest.fixture(autouse=True)
@@ -65,10 +67,7 @@ class StudyFiles:
         values = yaml.safe_load(self.params.read_text())
         values["study"] |= study
         self.params.write_text(yaml.safe_dump(values, sort_keys=False))
-        section = values["study"]
-        grid = Grid(
-            tuple(section["real_images"]), tuple(section["synthetic_per_real"]), section["replicates"]
-        )
+        grid = Grid.declared(load_params(self.params).study)
         changed = StudyFiles(self.root, grid, self.class_names)
         changed.compare()
         return changed
@@ -102,15 +101,17 @@ def _write_study(
     budgets=(60,),
     ratios=(0.5, 1.0),
     replicates=3,
+    arms=FIVE_ARMS,
+    left_out=(),
     class_names=("0", "1", "2"),
     test_accuracy: Score | None = None,
     validation_accuracy: Score | None = None,
     size=8,
 ) -> StudyFiles:
-    files = StudyFiles(root, Grid(tuple(budgets), tuple(ratios), replicates), tuple(class_names))
+    files = StudyFiles(root, Grid(tuple(budgets), tuple(ratios), replicates, tuple(arms)), tuple(class_names))
     test_accuracy = test_accuracy or accuracies_with_gain(0.0)
     _write_params(files)
-    _write_cells(files, test_accuracy, validation_accuracy or test_accuracy)
+    _write_cells(files, test_accuracy, validation_accuracy or test_accuracy, left_out)
     _write_images(files, size)
     _write_generative_metrics(files)
     files.compare()
@@ -136,17 +137,25 @@ def _write_params(files: StudyFiles) -> None:
         "real_images": list(files.grid.budgets),
         "replicates": files.grid.replicates,
         "synthetic_per_real": list(files.grid.ratios),
+        "arms": list(files.grid.arm_names),
     }
     values["report"]["grid_images_per_class"] = 4
     files.params.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-def _write_cells(files: StudyFiles, test_accuracy: Score, validation_accuracy: Score) -> None:
+def _write_cells(
+    files: StudyFiles,
+    test_accuracy: Score,
+    validation_accuracy: Score,
+    left_out: Sequence[tuple[str, float]],
+) -> None:
     rows, counts = [], []
     per_class = TEST_PER_CLASS
     for budget in files.grid.budgets:
         real_images = 600 if budget == "all" else budget
         for arm in files.grid.arms():
+            if (arm.name, arm.synthetic_per_real) in left_out:
+                continue
             for replicate in range(files.grid.replicates):
                 test = test_accuracy(arm, replicate)
                 key = {

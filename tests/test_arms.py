@@ -1,12 +1,23 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.arms import AUGMENTED_ARMS, BASELINE_ARMS, parse_budget, real_subset, training_set
+from pipeline.arms import (
+    ARMS,
+    AUGMENTED_ARMS,
+    extra_real_images,
+    parse_budget,
+    real_subset,
+    subset_indices,
+    training_set,
+)
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
-from pipeline.mixing import mix, take_per_class
+from pipeline.mixing import mix, repeated, take_per_class
+from pipeline.params import BASELINE_OF_ARM, ArmName
 
 
 def labelled(counts, value, provenance):
@@ -47,27 +58,98 @@ def test_too_few_synthetic_images_name_the_parameter_to_raise():
 
 
 def test_arms_train_on_what_their_name_says():
+    extra = labelled([40, 20, 10], 99, {})
     sizes = {
-        arm.name: training_set(arm, REAL, SYNTHETIC, synthetic_per_real=2.0, seed=0)
-        for arm in (*BASELINE_ARMS, *AUGMENTED_ARMS)
+        name: training_set(arm, REAL, synthetic=SYNTHETIC, extra=extra, synthetic_per_real=2.0, seed=0)
+        for name, arm in ARMS.items()
     }
     assert {name: len(images) for name, images in sizes.items()} == {
         "real": 35,
         "real_affine": 35,
+        "real_affine_elastic": 35,
         "synthetic": 105,
         "synthetic_affine": 105,
+        "synthetic_affine_elastic": 105,
         "synthetic_only": 70,
+        "repeat": 105,
+        "extra_real": 105,
+        "extra_real_affine_elastic": 105,
     }
-    assert (sizes["synthetic_only"].images[:, 0, 1, 1] == 200).all()
+    values = {name: set(images.images[:, 0, 1, 1].tolist()) for name, images in sizes.items()}
+    assert values["synthetic_only"] == {200} and values["synthetic"] == {10, 200}
+    assert values["repeat"] == values["real"] == {10} and values["extra_real"] == {10, 99}
+    assert sizes["repeat"].counts().tolist() == [60, 30, 15]
+
+
+def test_an_arm_without_its_images_is_refused():
+    for name in ("synthetic", "extra_real"):
+        with pytest.raises(SynthGainError, match=f"arm {name}: found no images"):
+            training_set(ARMS[name], REAL, synthetic_per_real=1.0, seed=0)
+
+
+def test_params_know_the_arms_and_their_baselines():
+    """params.py must not import arms.py: every stage would depend on it."""
+    assert set(get_args(ArmName)) == set(ARMS)
+    assert BASELINE_OF_ARM == {name: arm.baseline for name, arm in ARMS.items() if arm.baseline}
+
+
+@settings(deadline=None)
+@given(times=st.floats(1, 4))
+def test_repeating_shows_every_image_equally_often(times):
+    images = repeated(REAL, times)
+    for label, count in enumerate((20, 10, 5)):
+        marks = images.images[images.labels == label][:, 0, 0, 0]
+        used = np.unique(marks, return_counts=True)[1]
+        assert used.sum() == round(count * times) and len(used) == count
+        assert used.max() - used.min() <= 1
+
+
+def distinct_train(per_class=60):
+    train = labelled([per_class] * 3, 0, {})
+    train.images[:, 0, 1, 1] = np.arange(len(train)) // 256  # with the first pixel: each image its own
+    return train
+
+
+def pixels(images):
+    return {image.tobytes() for image in images.images}
+
+
+def test_extra_real_images_are_others_than_the_subset_and_nested():
+    train = distinct_train()
+    subset = real_subset(train, budget=30, replicate=1, seed=7)
+    one, two = (
+        extra_real_images(train, budget=30, replicate=1, images_per_real=ratio, seed=7)
+        for ratio in (1.0, 2.0)
+    )
+    assert one.counts().tolist() == [10, 10, 10] and two.counts().tolist() == [20, 20, 20]
+    assert len(pixels(two)) == 60 and not pixels(two) & pixels(subset)
+    assert pixels(one) < pixels(two) < pixels(train)
+    other = extra_real_images(train, budget=30, replicate=2, images_per_real=1.0, seed=7)
+    assert pixels(other) != pixels(one)
+
+
+def test_too_few_other_real_images_are_none():
+    train = distinct_train()
+    arguments = {"replicate": 0, "seed": 7, "images_per_real": 1.0}
+    assert extra_real_images(train, budget=90, **arguments) is not None  # 30 of each class, and 30 left
+    assert extra_real_images(train, budget=93, **arguments) is None
+    assert extra_real_images(train, budget="all", **arguments) is None
+
+
+def test_the_subset_is_its_indices():
+    train = distinct_train()
+    indices = subset_indices(train, budget=30, replicate=0, seed=7)
+    assert np.array_equal(train.images[indices], real_subset(train, budget=30, replicate=0, seed=7).images)
 
 
 def test_paired_arms_see_the_same_synthetic_images():
-    plain, affine = (
-        training_set(arm, REAL, SYNTHETIC, synthetic_per_real=1.0, seed=3)
+    plain, *others = (
+        training_set(arm, REAL, synthetic=SYNTHETIC, synthetic_per_real=1.0, seed=3)
         for arm in AUGMENTED_ARMS
         if arm.uses_real
     )
-    assert np.array_equal(plain.images, affine.images)
+    assert len(others) == 2
+    assert all(np.array_equal(plain.images, other.images) for other in others)
 
 
 def test_replicates_draw_subsets_of_their_own_and_repeat():

@@ -83,7 +83,7 @@ def workspace(tmp_path_factory):
 
 def test_every_declared_cell_is_in_the_table_with_equal_training(workspace):
     cells = pd.read_csv(workspace / "data/metrics/cells.csv")
-    assert len(cells) == 2 * (2 + 2 * 3)
+    assert len(cells) == 2 * (3 + 2 * (4 + 3))
     assert cells.optimizer_steps.unique().tolist() == [20]
     assert cells.batch_size.unique().tolist() == [16]
     assert (cells.groupby("replicate").real_subset_sha256.nunique() == 1).all()
@@ -106,13 +106,14 @@ def test_a_change_of_the_gan_leaves_the_baselines_alone(workspace):
     planned = ran(dvc(workspace, "repro", "--dry"))
     (workspace / "params.yaml").write_text(before)
     assert "train_gan@60" in planned
-    assert not {stage for stage in planned if "baselines" in stage or "extractor" in stage}
+    assert not {stage for stage in planned if re.search("baselines|controls|extractor", stage)}
 
 
 def test_a_new_ratio_runs_its_own_stages_only_and_a_removed_one_leaves_every_table(workspace):
     change_params(workspace, "study", synthetic_per_real=[0.5, 1.0, 2.0])
     assert ran(dvc(workspace, "repro")) == {
         "train_augmented@60-2.0",
+        "train_controls@60-2.0",
         "evaluate_classifiers",
         "compare",
         "report",
@@ -125,6 +126,7 @@ def test_a_new_ratio_runs_its_own_stages_only_and_a_removed_one_leaves_every_tab
     # 0 is real only: its stage has nothing to train and its cells are the baselines'.
     assert ran(dvc(workspace, "repro")) == {
         "train_augmented@60-0",
+        "train_controls@60-0",
         "evaluate_classifiers",
         "compare",
         "report",

@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from pipeline import figures
+from pipeline.arms import ARMS
 from pipeline.evaluation.cells import load_cells
 from pipeline.figures import DARK, LIGHT
 
@@ -105,7 +106,9 @@ def test_colours_stand_out_from_their_background(theme):
         return (bright + 0.05) / (dim + 0.05)
 
     assert contrast(theme.ink) > 7  # WCAG AAA for text
-    assert min(contrast(theme.none), contrast(theme.affine), contrast(theme.only)) > 3  # WCAG AA for graphics
+    assert (
+        min(map(contrast, (theme.none, theme.affine, theme.elastic, theme.only))) > 3
+    )  # WCAG AA for graphics
 
 
 def test_the_ratio_curve_has_a_panel_per_budget_and_a_dot_per_cell(study):
@@ -219,3 +222,15 @@ def test_a_users_style_changes_nothing():
     plain = texts(figures.gan_curves(history(), theme=LIGHT))
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "axes.facecolor": "red"}):
         assert texts(figures.gan_curves(history(), theme=LIGHT)) == plain
+
+
+def test_every_augmentation_has_a_line_and_controls_have_none(study):
+    cells, comparison = study(arms=tuple(ARMS), ratios=(0.5, 1))
+    figure = figures.ratio_curve(cells, comparison["arms"], theme=LIGHT)
+    words = texts(figure)
+    assert all(label in words for label in ("no augmentation", ">affine<", "affine + elastic"))
+    lines = [line for line in figure.subfigs[0].axes[0].lines if line.get_linestyle() == "-"]
+    assert [len(line.get_xdata()) for line in lines] == [3, 3, 3]
+    rows = [row for row in comparison["comparisons"] if row["metric"] == "test_accuracy"]
+    rows = [row for row in rows if row["candidate"].startswith("synthetic_affine_elastic")]
+    assert "60 real, affine + elastic, + 0.5" in texts(figures.differences(rows, theme=LIGHT))

@@ -10,7 +10,10 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from pipeline.arms import ARMS
 from pipeline.errors import SynthGainError
+from pipeline.evaluation.cells import ARM_WORDS
+from pipeline.evaluation.comparison import p_value
 from pipeline.params import load_params
 from pipeline.report import load_results, write_report
 
@@ -112,7 +115,7 @@ def test_anchors_lead_somewhere(page):
 
 def test_the_verdict_comes_first(study, page):
     for row in read(study)["budgets"]:
-        assert row["outcome"] in page.text
+        assert row["code"].replace("_", " ") in page.text
         assert page.text.index(row["verdict"]) < page.text.index("How much, at which ratio?")
     assert "chosen on validation" in page.text and "read once" in page.text
 
@@ -127,6 +130,24 @@ def test_every_arm_and_comparison_has_its_row(study, page):
     differences = page.table_with("candidate", "baseline")
     assert len(differences) == len(comparison["comparisons"]) / 2  # one row has both metrics
     assert page.html.count('<tr class="marked">') == 2 + 2 * 2  # recommended arms, and two anchors per budget
+
+
+def test_what_was_left_out_and_what_could_have_been_detected_is_told(write_study, tmp_path):
+    files = write_study(arms=tuple(ARMS), ratios=(1.0,), left_out=[("extra_real", 1.0)])
+    page = make(files, tmp_path / "report")
+    comparison = read(files)
+    arms = page.table_with("arm", "test accuracy")
+    assert [row["arm"] for row in arms] == [
+        *(ARM_WORDS[row["arm"]] for row in comparison["arms"]),
+        "real + extra real",
+    ]
+    assert arms[-1]["test accuracy"] == "–" and "too few other real images" in page.text
+    assert {row["steps × batch"] for row in arms[:-1]} == {"1000 × 64"}
+    first = comparison["comparisons"][0]
+    row = page.table_with("candidate", "baseline")[0]
+    assert row["p (Holm)"] == p_value(first["p_holm"])
+    assert row["detectable"] == f"{100 * first['minimum_detectable_effect']:.2f}"
+    assert row["P(better)"].startswith(f"{first['probability_of_improvement']:.2f}")
 
 
 def test_generative_metrics_stand_beside_their_anchors(page):
@@ -175,7 +196,7 @@ def test_one_replicate_is_no_evidence_and_the_same_bytes_twice(write_study, tmp_
     summary["copycat"]["fid"] = 30.0
     (files.metrics / "synthetic/60.json").write_text(json.dumps(summary))
     page = make(files, tmp_path / "first")
-    assert "not evidence" in page.text
+    assert "too few replicates" in page.text and "no evidence" in page.text
     assert {row["interval"] for row in page.table_with("arm", "test accuracy")} == {"–"}
     assert "the GAN beats the copycat (30.00)" in page.text
 
@@ -252,7 +273,7 @@ def test_a_study_without_ratios_has_a_page_with_small_pictures(write_study, tmp_
     for replicate in (0, 1):
         noise.save(files.root / f"data/gan/60/{replicate}/film_strip.png")
     page = make(files, tmp_path / "report", grid_images_per_class=20)
-    assert "no arm with synthetic images was trained" in page.text
+    assert "no arm with real and synthetic images was trained" in page.text
     assert page.open == []
 
     assert (files.root / "data/gan/60/0/film_strip.png").stat().st_size > 3_000_000

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from pipeline.errors import SynthGainError
+from pipeline.evaluation.comparison import CODES
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
 from pipeline.runs import Images, PlannedRun, plan_runs
@@ -81,6 +82,20 @@ def test_a_cell_has_what_people_group_by_and_what_it_was_trained_on(plan, write_
     assert digests["folder-test"] == "ef" * 8
     assert provenance["real_subset_sha256"].startswith(digests["folder-real"])
     assert provenance["generator_sha256"].startswith(digests["folder-synthetic"])
+
+
+def test_extra_real_images_are_no_synthetic_ones(plan, write_study):
+    files = write_study(arms=("real", "synthetic", "repeat", "extra_real"), ratios=(0.5,), replicates=2)
+    runs = by_key(plan(files))
+    for arm in ("repeat", "extra_real"):
+        assert {images.name for images in runs[f"cell/60/{arm}/0.5/0"].inputs} == {
+            "folder-real",
+            "folder-test",
+        }
+    names = {name for name, _, _ in runs["summary/60"].metrics}
+    assert "test_accuracy_extra_real" in names and "test_accuracy_synthetic_affine" not in names
+    assert {"minimum_detectable_effect", "probability_of_improvement"} <= names
+    assert runs["summary/60"].tags["verdict_code"] in CODES
 
 
 def test_the_step_of_a_summary_is_the_ratio_in_percent(plan, write_study):

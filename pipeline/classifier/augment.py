@@ -1,4 +1,7 @@
-"""Classic augmentation: a small random affine map of each image. No flips: a mirrored digit is another sign."""
+"""Classic augmentation: a small random affine map of each image, and a random elastic distortion.
+
+No flips: a mirrored digit is another sign.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,80 @@ def random_affine(
     `translation` is a fraction of the image side, `scale` 0.1 means 0.9..1.1; what comes in from outside is 0.
     torchvision's RandomAffine draws one map for a whole batch; this is the same map for each image of its own.
     """
+    grid = _affine_grid(
+        images,
+        rotation_degrees=rotation_degrees,
+        translation=translation,
+        scale=scale,
+        shear_degrees=shear_degrees,
+        generator=generator,
+    )
+    return _sampled(images, grid)
+
+
+def random_affine_elastic(
+    images: Tensor,
+    *,
+    rotation_degrees: float,
+    translation: float,
+    scale: float,
+    shear_degrees: float,
+    elastic_alpha: float,
+    elastic_sigma: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """`random_affine` and an elastic distortion of each image, in one interpolation.
+
+    Args:
+        images: (N, 1, H, W) float32 in 0..1.
+        rotation_degrees, translation, scale, shear_degrees: as in `random_affine`.
+        elastic_alpha, elastic_sigma: as in `elastic_displacement`.
+        generator: to draw from, the affine map first.
+    """
+    grid = _affine_grid(
+        images,
+        rotation_degrees=rotation_degrees,
+        translation=translation,
+        scale=scale,
+        shear_degrees=shear_degrees,
+        generator=generator,
+    )
+    count, _, height, width = images.shape
+    pixels = elastic_displacement(
+        count, height, width, alpha=elastic_alpha, sigma=elastic_sigma, generator=generator
+    )
+    # The grid runs from −1 to 1: a pixel is 2/side of it.
+    return _sampled(images, grid.add_(pixels.mul_(pixels.new_tensor([2 / width, 2 / height]))))
+
+
+def elastic_displacement(
+    count: int, height: int, width: int, *, alpha: float, sigma: float, generator: torch.Generator
+) -> Tensor:
+    """(count, height, width, 2) float32: how far each pixel of each image is taken from, in pixels (x, y).
+
+    Uniform noise in −1..1 per pixel, smoothed by a Gaussian of `sigma` pixels, times `alpha` (Simard et al.
+    2003, "Best practices for convolutional neural networks"). Inside a large image its standard deviation is
+    alpha / (2σ√(3π)); outside of the image the noise is 0, so borders move less.
+    torchvision's ElasticTransform draws one field for a whole batch; here each image has its own.
+    """
+    device = generator.device
+    noise = torch.rand(2 * count, height, width, generator=generator, device=device).mul_(2).sub_(1)
+    # Along an axis, smoothing is a multiplication by a matrix: for small images faster than a convolution.
+    smooth = torch.matmul(_gaussian(height, sigma, device), noise)
+    smooth = torch.matmul(smooth, _gaussian(width, sigma, device).mul_(alpha))  # a symmetric matrix
+    return smooth.view(2, count, height, width).permute(1, 2, 3, 0)
+
+
+def _affine_grid(
+    images: Tensor,
+    *,
+    rotation_degrees: float,
+    translation: float,
+    scale: float,
+    shear_degrees: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """(N, H, W, 2): where each pixel is taken from, in −1..1."""
     draw = torch.rand(5, len(images), generator=generator, device=images.device).mul_(2).sub_(1)
     angle = draw[0] * math.radians(rotation_degrees)
     shear = torch.tan(draw[1] * math.radians(shear_degrees))
@@ -36,5 +113,17 @@ def random_affine(
         ],
         dim=1,
     )
-    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    return F.affine_grid(maps, list(images.shape), align_corners=False)
+
+
+def _sampled(images: Tensor, grid: Tensor) -> Tensor:
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _gaussian(size: int, sigma: float, device: torch.device) -> Tensor:
+    """(size, size) symmetric matrix that smooths a row of pixels; weights of the infinite Gaussian sum to 1."""
+    place = torch.arange(size, dtype=torch.float64)
+    reach = math.ceil(8 * sigma)
+    total = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma) ** 2).sum()
+    weights = torch.exp(-0.5 * ((place[:, None] - place) / sigma) ** 2) / total
+    return weights.to(device, torch.float32)

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.classifier.network import ConvNet
+from pipeline.errors import SynthGainError
 
 CELLS_KIND = "classifier_cells"
+_REAL_PIXELS = "real_pixels"  # beside the names of the weights
 
 
 @dataclass(frozen=True)
@@ -22,20 +27,47 @@ class TrainedCell:
     Attributes:
         facts: the cell's key columns and how it was trained (JSON values).
         weights: its state dict.
+        real_pixels: `pixel_keys` of the real images that had a part in it, its generator's included.
     """
 
     facts: Mapping[str, Any]
     weights: Mapping[str, Tensor]
+    real_pixels: npt.NDArray[np.int64]
 
 
-def trained_cell(network: ConvNet, facts: Mapping[str, Any]) -> TrainedCell:
+def trained_cell(
+    network: ConvNet, facts: Mapping[str, Any], *, real_pixels: npt.NDArray[np.int64]
+) -> TrainedCell:
     """Keep a network's weights with its facts."""
-    return TrainedCell(facts, {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()})
+    weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    return TrainedCell(facts, weights, real_pixels)
+
+
+def refuse_leak(cell: TrainedCell, held_out_pixels: npt.NDArray[np.int64], *, split: str) -> None:
+    """Refuse a classifier that a held-out image had a part in: what it scores there is worth nothing.
+
+    Args:
+        cell: the classifier.
+        held_out_pixels: `pixel_keys` of the split that is to judge it.
+        split: its name.
+
+    Raises:
+        SynthGainError: if a real training image, of the classifier or of its generator, is in the split.
+    """
+    shared = np.intersect1d(cell.real_pixels, held_out_pixels)
+    if len(shared):
+        key = {name: cell.facts[name] for name in ("budget", "arm", "synthetic_per_real", "replicate")}
+        raise SynthGainError(
+            f"{len(shared)} images of the {split} split are among the real training images of the cell"
+            f" {', '.join(f'{name} {value}' for name, value in key.items())}: its scores there would be worth"
+            " nothing; make the splits again (`dvc repro prepare`) and train again"
+        )
 
 
 def save_cells(path: Path, cells: list[TrainedCell], *, arguments: Mapping[str, Any]) -> None:
     """Write cells that share the constructor arguments of their networks."""
     tensors = {f"{i}.{name}": tensor for i, cell in enumerate(cells) for name, tensor in cell.weights.items()}
+    tensors |= {f"{i}.{_REAL_PIXELS}": torch.from_numpy(cell.real_pixels) for i, cell in enumerate(cells)}
     metadata = {
         "kind": CELLS_KIND,
         "arguments": dict(arguments),
@@ -55,6 +87,12 @@ def load_cells(path: Path) -> tuple[list[TrainedCell], dict[str, Any]]:
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
         weights[int(index)][name] = tensor
-    return [TrainedCell(facts, w) for facts, w in zip(metadata["cells"], weights, strict=True)], metadata[
-        "arguments"
-    ]
+    cells = []
+    for facts, tensors_of_cell in zip(metadata["cells"], weights, strict=True):
+        real_pixels = tensors_of_cell.pop(_REAL_PIXELS, None)
+        if real_pixels is None:
+            raise SynthGainError(
+                f"{path}: does not say which images it was trained on; `dvc repro` makes it again"
+            )
+        cells.append(TrainedCell(facts, tensors_of_cell, real_pixels.numpy()))
+    return cells, metadata["arguments"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from pipeline.arms import Arm, Budget, cell_key, training_set
-from pipeline.classifier.augment import random_affine
+from pipeline.arms import Arm, Budget, Classic, cell_key, training_set
+from pipeline.classifier.augment import random_affine, random_affine_elastic
 from pipeline.classifier.cells import TrainedCell, trained_cell
 from pipeline.classifier.training import Augment, train_classifier
-from pipeline.images import LabeledImages
+from pipeline.images import LabeledImages, pixel_keys
 from pipeline.params import Classifier
 from pipeline.progress import progress
 from pipeline.runtime import derive_seed
@@ -24,10 +26,12 @@ def train_cells(
     synthetic_per_real: int | float,
     replicates: int,
     real_of: Callable[[int], LabeledImages],
-    synthetic_of: Callable[[int], LabeledImages] | None,
+    synthetic_of: Callable[[int], LabeledImages] | None = None,
+    extra_of: Callable[[int], LabeledImages | None] | None = None,
     classifier: Classifier,
     seed: int,
     device: torch.device,
+    dtype: torch.dtype = torch.float32,
     what: str,
 ) -> tuple[list[TrainedCell], Mapping[str, Any]]:
     """Train every arm on every replicate; return the cells and the constructor arguments of their networks.
@@ -39,10 +43,12 @@ def train_cells(
         arms: what to train.
         budget, synthetic_per_real, replicates: the coordinates of the cells.
         real_of: replicate → its real subset.
-        synthetic_of: replicate → its synthetic images; None where no arm needs them.
+        synthetic_of: replicate → its synthetic images; not given where no arm needs them.
+        extra_of: replicate → its extra real images, likewise; where there are too few (None), the arms that
+            need them are left out.
         classifier: its section of the parameters.
         seed: of the whole study.
-        device: where to compute.
+        device, dtype: where and in what to compute; see `train_classifier`.
         what: a name for the progress display.
     """
     cells = []
@@ -51,10 +57,19 @@ def train_cells(
         for replicate in range(replicates):
             real = real_of(replicate)
             synthetic = synthetic_of(replicate) if synthetic_of else None
+            extra = extra_of(replicate) if extra_of else None
             cell_seed = derive_seed(seed, "classifier", budget, replicate)
             for arm in arms:
+                if arm.uses_extra and extra is None:
+                    advance(classifier.steps)
+                    continue
                 training = training_set(
-                    arm, real, synthetic, synthetic_per_real=synthetic_per_real, seed=cell_seed
+                    arm,
+                    real,
+                    synthetic=synthetic,
+                    extra=extra,
+                    synthetic_per_real=synthetic_per_real,
+                    seed=cell_seed,
                 )
                 network = train_classifier(
                     training,
@@ -65,9 +80,10 @@ def train_cells(
                     learning_rate=classifier.learning_rate,
                     weight_decay=classifier.weight_decay,
                     label_smoothing=classifier.label_smoothing,
-                    augment=affine(classifier) if arm.classic_augmentation == "affine" else None,
+                    augment=classic_augmentation(classifier, arm.classic_augmentation),
                     seed=cell_seed,
                     device=device,
+                    dtype=dtype,
                     advance=advance,
                 )
                 arguments = network.arguments
@@ -82,17 +98,35 @@ def train_cells(
                     "batch_size": classifier.batch_size,
                     "real_subset_sha256": real.provenance["real_subset_sha256"],
                 }
-                cells.append(trained_cell(network, facts))
+                cells.append(
+                    trained_cell(network, facts, real_pixels=pixel_keys(_real_images(arm, real, extra)))
+                )
     return cells, arguments
 
 
-def affine(classifier: Classifier) -> Augment:
-    """The classic augmentation that the parameters ask for."""
-    return lambda images, generator: random_affine(
-        images,
-        rotation_degrees=classifier.affine_rotation_degrees,
-        translation=classifier.affine_translation,
-        scale=classifier.affine_scale,
-        shear_degrees=classifier.affine_shear_degrees,
-        generator=generator,
-    )
+def classic_augmentation(classifier: Classifier, name: Classic) -> Augment | None:
+    """The classic augmentation of an arm, with the bounds that the parameters give."""
+    bounds = {
+        "rotation_degrees": classifier.affine_rotation_degrees,
+        "translation": classifier.affine_translation,
+        "scale": classifier.affine_scale,
+        "shear_degrees": classifier.affine_shear_degrees,
+    }
+    if name == "affine":
+        return lambda images, generator: random_affine(images, **bounds, generator=generator)
+    if name == "affine_elastic":
+        return lambda images, generator: random_affine_elastic(
+            images,
+            **bounds,
+            elastic_alpha=classifier.elastic_alpha,
+            elastic_sigma=classifier.elastic_sigma,
+            generator=generator,
+        )
+    return None
+
+
+def _real_images(arm: Arm, real: LabeledImages, extra: LabeledImages | None) -> npt.NDArray[np.uint8]:
+    """Every real image that had a part in a cell: the generator's training images too, seen or not."""
+    if arm.uses_extra and extra is not None:
+        return np.concatenate([real.images, extra.images])
+    return real.images

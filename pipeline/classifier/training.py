@@ -34,6 +34,7 @@ def train_classifier(
     augment: Augment | None,
     seed: int,
     device: torch.device,
+    dtype: torch.dtype = torch.float32,
     advance: Advance,
 ) -> ConvNet:
     """Train a `ConvNet` with AdamW on random batches; return it on the device, in evaluation mode.
@@ -51,6 +52,7 @@ def train_classifier(
         augment: maps a float32 batch (N, 1, H, W) in 0..1 to another, with a generator to draw from; or None.
         seed: of weights, batch order and augmentation.
         device: where to compute.
+        dtype: what convolutions and dense layers compute in (autocast); weights and losses stay float32.
         advance: told about each step done.
 
     Raises:
@@ -83,7 +85,9 @@ def train_classifier(
         if augment is not None:
             images = augment(images, augment_rng)
         optimizer.param_groups[0]["lr"] = learning_rate * _schedule(step / steps)
-        loss = F.cross_entropy(network(images), all_labels[index], label_smoothing=label_smoothing)
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            logits = network(images)
+        loss = F.cross_entropy(logits.float(), all_labels[index], label_smoothing=label_smoothing)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

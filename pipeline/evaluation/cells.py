@@ -11,8 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.arms import AUGMENTED_ARMS, BASELINE_ARMS, Budget, positive_ratios
+from pipeline.arms import (
+    ARMS,
+    AUGMENTED_ARMS,
+    BASELINE_ARMS,
+    CONTROL_ARMS,
+    Arm,
+    Budget,
+    declared_arms,
+    positive_ratios,
+)
 from pipeline.errors import SynthGainError
+from pipeline.params import Study
 
 Ratio = int | float
 
@@ -21,11 +31,15 @@ METRICS = ("test_accuracy", "test_macro_f1")
 ARM_WORDS = {
     "real": "real only",
     "real_affine": "real only, affine",
+    "real_affine_elastic": "real only, affine + elastic",
     "synthetic": "real + synthetic",
     "synthetic_affine": "real + synthetic, affine",
+    "synthetic_affine_elastic": "real + synthetic, affine + elastic",
     "synthetic_only": "synthetic only",
+    "repeat": "real, repeated",
+    "extra_real": "real + extra real",
+    "extra_real_affine_elastic": "real + extra real, affine + elastic",
 }
-_ARMS = {arm.name: arm for arm in (*BASELINE_ARMS, *AUGMENTED_ARMS)}
 _KEY = ["budget", "arm", "synthetic_per_real", "replicate"]
 _VALIDATION_METRICS = ("validation_accuracy", "validation_macro_f1")
 _CELL_COLUMNS = (
@@ -47,15 +61,25 @@ CellKey = tuple[str, str, float, int]  # budget as text, arm, synthetic_per_real
 
 @dataclass(frozen=True)
 class DeclaredArm:
-    """An arm of a study: its name, and how many synthetic images it has per real one (0: none)."""
+    """An arm of a study: its name, and how many images it has beyond the subset per real one (0: none)."""
 
     name: str
     synthetic_per_real: Ratio
 
     @property
+    def recipe(self) -> Arm:
+        """What it trains on, and how."""
+        return ARMS[self.name]
+
+    @property
     def classic_augmentation(self) -> str:
-        """`none` or `affine`."""
-        return _ARMS[self.name].classic_augmentation
+        """`none`, `affine` or `affine_elastic`."""
+        return self.recipe.classic_augmentation
+
+    @property
+    def baseline(self) -> DeclaredArm | None:
+        """The same training without what this arm adds; it is in every study that has this arm."""
+        return DeclaredArm(self.recipe.baseline, 0) if self.recipe.baseline else None
 
     def __str__(self) -> str:
         ratio = f" at {self.synthetic_per_real}" if self.synthetic_per_real else ""
@@ -70,11 +94,23 @@ class Grid:
         budgets: as in `study.real_images`.
         ratios: as in `study.synthetic_per_real`; 0 stands for real only, which is always there.
         replicates: how many.
+        arm_names: as in `study.arms`.
     """
 
     budgets: tuple[Budget, ...]
     ratios: tuple[Ratio, ...]
     replicates: int
+    arm_names: tuple[str, ...]
+
+    @classmethod
+    def declared(cls, study: Study) -> Grid:
+        """The grid of the parameters."""
+        return cls(
+            tuple(study.real_images),
+            tuple(study.synthetic_per_real),
+            study.replicates,
+            tuple(study.arms),
+        )
 
     @property
     def positive_ratios(self) -> list[Ratio]:
@@ -82,33 +118,38 @@ class Grid:
         return sorted(positive_ratios(self.ratios))
 
     def classic_arms(self) -> list[DeclaredArm]:
-        """The arms without synthetic images."""
-        return [DeclaredArm(arm.name, 0) for arm in BASELINE_ARMS]
-
-    def synthetic_arms(self) -> list[DeclaredArm]:
-        """The arms with synthetic images, ratio by ratio."""
-        return [DeclaredArm(arm.name, ratio) for ratio in self.positive_ratios for arm in AUGMENTED_ARMS]
+        """The arms on the real subset alone."""
+        return [DeclaredArm(arm.name, 0) for arm in declared_arms(BASELINE_ARMS, self.arm_names)]
 
     def added_arms(self) -> list[DeclaredArm]:
-        """Those of the synthetic arms that have the real images too."""
-        return [arm for arm in self.synthetic_arms() if _ARMS[arm.name].uses_real]
+        """The arms of real and synthetic images, ratio by ratio."""
+        return [arm for arm in self.arms() if arm.recipe.uses_real and arm.recipe.uses_synthetic]
 
     def arms(self) -> list[DeclaredArm]:
-        """Every arm of a budget."""
-        return self.classic_arms() + self.synthetic_arms()
+        """Every arm of a budget: the classic ones, then ratio by ratio those with other images."""
+        with_others = declared_arms((*AUGMENTED_ARMS, *CONTROL_ARMS), self.arm_names)
+        return self.classic_arms() + [
+            DeclaredArm(arm.name, ratio) for ratio in self.positive_ratios for arm in with_others
+        ]
 
     def cells(self) -> list[CellKey]:
         """The key of every declared cell."""
         return [
+            key for budget in self.budgets for arm in self.arms() for key in self.cells_of_arm(budget, arm)
+        ]
+
+    def cells_of_arm(self, budget: Budget, arm: DeclaredArm) -> list[CellKey]:
+        """The keys of an arm's cells, replicate 0 first."""
+        return [
             (str(budget), arm.name, float(arm.synthetic_per_real), replicate)
-            for budget in self.budgets
-            for arm in self.arms()
             for replicate in range(self.replicates)
         ]
 
 
 def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
     """The declared rows of `cells.csv` in the order of `Grid.cells`, and how many other rows were ignored.
+
+    An arm with extra real images may be missing as a whole (see `left_out_arms`), any other may not.
 
     Returns:
         The table (`budget` as text, counts and metrics as numbers), and the number of rows left out.
@@ -133,6 +174,8 @@ def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
 def load_confusion(path: Path, grid: Grid) -> pd.DataFrame:
     """The declared rows of `confusion.csv`: key of the cell, `actual`, `predicted` (class names), `count`.
 
+    Arms may be missing as in `load_cells`.
+
     Raises:
         SynthGainError: if the file is missing or damaged, or holds nothing of a declared cell.
     """
@@ -140,6 +183,16 @@ def load_confusion(path: Path, grid: Grid) -> pd.DataFrame:
     keys = _require_declared(table, grid, path)
     declared = set(grid.cells())
     return table[[key in declared for key in keys]].reset_index(drop=True)
+
+
+def trained_arms(cells: pd.DataFrame, grid: Grid, budget: Budget) -> list[DeclaredArm]:
+    """The arms of a budget that have cells."""
+    return [arm for arm in grid.arms() if len(rows_of_arm(cells, budget, arm))]
+
+
+def left_out_arms(cells: pd.DataFrame, grid: Grid, budget: Budget) -> list[DeclaredArm]:
+    """The arms of a budget without cells: the train split has too few other real images for them."""
+    return [arm for arm in grid.arms() if not len(rows_of_arm(cells, budget, arm))]
 
 
 def count_test_images(confusion: pd.DataFrame) -> int:
@@ -177,7 +230,12 @@ def _require_declared(table: pd.DataFrame, grid: Grid, path: Path) -> list[CellK
     """The key of each row, after a check that every declared cell is among them."""
     keys = _keys(table)
     found = set(keys)
-    missing = [key for key in grid.cells() if key not in found]
+    missing = []
+    for budget in grid.budgets:
+        for arm in grid.arms():
+            lacking = [key for key in grid.cells_of_arm(budget, arm) if key not in found]
+            if not (arm.recipe.uses_extra and len(lacking) == grid.replicates):
+                missing += lacking
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise SynthGainError(f"{path}: no row for {_words(missing[0])}{more}; `dvc repro` makes it")

@@ -2,13 +2,14 @@
 
 The rule, per budget:
 
-1. Choose on validation: the classic arm and the synthetic arm with the highest mean validation accuracy.
-   Ties go to fewer synthetic images, then to no augmentation.
+1. Choose on validation: the classic arm and the synthetic arm (and with it the ratio) with the highest mean
+   validation accuracy. Ties go to fewer synthetic images, then to no augmentation.
 2. Recommend, still on validation: the synthetic arm if its paired validation difference to the classic arm has
    an interval above zero. All else (one replicate, no detectable gain, harm) recommends the classic arm, which
    needs no generator.
 3. Look at test once: the paired difference of these two arms, with its interval. It is one comparison, fixed
-   before test was read, so the number of ratios that were tried needs no correction.
+   before test was read, so the number of ratios that were tried needs no correction. Whoever looks at the
+   ratios side by side instead reads the p-values after Holm, one family per arm, metric and budget.
 
 Test says how much the choice was worth, and whether it confirms the recommendation; it chooses nothing.
 """
@@ -16,23 +17,90 @@ Test says how much the choice was worth, and whether it confirms the recommendat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from pipeline.arms import Budget
-from pipeline.evaluation.cells import ARM_WORDS, METRICS, DeclaredArm, Grid, cell_values
-from pipeline.evaluation.statistics import CONFIDENCE, MeanInterval, mean_interval, paired_difference
+from pipeline.evaluation.cells import (
+    METRICS,
+    DeclaredArm,
+    Grid,
+    cell_values,
+    left_out_arms,
+    rows_of_arm,
+    trained_arms,
+)
+from pipeline.evaluation.statistics import (
+    CONFIDENCE,
+    POWER,
+    PairedTest,
+    holm,
+    mean_interval,
+    paired_test,
+    sampling_error,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-# candidate, baseline: the same training with and without synthetic images
-_COMPARED = (("synthetic", "real"), ("synthetic_affine", "real_affine"), ("synthetic_only", "real"))
+Code = Literal[
+    "gain",
+    "gain_not_confirmed",
+    "prefer_classic",
+    "no_detectable_effect",
+    "harm",
+    "too_few_replicates",
+    "nothing_to_compare",
+]
+# What a verdict can be. "The chosen arms" are those that validation chose: the best with synthetic images, and
+# the best classic one.
+CODES: dict[Code, str] = {
+    "gain": "the interval of the chosen arms' difference lies above 0 on validation and on test",
+    "gain_not_confirmed": "it lies above 0 on one of the two only",
+    "prefer_classic": "synthetic images help over real only on test, but not over the best classic arm",
+    "no_detectable_effect": "on test the interval holds 0: see the minimum detectable effect",
+    "harm": "on test the interval lies below 0",
+    "too_few_replicates": "one replicate, or replicates that agree by chance: no spread to judge by",
+    "nothing_to_compare": "no arm with real and synthetic images was trained",
+}
+
 _READING = (
     "Both arms of a difference were chosen on validation; the interval is that of the two chosen, on test."
 )
+_TOO_FEW_OTHERS = "the train split has too few other real images"
 _DECIMALS = 6
+# The columns of a paired comparison, in `comparison.json` (fractions, null where replicates cannot tell).
+_TEST_COLUMNS = (
+    "mean_difference",
+    "low",
+    "high",
+    "standard_deviation",
+    "p",
+    "p_sign_flip",
+    "probability_of_improvement",
+    "probability_of_improvement_low",
+    "probability_of_improvement_high",
+    "minimum_detectable_effect",
+    "replicates_to_settle",
+)
+# Extra real images, and the synthetic ones that they would replace.
+_UPPER_BOUND_OF = {"extra_real": "synthetic", "extra_real_affine_elastic": "synthetic_affine_elastic"}
+# For a terminal of 80 columns.
+_SHORT_WORDS = {
+    "real": "real",
+    "real_affine": "real, affine",
+    "real_affine_elastic": "real, aff.+el.",
+    "synthetic": "synthetic",
+    "synthetic_affine": "syn., affine",
+    "synthetic_affine_elastic": "syn., aff.+el.",
+    "synthetic_only": "synthetic only",
+    "repeat": "real, repeated",
+    "extra_real": "extra real",
+    "extra_real_affine_elastic": "extra, aff.+el.",
+}
+_CLASSIC_WORDS = {"affine": "affine augmentation", "affine_elastic": "affine + elastic augmentation"}
 
 
 def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[str, Any]:
@@ -41,19 +109,38 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
     Args:
         cells: what `load_cells` returned.
         grid: the same declared study.
-        test_images: the size of the test split, for the reader.
+        test_images: the size of the test split.
     """
     budgets = [_judge_budget(cells, grid, budget) for budget in grid.budgets]
+    arms = [
+        _arm_row(cells, budget, arm) for budget in grid.budgets for arm in trained_arms(cells, grid, budget)
+    ]
+    best = max(row["test_accuracy"] for row in arms)
     return {
         "replicates": grid.replicates,
         "test_images": test_images,
+        "test_sampling_error": {
+            "accuracy": best,
+            "standard_error": _rounded(sampling_error(best, test_images)),
+        },
         "confidence": CONFIDENCE,
-        "arms": [_arm_row(cells, budget, arm) for budget in grid.budgets for arm in grid.arms()],
-        "comparisons": [
-            _comparison_row(cells, budget, candidate, baseline, metric)
+        "power": POWER,
+        "codes": CODES,
+        "arms": arms,
+        "left_out": [
+            {"budget": budget, **_arm_key(arm), "reason": _TOO_FEW_OTHERS}
             for budget in grid.budgets
-            for candidate, baseline in _compared_arms(grid)
-            for metric in METRICS
+            for arm in left_out_arms(cells, grid, budget)
+        ],
+        "comparisons": [
+            row
+            for budget in grid.budgets
+            for row in _comparison_rows(cells, budget, trained_arms(cells, grid, budget))
+        ],
+        "worth_in_real_images": [
+            row
+            for budget in grid.budgets
+            for row in _worth_rows(cells, budget, trained_arms(cells, grid, budget))
         ],
         "budgets": budgets,
         "verdict": " ".join([row["verdict"] for row in budgets] + [_READING]),
@@ -70,14 +157,14 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     )
     table = Table(
         title=f"Validation and test accuracy in %, mean of {replicates}",
-        caption="* recommended   Δ: points of test accuracy that synthetic images changed",
+        caption="* recommended   Δ: points over the same training without   p: after Holm",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         show_edge=False,
     )
     for name in ("real", "arm", "ratio"):
         table.add_column(name, no_wrap=True)
-    for name in ("val.", "test", "Δ", f"{100 * comparison['confidence']:.0f} % interval"):
+    for name in ("val.", "test", "Δ", f"{100 * comparison['confidence']:.0f} % interval", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     differences = {
         (row["budget"], row["candidate"], row["synthetic_per_real"]): row
@@ -97,12 +184,13 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
         difference = differences.get(key)
         table.add_row(
             str(budget),
-            ("* " if key in recommended else "  ") + ARM_WORDS[row["arm"]],
+            ("* " if key in recommended else "  ") + _SHORT_WORDS[row["arm"]],
             str(row["synthetic_per_real"]) if row["synthetic_per_real"] else "",
             f"{100 * row['validation_accuracy']:.2f}",
             f"{100 * row['test_accuracy']:.2f}",
             points(difference["mean_difference"]) if difference else "",
             points_interval(difference["low"], difference["high"]) if difference else "",
+            p_value(difference["p_holm"]) if difference else "",
             style="bold" if key in recommended else None,
         )
     return table
@@ -111,6 +199,13 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
 def points(fraction: float) -> str:
     """A difference of fractions in signed percentage points: 0.0005 is `+0.05`."""
     return f"{round(100 * fraction, 2) + 0.0:+.2f}".replace("-", "−")
+
+
+def p_value(p: float | None) -> str:
+    """`0.03`, `<0.001`; a dash where there is none."""
+    if p is None:
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def points_interval(low: float | None, high: float | None) -> str:
@@ -131,47 +226,64 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         return row | {
             "best_synthetic": None,
             "recommended": _arm_key(classic),
-            **_interval_columns(None),
-            "outcome": "nothing to compare",
-            "verdict": f"With {budget} real images, no arm with synthetic images was trained:"
-            " study.synthetic_per_real has no value above 0.",
+            **dict.fromkeys(_TEST_COLUMNS),
+            "code": "nothing_to_compare",
+            "verdict": f"With {budget} real images, no arm with real and synthetic images was trained:"
+            " study.synthetic_per_real has no value above 0, or study.arms no such arm.",
         }
     synthetic = _best_on_validation(cells, budget, grid.added_arms())
-    columns = _interval_columns(
-        paired_difference(
-            baseline=cell_values(cells, budget, classic, "test_accuracy"),
-            candidate=cell_values(cells, budget, synthetic, "test_accuracy"),
-        )
+    on_test = _test_columns(_paired(cells, budget, synthetic, classic, "test_accuracy"))
+    on_validation = _test_columns(_paired(cells, budget, synthetic, classic, "validation_accuracy"))
+    # Of the same ratio, what synthetic images alone do to real images alone: augmentation has no part in it.
+    plain = DeclaredArm("synthetic", synthetic.synthetic_per_real)
+    over_real = (
+        _test_columns(_paired(cells, budget, plain, DeclaredArm("real", 0), "test_accuracy"))
+        if plain in grid.added_arms()
+        else None
     )
-    on_validation = _interval_columns(
-        paired_difference(
-            baseline=cell_values(cells, budget, classic, "validation_accuracy"),
-            candidate=cell_values(cells, budget, synthetic, "validation_accuracy"),
-        )
-    )
-    recommends = _outcome(on_validation) == "gain"
-    outcome = _outcome(columns)
+    recommends = _sign(on_validation) == "above"
+    code = _code(on_validation, on_test, over_real, classic)
     return row | {
         "best_synthetic": _arm_key(synthetic),
         "recommended": _arm_key(synthetic if recommends else classic),
         "validation": on_validation,
-        **columns,
-        "outcome": outcome,
+        **on_test,
+        "over_real": over_real,
+        "code": code,
         "verdict": _verdict(
-            budget, classic, synthetic, grid.replicates, columns, outcome, recommends=recommends
+            budget, classic, synthetic, grid.replicates, code, on_test, over_real, recommends=recommends
         ),
     }
 
 
-def _outcome(difference: dict[str, float | None]) -> str:
-    """What the interval of a paired difference says. Its rounded ends decide: the file can be checked."""
+def _code(
+    on_validation: dict[str, Any],
+    on_test: dict[str, Any],
+    over_real: dict[str, Any] | None,
+    classic: DeclaredArm,
+) -> Code:
+    """Which of the closed set of verdicts two differences of the chosen arms give."""
+    validation, test = _sign(on_validation), _sign(on_test)
+    if test == "unknown":
+        return "too_few_replicates"
+    if (validation == "above") != (test == "above"):
+        return "gain_not_confirmed"
+    if test == "above":
+        return "gain"
+    if classic.classic_augmentation != "none" and over_real and _sign(over_real) == "above":
+        return "prefer_classic"
+    return "harm" if test == "below" else "no_detectable_effect"
+
+
+def _sign(difference: dict[str, Any]) -> Literal["above", "below", "around", "unknown"]:
+    """Where the interval lies with respect to 0. Its rounded ends decide: the file can be checked."""
     low, high = difference["low"], difference["high"]
     # Without width, replicates agree by chance (few images): their spread cannot be judged.
     if low is None or high is None or low == high:
-        return "not evidence"
+        return "unknown"
     if low > 0:
-        return "gain"
-    return "harm" if high < 0 else "no detectable gain"
+        return "above"
+    return "below" if high < 0 else "around"
 
 
 def _verdict(
@@ -179,42 +291,72 @@ def _verdict(
     classic: DeclaredArm,
     synthetic: DeclaredArm,
     replicates: int,
-    columns: dict[str, Any],
-    outcome: str,
+    code: Code,
+    on_test: dict[str, Any],
+    over_real: dict[str, Any] | None,
     *,
     recommends: bool,
 ) -> str:
-    """One sentence for a colleague: what was compared, what came out, what to do."""
-    low, high = columns["low"], columns["high"]
-    change = (
-        f"{_change(classic, synthetic)} changed test accuracy by {points(columns['mean_difference'])} points"
-    )
-    spread = f"{100 * CONFIDENCE:.0f} % interval {points_interval(low, high)}, {replicates} replicates"
-    alone = {"real": "the real images alone", "real_affine": "affine augmentation alone"}[classic.name]
-    beside = "with affine augmentation" if synthetic.name == "synthetic_affine" else "to the real images"
-    if low is None:
-        spread = "one replicate only, no interval"
-        outcome = f"{outcome}; use {alone} until more replicates show a gain"
-    elif outcome == "not evidence":
-        outcome = f"{outcome}, for equal differences leave no spread to judge by; use {alone}"
-    elif recommends and outcome == "gain":
-        outcome = f"a gain; add {_images(synthetic)} {beside}"
-    elif recommends:
-        outcome = f"{outcome}; validation, which chooses, recommends them, and test does not confirm it"
-    elif outcome == "gain":
-        outcome = f"a gain on test, but validation, which chooses, shows none; use {alone}"
+    """One sentence for a colleague: what to do, what it rests on, and against what."""
+    augmentation = classic.classic_augmentation
+    alone = f"{_CLASSIC_WORDS[augmentation]} alone" if augmentation != "none" else "the real images alone"
+    images = _images(synthetic)
+    against = _against(classic, synthetic)
+    change = _change(on_test, f"points of test accuracy {against}")
+    if code == "gain":
+        sentence = f"use {images}{_with(synthetic)}: {change}"
+    elif code == "too_few_replicates":
+        lack = (
+            "one replicate has no interval"
+            if on_test["low"] is None
+            else "equal differences leave no spread to judge by"
+        )
+        sentence = (
+            f"{images} gave {change}, which is no evidence ({lack}): use {alone} until more replicates tell"
+        )
+    elif code == "gain_not_confirmed" and recommends:
+        sentence = (
+            f"validation, which chooses, recommends {images}{_with(synthetic)},"
+            f" but test does not confirm it: {change}"
+        )
+    elif code == "gain_not_confirmed":
+        sentence = f"{images} gave {change}, but validation, which chooses, shows no gain: use {alone}"
+    elif code == "prefer_classic" and over_real:
+        gain = _change(over_real, "points of test accuracy over real only")
+        sentence = f"{images} gave {gain}, but {_change(on_test, against)}: prefer {alone}"
+    elif code == "harm":
+        sentence = f"{images} do harm: {change}; use {alone}"
     else:
-        outcome = f"{outcome}; use {alone}"
-    return f"With {budget} real images, {change} ({spread}): {outcome}."
+        detectable = on_test["minimum_detectable_effect"]
+        sentence = (
+            f"{images} have no detectable effect: {change}, where {100 * detectable:.2f} points would have been"
+            f" found; use {alone}"
+        )
+    count = "one replicate" if replicates == 1 else f"{replicates} replicates"
+    return f"With {budget} real images, {sentence} ({count}, {100 * CONFIDENCE:.0f} % intervals)."
 
 
-def _change(classic: DeclaredArm, synthetic: DeclaredArm) -> str:
-    if classic.classic_augmentation == synthetic.classic_augmentation:
-        beside = "affine augmentation" if classic.name == "real_affine" else "the real images"
-        return f"adding {_images(synthetic)} to {beside}"
-    if synthetic.name == "synthetic_affine":
-        return f"adding {_images(synthetic)} and affine augmentation to the real images"
-    return f"{_images(synthetic)} in place of affine augmentation"
+def _change(difference: dict[str, Any], of: str) -> str:
+    """`+1.30 points over real only [+0.80, +1.80]`; without the interval where there is none."""
+    low, high = difference["low"], difference["high"]
+    interval = "" if low is None or high is None else f" [{points(low)}, {points(high)}]"
+    return f"{points(difference['mean_difference'])} {of}{interval}"
+
+
+def _against(classic: DeclaredArm, synthetic: DeclaredArm) -> str:
+    """What the chosen arms differ in, as the end of "+0.3 points of test accuracy"."""
+    before, after = classic.classic_augmentation, synthetic.classic_augmentation
+    if before == after:
+        return "over real only" if before == "none" else f"on top of {_CLASSIC_WORDS[before]}"
+    if before == "none":
+        return f"with {_CLASSIC_WORDS[after]}, over real only"
+    together = "" if after == "none" else f"with {_CLASSIC_WORDS[after]}, "
+    return f"{together}against {_CLASSIC_WORDS[before]}"
+
+
+def _with(synthetic: DeclaredArm) -> str:
+    augmentation = synthetic.classic_augmentation
+    return "" if augmentation == "none" else f" with {_CLASSIC_WORDS[augmentation]}"
 
 
 def _images(arm: DeclaredArm) -> str:
@@ -222,11 +364,13 @@ def _images(arm: DeclaredArm) -> str:
 
 
 def _best_on_validation(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]) -> DeclaredArm:
-    def rank(arm: DeclaredArm) -> tuple[float, float, bool]:
+    augmentations = ("none", "affine", "affine_elastic")
+
+    def rank(arm: DeclaredArm) -> tuple[float, float, int]:
         return (
             -_validation_mean(cells, budget, arm),
             arm.synthetic_per_real,
-            arm.classic_augmentation != "none",
+            augmentations.index(arm.classic_augmentation),
         )
 
     return min(arms, key=rank)
@@ -237,20 +381,15 @@ def _validation_mean(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> f
     return round(float(cell_values(cells, budget, arm, "validation_accuracy").mean()), _DECIMALS)
 
 
-def _compared_arms(grid: Grid) -> list[tuple[DeclaredArm, DeclaredArm]]:
-    """(candidate, baseline): affine against none, then each synthetic arm against its own, ratio by ratio."""
-    return [(DeclaredArm("real_affine", 0), DeclaredArm("real", 0))] + [
-        (DeclaredArm(candidate, ratio), DeclaredArm(baseline, 0))
-        for ratio in grid.positive_ratios
-        for candidate, baseline in _COMPARED
-    ]
-
-
 def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str, Any]:
+    rows = rows_of_arm(cells, budget, arm)
     row: dict[str, Any] = {
         "budget": budget,
         **_arm_key(arm),
         "classic_augmentation": arm.classic_augmentation,
+        "training_images": int(rows["training_images"].iloc[0]),
+        "optimizer_steps": int(rows["optimizer_steps"].iloc[0]),
+        "batch_size": int(rows["batch_size"].iloc[0]),
         "validation_accuracy": _validation_mean(cells, budget, arm),
     }
     for metric in METRICS:
@@ -259,6 +398,24 @@ def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str,
         row[metric] = _rounded(interval.mean)
         row[f"{metric}_low"], row[f"{metric}_high"] = _rounded(interval.low), _rounded(interval.high)
     return row
+
+
+def _comparison_rows(
+    cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]
+) -> list[dict[str, Any]]:
+    """Each arm against its baseline, arm by arm in their order, with p-values after Holm over its ratios."""
+    rows = []
+    for arm in arms:
+        for metric in METRICS:
+            if arm.baseline is not None:
+                rows.append(_comparison_row(cells, budget, arm, arm.baseline, metric))
+    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        families.setdefault((row["candidate"], row["metric"]), []).append(row)
+    for family in families.values():
+        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = _rounded(adjusted)
+    return rows
 
 
 def _comparison_row(
@@ -274,13 +431,96 @@ def _comparison_row(
         "metric": metric,
         "replicates": len(before),
         "differences": [_rounded(float(difference)) for difference in after - before],
-        **_interval_columns(paired_difference(baseline=before, candidate=after)),
+        **_test_columns(paired_test(baseline=before, candidate=after)),
     }
 
 
-def _interval_columns(difference: MeanInterval | None) -> dict[str, float | None]:
-    mean, low, high = (difference.mean, difference.low, difference.high) if difference else (None, None, None)
-    return {"mean_difference": _rounded(mean), "low": _rounded(low), "high": _rounded(high)}
+def _paired(
+    cells: pd.DataFrame, budget: Budget, candidate: DeclaredArm, baseline: DeclaredArm, metric: str
+) -> PairedTest:
+    before, after = (cell_values(cells, budget, arm, metric) for arm in (baseline, candidate))
+    return paired_test(baseline=before, candidate=after)
+
+
+def _worth_rows(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]) -> list[dict[str, Any]]:
+    """How many extra real images a synthetic one is worth, arm by arm and ratio by ratio.
+
+    The gain of extra real images over the same baseline, as a line through its means from 0 images on, says at
+    how many real images it is as large as the gain of the synthetic ones. Only a gain whose interval lies
+    above 0 has a worth. An end of the interval, or the gain itself, beyond the most extra real images that
+    were tried has none: it is larger than that.
+    """
+    rows = []
+    for extra_name, synthetic_name in _UPPER_BOUND_OF.items():
+        extras = [arm for arm in arms if arm.name == extra_name]
+        if not extras:
+            continue
+        gains = [_gain(cells, budget, arm)["mean_difference"] for arm in extras]
+        real_per_real = [0.0, *(float(arm.synthetic_per_real) for arm in extras)]
+        # More real images are never worth less: a dip of the means is noise.
+        line = np.maximum.accumulate([0.0, *gains])
+        for arm in arms:
+            if arm.name != synthetic_name:
+                continue
+            gain = _gain(cells, budget, arm)
+            told = _sign(gain) == "above"
+            rows.append(
+                {
+                    "budget": budget,
+                    **_arm_key(arm),
+                    "upper_bound": extra_name,
+                    "most_extra_real_per_real": real_per_real[-1],
+                    **{
+                        name: _worth(gain[key], line, real_per_real, arm) if told else None
+                        for name, key in (
+                            ("real_images_per_synthetic", "mean_difference"),
+                            ("low", "low"),
+                            ("high", "high"),
+                        )
+                    },
+                }
+            )
+    return rows
+
+
+def _gain(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str, Any]:
+    assert arm.baseline is not None  # every arm with other images has one
+    return _test_columns(_paired(cells, budget, arm, arm.baseline, "test_accuracy"))
+
+
+def _worth(gain: float, line: Any, real_per_real: Sequence[float], arm: DeclaredArm) -> float | None:
+    """Where the rising line reaches the gain, per synthetic image; None beyond its end."""
+    if gain > line[-1]:
+        return None
+    reached = int(np.searchsorted(line, gain))  # the first point that is as high
+    if reached == 0:
+        return 0.0
+    below, above = line[reached - 1], line[reached]
+    share = (gain - below) / (above - below)
+    at = real_per_real[reached - 1] + share * (real_per_real[reached] - real_per_real[reached - 1])
+    return _rounded(float(at / arm.synthetic_per_real))
+
+
+def _test_columns(test: PairedTest) -> dict[str, Any]:
+    return dict(
+        zip(
+            _TEST_COLUMNS,
+            (
+                _rounded(test.difference.mean),
+                _rounded(test.difference.low),
+                _rounded(test.difference.high),
+                _rounded(test.standard_deviation),
+                _rounded(test.p),
+                _rounded(test.p_sign_flip),
+                _rounded(test.improvement.mean),
+                _rounded(test.improvement.low),
+                _rounded(test.improvement.high),
+                _rounded(test.minimum_detectable_effect),
+                test.replicates_to_settle,
+            ),
+            strict=True,
+        )
+    )
 
 
 def _rounded(value: float | None) -> float | None:

@@ -192,7 +192,7 @@ def train_gan(
                 interval_start, interval_steps = time.monotonic(), 0
             last = state.history[-1] if state.history else None
             advance(images_per_step, f"D {last['d_loss']:.2f}  G {last['g_loss']:.2f}" if last else "")
-    on_cpu = averaged.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    on_cpu = averaged.to("cpu").to(memory_format=torch.contiguous_format)
     return GanRun(on_cpu, state.history, np.stack(state.film))
 
 

@@ -1,11 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
+from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
+from pipeline.arms import ARMS, CONTROL_ARMS, extra_real_images, real_subset
 from pipeline.checkpoints import load_checkpoint
-from pipeline.classifier.augment import random_affine
-from pipeline.classifier.cells import load_cells, save_cells, trained_cell
+from pipeline.classifier.augment import elastic_displacement, random_affine, random_affine_elastic
+from pipeline.classifier.cells import load_cells, refuse_leak, save_cells, trained_cell
 from pipeline.classifier.network import (
     ConvNet,
     load_features_and_probabilities,
@@ -13,9 +18,11 @@ from pipeline.classifier.network import (
     predict,
     save_extractor,
 )
+from pipeline.classifier.study import train_cells
 from pipeline.classifier.training import train_classifier
 from pipeline.errors import SynthGainError
-from pipeline.images import LabeledImages
+from pipeline.images import LabeledImages, pixel_keys
+from pipeline.params import parse_params
 from pipeline.runtime import torch_generator
 
 CPU = torch.device("cpu")
@@ -57,6 +64,17 @@ def test_it_learns_the_digits(digits):
     assert (predict(network, test.images, CPU) == test.labels).mean() > 0.9
 
 
+def test_bfloat16_is_used_where_asked_for_and_learns_as_well(digits):
+    order = np.random.default_rng(0).permutation(len(digits))
+    halves = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        network = train(digits.subset(order[:1400]), steps=300, batch_size=64, dtype=dtype)
+        halves[dtype] = weights(network)
+        test = digits.subset(order[1400:])
+        assert (predict(network, test.images, CPU) == test.labels).mean() > 0.9
+    assert not torch.equal(*halves.values())
+
+
 def test_a_training_repeats_to_the_bit(digits):
     assert torch.equal(weights(train(digits)), weights(train(digits)))
 
@@ -91,15 +109,35 @@ def test_divergence_is_named(digits):
 
 def test_cells_are_read_back_as_they_were(digits, tmp_path):
     networks = [train(digits, seed=seed) for seed in (0, 1)]
-    cells = [trained_cell(network, {"arm": "real", "replicate": i}) for i, network in enumerate(networks)]
+    cells = [
+        trained_cell(network, {"arm": "real", "replicate": i}, real_pixels=pixel_keys(digits.images[: 9 + i]))
+        for i, network in enumerate(networks)
+    ]
     save_cells(tmp_path / "cells", cells, arguments=networks[0].arguments)
     loaded, arguments = load_cells(tmp_path / "cells")
     assert [dict(cell.facts) for cell in loaded] == [dict(cell.facts) for cell in cells]
+    for cell, kept in zip(loaded, cells, strict=True):
+        assert np.array_equal(cell.real_pixels, kept.real_pixels)
     for cell, network in zip(loaded, networks, strict=True):
         twin = network_from(arguments, cell.weights, CPU)
         assert np.array_equal(
             predict(twin, digits.images[:50], CPU), predict(network, digits.images[:50], CPU)
         )
+
+
+def test_a_test_image_in_training_is_refused(digits):
+    """The hash check: one shared image, the same pixels at another position, is enough."""
+    key = {"budget": 50, "arm": "extra_real", "synthetic_per_real": 1.0, "replicate": 3}
+    distinct = digits.subset(np.unique(digits.images, axis=0, return_index=True)[1])
+    training, test = distinct.images[:50], distinct.images[50:90]
+    cell = trained_cell(train(digits), key, real_pixels=pixel_keys(training))
+    refuse_leak(cell, pixel_keys(test), split="test")
+    leaking = np.concatenate([test, training[7:8]])
+    with pytest.raises(
+        SynthGainError,
+        match=r"1 images of the test split .* budget 50, arm extra_real, synthetic_per_real 1\.0, replicate 3",
+    ):
+        refuse_leak(cell, pixel_keys(leaking), split="test")
 
 
 def test_a_file_of_no_cells_is_fine(tmp_path):
@@ -154,3 +192,104 @@ def test_each_image_has_a_map_of_its_own():
     image = torch.rand(1, 1, 28, 28).repeat(10, 1, 1, 1)
     moved = random_affine(image, **AFFINE, generator=torch_generator(0))
     assert len({tuple(row.tolist()) for row in moved.flatten(1)}) == 10
+
+
+ELASTIC = {"elastic_alpha": 34.0, "elastic_sigma": 4.0}
+
+
+def test_elastic_without_strength_is_the_affine_map():
+    images = torch.rand(5, 1, 28, 28)
+    affine = random_affine(images, **AFFINE, generator=torch_generator(0))
+    both = random_affine_elastic(
+        images, **AFFINE, **(ELASTIC | {"elastic_alpha": 0.0}), generator=torch_generator(0)
+    )
+    assert torch.allclose(affine, both, atol=1e-6)
+
+
+def test_the_displacement_is_simards_smoothed_noise():
+    """The same noise through SciPy's Gaussian filter, zero outside of the image."""
+    size, sigma, alpha = 20, 2.0, 7.0
+    found = elastic_displacement(3, size, size, alpha=alpha, sigma=sigma, generator=torch_generator(5))
+    noise = torch.rand(6, size, size, generator=torch_generator(5)).mul(2).sub(1).double().numpy()
+    for axis in range(2):
+        for image in range(3):
+            expected = alpha * gaussian_filter(noise[3 * axis + image], sigma, mode="constant", truncate=8)
+            assert np.allclose(found[image, :, :, axis], expected, atol=1e-4)
+
+
+def test_the_displacement_has_the_documented_spread():
+    field = elastic_displacement(400, 64, 64, alpha=34.0, sigma=4.0, generator=torch_generator(0))
+    inside = field[:, 24:40, 24:40]
+    assert inside.std().item() == pytest.approx(34 / (2 * 4 * (3 * np.pi) ** 0.5), rel=0.03)
+    assert abs(inside.mean().item()) < 0.05
+
+
+def test_each_image_has_a_smooth_distortion_of_its_own():
+    field = elastic_displacement(20, 28, 28, alpha=34.0, sigma=4.0, generator=torch_generator(1))
+    assert len({tuple(one.flatten().tolist()) for one in field}) == 20
+    assert field.diff(dim=1).abs().max() < 1.5  # neighbours move together: no fold, no tear
+
+
+def test_a_pixel_of_displacement_is_a_pixel(monkeypatch):
+    """A constant field of one pixel to the right takes each pixel from its right neighbour."""
+    images = torch.rand(2, 1, 12, 16)
+    shift = torch.zeros(2, 12, 16, 2)
+    shift[..., 0] = 1.0
+    monkeypatch.setattr("pipeline.classifier.augment.elastic_displacement", lambda *a, **k: shift.clone())
+    moved = random_affine_elastic(
+        images, **dict.fromkeys(AFFINE, 0.0), **ELASTIC, generator=torch_generator(0)
+    )
+    assert torch.allclose(moved[..., :-1], images[..., 1:], atol=1e-5)
+    assert torch.allclose(moved[..., -1], torch.zeros(2, 1, 12), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def classifier_params():
+    values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    values["classifier"] |= {"channels": 4, "feature_dim": 8, "steps": 3, "batch_size": 8}
+    return parse_params(values, where="params.yaml").classifier
+
+
+def study_cells(digits, classifier_params, arms, ratio=1.0, replicates=2, extra=True):
+    train_split = digits.subset(np.arange(600))
+
+    def synthetic_of(replicate):
+        provenance = real_subset(train_split, budget=40, replicate=replicate, seed=1).provenance
+        return LabeledImages(digits.images[700:1500], digits.labels[700:1500], digits.class_names, provenance)
+
+    return train_cells(
+        arms,
+        budget=40,
+        synthetic_per_real=ratio,
+        replicates=replicates,
+        real_of=lambda i: real_subset(train_split, budget=40, replicate=i, seed=1),
+        synthetic_of=synthetic_of,
+        extra_of=lambda i: extra_real_images(
+            train_split, budget=40, replicate=i, images_per_real=ratio if extra else 99, seed=1
+        ),
+        classifier=classifier_params,
+        seed=1,
+        device=CPU,
+        what="cells",
+    )[0]
+
+
+def test_every_arm_trains_equally_long_on_its_replicates_subset(digits, classifier_params):
+    cells = study_cells(digits, classifier_params, list(ARMS.values()))
+    assert [(c.facts["arm"], c.facts["replicate"]) for c in cells] == [(a, i) for i in (0, 1) for a in ARMS]
+    assert {(c.facts["optimizer_steps"], c.facts["batch_size"]) for c in cells} == {(3, 8)}
+    for replicate in (0, 1):
+        assert len({c.facts["real_subset_sha256"] for c in cells if c.facts["replicate"] == replicate}) == 1
+    sizes = {c.facts["arm"]: c.facts["training_images"] for c in cells}
+    assert sizes["real"] == 40 and sizes["repeat"] == sizes["extra_real"] == sizes["synthetic"] == 80
+    keys = {c.facts["arm"]: c.real_pixels for c in cells if c.facts["replicate"] == 0}
+    # The generator of synthetic_only saw the subset: its images have a part in the cell.
+    assert np.array_equal(keys["synthetic_only"], keys["real"])
+    assert set(keys["real"]) < set(keys["extra_real"]) and len(keys["extra_real"]) > len(keys["real"])
+    weights_of = {c.facts["arm"]: c.weights["conv1.weight"] for c in cells if c.facts["replicate"] == 0}
+    assert not torch.equal(weights_of["real_affine"], weights_of["real_affine_elastic"])
+
+
+def test_extra_real_arms_are_left_out_where_the_split_has_too_few(digits, classifier_params):
+    cells = study_cells(digits, classifier_params, CONTROL_ARMS, extra=False)
+    assert [cell.facts["arm"] for cell in cells] == ["repeat", "repeat"]

@@ -48,8 +48,8 @@ def pictures(seed, per_class, provenance):
 def files(tmp_path):
     values = yaml.safe_load(REAL_PARAMS.read_text())
     values["seed"] = SEED
-    values["study"] = {"real_images": [BUDGET], "replicates": 2, "synthetic_per_real": [1.0]}
-    values["evaluation"] = {"features": "domain", "images": 100, "neighbors": 3}
+    values["study"] |= {"real_images": [BUDGET], "replicates": 2, "synthetic_per_real": [1.0]}
+    values["evaluation"] |= {"images": 100, "neighbors": 3}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     pictures(1, 60, {}).save(tmp_path / "test.npz")
     train = pictures(2, 60, {})
@@ -102,10 +102,17 @@ def test_writes_the_agreed_table_and_the_same_bytes_again(files):
     assert 0 <= table["extractor_test_accuracy"] <= 1
     assert list(table["replicates"]) == ["0", "1"]
     for row in (table["floor"], table["copycat"], *table["replicates"].values()):
-        assert set(row) == ROW
+        assert set(row) - {"memorization"} == ROW
         assert set(row["fid_per_class"]) == set(row["label_fidelity_per_class"]) == set(CLASS_NAMES)
         numbers = [value for value in row.values() if not isinstance(value, dict)]
         assert np.isfinite([*numbers, *row["fid_per_class"].values()]).all()
+    for row in table["replicates"].values():
+        found = row["memorization"]
+        assert isinstance(found["passed"], bool) and found["reason"]
+        for space in ("pixel", "feature"):
+            assert set(found[space]) == set(table["memorization"]["real_test"][space])
+            assert len([pair for pair in found["closest_pairs"] if pair["space"] == space]) == 12
+    assert "near copies" in table["memorization"]["rule"]
     assert "lowered" not in result.output
     before = path.read_bytes()
     run(files)
@@ -129,6 +136,18 @@ def test_another_subset_than_the_gan_was_trained_on_is_one_line(files):
     (line,) = str(result.exception).splitlines()
     assert line.startswith("synthetic images of replicate 0: made from the real subset ")
     assert not (files / "metrics").exists()
+
+
+def test_a_generator_that_repeats_its_training_images_does_not_pass(files):
+    train = LabeledImages.load(files / "train.npz")
+    subset = real_subset(train, budget=BUDGET, replicate=1, seed=SEED)
+    copies = subset.subset(np.tile(np.arange(BUDGET), 5), {**subset.provenance, "kind": "synthetic"})
+    copies.save(files / "synthetic/1.npz")
+    result = run(files)
+    assert "replicate 1 does not pass the memorisation gate: 100.0% near copies" in result.output
+    assert "replicate 0 does not" not in result.output
+    rows = json.loads((files / "metrics/30.json").read_text())["replicates"]
+    assert [row["memorization"]["passed"] for row in rows.values()] == [True, False]
 
 
 @pytest.mark.parametrize(
