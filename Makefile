@@ -38,6 +38,10 @@ demo: install  ## The whole pipeline on embedded digits, in build/demo
 repro: install  ## dvc repro: the whole pipeline with params.yaml (MNIST)
 	dvc repro
 
+.PHONY: literature
+literature: install  ## The literature's GANs beside ours, in build/literature (data/prepared first: make repro)
+	synthgain literature
+
 .PHONY: ui
 ui: install  ## MLflow's UI on the default store (STORE=sqlite:///... for another, PORT=5000)
 	mlflow server --backend-store-uri $(STORE) --host 127.0.0.1 --port $(PORT) --workers 1

@@ -241,6 +241,34 @@ def gan_curves(history: pd.DataFrame, *, theme: Theme) -> Figure:
         return figure
 
 
+def loss_heat_maps(values: Mapping[str, pd.DataFrame], *, theme: Theme) -> Figure:
+    """A heat map per loss: one row per learning rate, one column per look at the training, on one scale each.
+
+    Args:
+        values: title → table; rows are named by learning rate, columns by epoch, cells are losses. A cell without
+            a value (NaN) stays empty.
+        theme: LIGHT or DARK.
+    """
+    with _style(theme):
+        rows = max(len(table) for table in values.values())
+        height = (0.9 + 0.32 * rows) * len(values)
+        figure = Figure(figsize=(_WIDTH * 1.4, height), layout="constrained")
+        panels = figure.subplots(len(values), 1, squeeze=False)[:, 0]
+        for axes, (title, table) in zip(panels, values.items(), strict=True):
+            image = axes.imshow(table.to_numpy(dtype=np.float64), cmap="viridis", aspect="auto")
+            shown = np.unique(np.linspace(0, table.shape[1] - 1, min(table.shape[1], 11)).astype(int))
+            axes.set_xticks(shown, [f"{float(table.columns[i]):g}" for i in shown])
+            axes.set_yticks(range(len(table)), [str(name) for name in table.index])
+            axes.set_title(title, loc="left")
+            axes.set_xlabel("epoch")
+            axes.grid(False)
+            axes.tick_params(length=0)
+            axes.spines[:].set_visible(False)
+            bar = figure.colorbar(image, ax=axes, pad=0.02)
+            bar.outline.set_visible(False)
+        return figure
+
+
 def sample_grid(
     real: npt.NDArray[np.uint8], synthetic: npt.NDArray[np.uint8], class_names: Sequence[str], *, theme: Theme
 ) -> Figure:

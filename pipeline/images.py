@@ -154,6 +154,23 @@ def stratified_indices(
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
+def draw_indices(
+    labels: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], rng: np.random.Generator
+) -> Indices:
+    """`counts` positions of each class, class after class in random order; round again where a class has fewer.
+
+    Raises:
+        SynthGainError: if a class has no image and some are asked for.
+    """
+    parts = []
+    for label, count in enumerate(counts):
+        members = np.flatnonzero(labels == label)
+        if count and not len(members):
+            raise SynthGainError(f"class {label} has no image to draw from")
+        parts.append(np.resize(rng.permutation(members), count))
+    return np.concatenate(parts).astype(np.int64)
+
+
 def index_sha256(indices: Indices) -> str:
     """The hash of a set of positions: of their little-endian int64 bytes in ascending order."""
     return hashlib.sha256(np.sort(indices).astype("<i8").tobytes()).hexdigest()

@@ -299,6 +299,7 @@ class Classifier(Training):
 class Evaluation(Section):
     """The generative metrics, and the gate of memorisation."""
 
+    features: Literal["domain", "inception"]
     images: Annotated[int, Field(ge=100)]
     neighbors: Annotated[int, Field(ge=1, le=50)]
     memorization_near_copies_margin: Fraction

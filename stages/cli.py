@@ -16,6 +16,7 @@ from stages import (
     handover_generate,
     handover_inspect,
     handover_verify,
+    literature,
     prepare,
     report,
     track,
@@ -35,6 +36,7 @@ app = typer.Typer(
     help="Does adding GAN images help my classifier, how much, at which ratio, and more than classic augmentation?",
 )
 app.command("demo", rich_help_panel="Start here")(workspace.demo)
+app.command("literature", rich_help_panel="Start here")(literature.literature)
 app.command("workspace", rich_help_panel="Start here")(workspace.workspace)
 for command, name in (
     (handover_generate, "generate"),

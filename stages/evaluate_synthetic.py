@@ -27,7 +27,9 @@ def main(
 
     from pipeline.arms import parse_budget, real_subset, subset_indices
     from pipeline.checkpoints import file_sha256
-    from pipeline.classifier.network import load_features_and_predictions
+    from pipeline.classifier.network import load_features_and_probabilities
+    from pipeline.evaluation.features import Extractor
+    from pipeline.evaluation.inception import load_inception
     from pipeline.evaluation.memorization import Gate, evaluate_memorization
     from pipeline.evaluation.synthetic import evaluate_budget
     from pipeline.images import LabeledImages
@@ -40,14 +42,16 @@ def main(
     network = extractor / "extractor.safetensors"
     train_images, test_images = LabeledImages.load(train), LabeledImages.load(test)
     made = [LabeledImages.load(synthetic / f"{i}.npz") for i in range(params.study.replicates)]
-    features_and_predictions = load_features_and_predictions(network, device)
+    features_and_probabilities = load_features_and_probabilities(network, device)
     metrics = evaluate_budget(
         budget=real_images,
         synthetic=made,
         real_subset=real_subset(train_images, budget=real_images, replicate=0, seed=params.seed),
         train=train_images,
         test=test_images,
-        features_and_predictions=features_and_predictions,
+        features_and_probabilities=features_and_probabilities,
+        extractor=Extractor("domain", file_sha256(network)),
+        inception=load_inception(device) if params.evaluation.features == "inception" else None,
         images=params.evaluation.images,
         neighbors=params.evaluation.neighbors,
         seed=params.seed,
@@ -67,7 +71,7 @@ def main(
             for i in range(params.study.replicates)
         ],
         test=test_images,
-        features_of=lambda images: features_and_predictions(images)[0],
+        features_of=lambda images: features_and_probabilities(images)[0],
         images=params.evaluation.images,
         gate=Gate(
             near_copies_margin=params.evaluation.memorization_near_copies_margin,
@@ -82,7 +86,6 @@ def main(
                 f"replicate {replicate} does not pass the memorisation gate: {found['reason']}", err=True
             )
     metrics["memorization"] = memorization
-    metrics["extractor_sha256"] = file_sha256(network)
     write_text(out, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
 
 

@@ -25,10 +25,10 @@ def main(
     import numpy as np
 
     from pipeline.checkpoints import file_sha256
-    from pipeline.classifier.network import load_features_and_predictions, save_extractor
+    from pipeline.classifier.network import load_features_and_probabilities, save_extractor
     from pipeline.classifier.training import train_classifier
-    from pipeline.evaluation.features import statistics_from_features
-    from pipeline.evaluation.fid import frechet_distance
+    from pipeline.evaluation.features import Extractor, statistics_from_features
+    from pipeline.evaluation.fid import fid_floor
     from pipeline.images import LabeledImages, stratified_indices
     from pipeline.params import load_params
     from pipeline.progress import progress
@@ -57,26 +57,29 @@ def main(
         folder.mkdir()
         checkpoint = folder / "extractor.safetensors"
         save_extractor(checkpoint, network, real, device)
-        features_and_predictions = load_features_and_predictions(checkpoint, device)
-        validation_features, predictions = features_and_predictions(held_out.images)
+        extractor = Extractor("domain", file_sha256(checkpoint))
+        features_and_probabilities = load_features_and_probabilities(checkpoint, device)
+        validation_features, probabilities = features_and_probabilities(held_out.images)
         # The floor: as many train images against the validation split; real against real is never 0.
         rng = np.random.default_rng(derive_seed(params.seed, "extractor-floor"))
         size = min(len(held_out), len(real))
         sample = real.subset(stratified_indices(real.labels, size, real.num_classes, rng))
-        train_features, _ = features_and_predictions(sample.images)
-        reference = statistics_from_features(validation_features)
+        train_features, _ = features_and_probabilities(sample.images)
+        reference = statistics_from_features(validation_features, extractor=extractor)
         reference.save(folder / "validation_statistics.npz")
-        floor = frechet_distance(real=reference, synthetic=statistics_from_features(train_features))
+        floor = fid_floor(
+            real=reference, other_real=statistics_from_features(train_features, extractor=extractor)
+        )
         facts = {
-            "validation_accuracy": round(float((predictions == held_out.labels).mean()), 6),
+            "validation_accuracy": round(float((probabilities.argmax(axis=1) == held_out.labels).mean()), 6),
             "feature_dim": params.extractor.feature_dim,
-            "floor_fid": round(floor, 6),
-            "floor_n": size,
-            "extractor_sha256": file_sha256(checkpoint),
+            "floor_fid": round(floor.value, 6),
+            "floor_n": floor.n,
+            "extractor_sha256": extractor.sha256,
         }
     write_text(metrics, json.dumps(facts, indent=2, sort_keys=True) + "\n")
     typer.echo(
-        f"extractor: validation accuracy {facts['validation_accuracy']:.2%}, floor FID {floor:.3f} at n={size}"
+        f"extractor: validation accuracy {facts['validation_accuracy']:.2%}, floor FID {floor.value:.3f} at n={floor.n}"
     )
 
 

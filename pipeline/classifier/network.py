@@ -17,8 +17,8 @@ from pipeline.images import LabeledImages
 
 EXTRACTOR_KIND = "feature_extractor"
 
-FeaturesAndPredictions = Callable[
-    [npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+FeaturesAndProbabilities = Callable[
+    [npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 ]
 
 
@@ -67,20 +67,21 @@ def images_to_unit(images: Tensor) -> Tensor:
 @torch.no_grad()
 def predict(network: ConvNet, images: npt.NDArray[np.uint8], device: torch.device) -> npt.NDArray[np.int64]:
     """The most likely class of each image: (N, 1, H, W) uint8 → (N,) int64."""
-    return _features_and_predictions(network, images, device)[1]
+    predictions: npt.NDArray[np.int64] = _features_and_logits(network, images, device)[1].argmax(1).numpy()
+    return predictions
 
 
 @torch.no_grad()
-def _features_and_predictions(
+def _features_and_logits(
     network: ConvNet, images: npt.NDArray[np.uint8], device: torch.device
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+) -> tuple[Tensor, Tensor]:
     network.eval()
-    features, predictions = [], []
+    features, logits = [], []
     for start in range(0, len(images), 500):
         batch = network.features(images_to_unit(torch.from_numpy(images[start : start + 500]).to(device)))
         features.append(batch.cpu())
-        predictions.append(network.score(batch).argmax(1).cpu())
-    return torch.cat(features).numpy(), torch.cat(predictions).numpy()
+        logits.append(network.score(batch).cpu())
+    return torch.cat(features), torch.cat(logits)
 
 
 def network_from(
@@ -92,10 +93,11 @@ def network_from(
     return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 
-def load_features_and_predictions(path: Path, device: torch.device) -> FeaturesAndPredictions:
+def load_features_and_probabilities(path: Path, device: torch.device) -> FeaturesAndProbabilities:
     """The feature extractor of a checkpoint, as a function.
 
-    It takes (N, 1, H, W) uint8 and gives features (N, D) float32 and the predicted classes (N,) int64.
+    It takes (N, 1, H, W) uint8 and gives features (N, D) float32 and class probabilities (N, C) float32, whose
+    rows sum to 1.
 
     Raises:
         SynthGainError: if the file is missing, damaged, or no feature extractor.
@@ -103,13 +105,13 @@ def load_features_and_predictions(path: Path, device: torch.device) -> FeaturesA
     tensors, metadata = load_checkpoint(path, kind=EXTRACTOR_KIND)
     network = network_from(metadata["arguments"], tensors, device)
 
-    def features_and_predictions(
+    def features_and_probabilities(
         images: npt.NDArray[np.uint8],
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        features, predictions = _features_and_predictions(network, images, device)
-        return features / np.float32(metadata["feature_scale"]), predictions
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        features, logits = _features_and_logits(network, images, device)
+        return (features / float(metadata["feature_scale"])).numpy(), logits.softmax(1).numpy()
 
-    return features_and_predictions
+    return features_and_probabilities
 
 
 def save_extractor(path: Path, network: ConvNet, train: LabeledImages, device: torch.device) -> None:
@@ -118,12 +120,12 @@ def save_extractor(path: Path, network: ConvNet, train: LabeledImages, device: t
     Its features are divided by their root mean square over the train images. What a ReLU network's activations
     measure in is an accident of its training, and distances grow with its square (FID) or its sixth power (KID).
     """
-    features, _ = _features_and_predictions(network, train.images, device)
+    features, _ = _features_and_logits(network, train.images, device)
     metadata = {
         "kind": EXTRACTOR_KIND,
         "arguments": network.arguments,
         "class_names": list(train.class_names),
         # Eight digits: enough for float32, and no noise of a summation order in the file.
-        "feature_scale": float(f"{np.sqrt(np.mean(features.astype(np.float64) ** 2)):.8g}"),
+        "feature_scale": float(f"{np.sqrt(np.mean(features.numpy().astype(np.float64) ** 2)):.8g}"),
     }
     save_checkpoint(path, network.state_dict(), metadata)

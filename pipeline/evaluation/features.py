@@ -1,11 +1,11 @@
-"""Features (N, D) of images, and the statistics (n, mean, covariance) that the Fréchet distance compares."""
+"""Features (N, D) of images, the network they come from, and the statistics that the Fréchet distance compares."""
 
 from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,22 @@ from pipeline.runtime import atomic_output
 Features = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Extractor:
+    """Which network features come from: features of two networks are never compared.
+
+    Attributes:
+        features: domain (the small CNN of this data set), or inception (the original FID network).
+        sha256: the hash of its weights' file.
+    """
+
+    features: Literal["domain", "inception"]
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.features} {self.sha256[:12]}"
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureStatistics:
     """First and second moments of a set of features.
@@ -24,11 +40,13 @@ class FeatureStatistics:
         n: how many images they come from, at least 2.
         mean: (D,) float64.
         covariance: (D, D) float64, unbiased (÷ n−1), symmetric. Singular where n ≤ D.
+        extractor: the network that gave the features.
     """
 
     n: int
     mean: npt.NDArray[np.float64]
     covariance: npt.NDArray[np.float64]
+    extractor: Extractor
 
     def __post_init__(self) -> None:
         if self.n < 2:
@@ -49,7 +67,14 @@ class FeatureStatistics:
     def save(self, path: Path) -> None:
         """Write one `.npz`; the same statistics give the same bytes."""
         with atomic_output(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, n=np.int64(self.n), mean=self.mean, covariance=self.covariance)
+            np.savez(
+                file,
+                n=np.int64(self.n),
+                mean=self.mean,
+                covariance=self.covariance,
+                features=np.array(self.extractor.features, dtype=np.str_),
+                extractor_sha256=np.array(self.extractor.sha256, dtype=np.str_),
+            )
 
     @classmethod
     def load(cls, path: Path) -> FeatureStatistics:
@@ -61,7 +86,11 @@ class FeatureStatistics:
         try:
             # np.load leaves a file open that it opened itself and cannot read.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return cls(int(arrays["n"]), arrays["mean"], arrays["covariance"])
+                features = str(arrays["features"])
+                if features not in ("domain", "inception"):
+                    raise ValueError(f"features of the kind {features!r}")
+                extractor = Extractor(features, str(arrays["extractor_sha256"]))  # type: ignore[arg-type]
+                return cls(int(arrays["n"]), arrays["mean"], arrays["covariance"], extractor)
         except FileNotFoundError:
             raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -99,7 +128,7 @@ def checked_pair(real: npt.NDArray[Any], synthetic: npt.NDArray[Any]) -> tuple[F
     return checked
 
 
-def statistics_from_features(features: npt.NDArray[Any]) -> FeatureStatistics:
+def statistics_from_features(features: npt.NDArray[Any], *, extractor: Extractor) -> FeatureStatistics:
     """Mean and unbiased covariance of (N, D) features, in float64.
 
     Two passes (the mean first, then the centred products): the one-pass formula E[xxᵀ]−μμᵀ cancels digits.
@@ -113,4 +142,4 @@ def statistics_from_features(features: npt.NDArray[Any]) -> FeatureStatistics:
         raise SynthGainError(f"feature statistics: found n = {n}; a covariance needs at least 2 images")
     mean = values.mean(axis=0)
     centered = values - mean
-    return FeatureStatistics(n, mean, centered.T @ centered / (n - 1))
+    return FeatureStatistics(n, mean, centered.T @ centered / (n - 1), extractor)

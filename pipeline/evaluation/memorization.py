@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import SynthGainError
+from pipeline.evaluation.baselines import copycat
 from pipeline.evaluation.statistics import sampling_error
-from pipeline.evaluation.synthetic import class_counts, draw_indices, with_noise
-from pipeline.images import Indices, LabeledImages, pixel_sha256
+from pipeline.evaluation.synthetic import class_counts
+from pipeline.images import Indices, LabeledImages, draw_indices, pixel_sha256
 from pipeline.progress import progress
 from pipeline.runtime import derive_seed
 
@@ -218,10 +219,7 @@ def evaluate_memorization(
             training = _Points.of(known.images, features_of)
             against = _Against(training, known.labels, reference, spread)
             if replicate == 0:
-                copies = with_noise(
-                    known.subset(draw_indices(known.labels, counts, rng("copycat", budget))),
-                    rng("copycat noise", budget),
-                )
+                copies = copycat(known, counts=counts, rng=rng("copycat", budget))
                 anchors = {
                     "real_test": against.measures(unseen)[0],
                     "copycat": against.measures(_Points.of(copies.images, features_of))[0],

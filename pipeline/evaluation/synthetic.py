@@ -17,21 +17,35 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
-from pipeline.evaluation.features import statistics_from_features
-from pipeline.evaluation.fid import frechet_distance
+from pipeline.evaluation.baselines import copycat
+from pipeline.evaluation.features import Extractor, FeatureStatistics, statistics_from_features
+from pipeline.evaluation.fid import Fid, fid, fid_floor
+from pipeline.evaluation.inception import FEATURE_DIM, InceptionFeatures
+from pipeline.evaluation.inception_score import inception_score
 from pipeline.evaluation.kid import kernel_distance
 from pipeline.evaluation.manifold import manifold_metrics
-from pipeline.images import Indices, LabeledImages, pixel_sha256
+from pipeline.images import LabeledImages, draw_indices, pixel_sha256
 from pipeline.progress import progress
 from pipeline.runtime import derive_seed
 
-# Standard deviation of the copycat's noise in grey levels: it hides no stroke, and no two copies are equal.
-COPYCAT_NOISE = 4.0
-
-# (N, 1, H, W) uint8 images -> (N, D) float32 features and (N,) int64 predicted classes.
-FeaturesAndPredictions = Callable[
-    [npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+# (N, 1, H, W) uint8 images -> (N, D) float32 features and (N, C) float32 class probabilities.
+FeaturesAndProbabilities = Callable[
+    [npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 ]
+# The original FID network and its identity, as `load_inception` gives them.
+Inception = tuple[InceptionFeatures, Extractor]
+
+
+@dataclass(frozen=True, eq=False)
+class InceptionFeaturesOf:
+    """The (N, 2048) features that the original FID network gives N images, and its identity."""
+
+    values: npt.NDArray[np.float32]
+    extractor: Extractor
+
+    def statistics(self) -> FeatureStatistics:
+        """The moments of the features."""
+        return statistics_from_features(self.values, extractor=self.extractor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,50 +53,92 @@ class DescribedImages:
     """What the metrics know of N images.
 
     Attributes:
-        features: (N, D) from the feature extractor.
-        predictions: (N,) int64, the classes that the extractor's own classifier sees.
+        features: (N, D) from the feature extractor of the data set.
+        probabilities: (N, C), how probable the extractor's own classifier finds each class.
         labels: (N,) int64, the classes the images are said to have: for synthetic images, the requested ones.
+        extractor: which network that is.
+        inception: the original FID network's features, where they are asked for.
     """
 
     features: npt.NDArray[np.float32]
-    predictions: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    extractor: Extractor
+    inception: InceptionFeaturesOf | None = None
 
     def __post_init__(self) -> None:
-        if not len(self.features) == len(self.predictions) == len(self.labels):
+        if not len(self.features) == len(self.probabilities) == len(self.labels):
             raise SynthGainError(
-                f"described images: found {len(self.features)} features, {len(self.predictions)} predictions"
-                f" and {len(self.labels)} labels; one of each per image"
+                f"described images: found {len(self.features)} features, probabilities of"
+                f" {len(self.probabilities)} images and {len(self.labels)} labels; one of each per image"
             )
 
-    def subset(self, indices: Indices | npt.NDArray[np.bool_]) -> DescribedImages:
-        """The images at these positions."""
-        return DescribedImages(self.features[indices], self.predictions[indices], self.labels[indices])
+    @property
+    def predictions(self) -> npt.NDArray[np.int64]:
+        """(N,) int64, the most probable class of each image."""
+        predictions: npt.NDArray[np.int64] = self.probabilities.argmax(axis=1).astype(np.int64)
+        return predictions
+
+    def statistics(self) -> FeatureStatistics:
+        """The moments of the features."""
+        return statistics_from_features(self.features, extractor=self.extractor)
+
+    def of_class(self, label: int) -> DescribedImages:
+        """The images said to be of a class, without Inception features: no class has more than 2048 images."""
+        chosen = self.labels == label
+        return DescribedImages(
+            self.features[chosen], self.probabilities[chosen], self.labels[chosen], self.extractor
+        )
 
 
 def describe_images(
-    images: LabeledImages, features_and_predictions: FeaturesAndPredictions
+    images: LabeledImages,
+    features_and_probabilities: FeaturesAndProbabilities,
+    *,
+    extractor: Extractor,
+    inception: Inception | None = None,
 ) -> DescribedImages:
-    """Features and predictions of labelled images."""
-    features, predictions = features_and_predictions(images.images)
-    return DescribedImages(features, predictions, images.labels)
+    """Features and class probabilities of labelled images; `extractor` says whose they are."""
+    features, probabilities = features_and_probabilities(images.images)
+    beside = InceptionFeaturesOf(inception[0](images.images), inception[1]) if inception else None
+    return DescribedImages(features, probabilities, images.labels, extractor, beside)
 
 
 def evaluate_images(
-    *, real: DescribedImages, synthetic: DescribedImages, class_names: Sequence[str], neighbors: int
+    *,
+    real: DescribedImages,
+    synthetic: DescribedImages,
+    other_real: DescribedImages,
+    class_names: Sequence[str],
+    neighbors: int,
 ) -> dict[str, Any]:
     """One row: every metric of synthetic images (or of an anchor in their place) against real ones.
+
+    Label fidelity is what Shmelkov et al. 2018 (arXiv:1807.09499) call GAN-test: the accuracy, on synthetic
+    images, of a classifier that was trained on real ones. It is independent of the GAN: the extractor has never
+    seen a synthetic image. Their GAN-train is the accuracy of the arm `synthetic_only`.
 
     Per-class distances compare the images of one class. Where a class has no more images than features, its
     covariance is singular and the value is large by n alone: compare it with the floor's, of the same n.
 
+    Args:
+        real: the real images to compare with.
+        synthetic: the images to judge.
+        other_real: as many other real images, class by class: what FID reaches with them is its floor.
+        class_names: the classes.
+        neighbors: k of the manifold metrics.
+
     Returns:
-        `fid, kid, precision, recall, density, coverage, label_fidelity` (the share of images in which the
-        extractor sees the label), and `fid_per_class`, `label_fidelity_per_class` by class name; floats of
-        six significant digits, beyond which rounding may differ between machines.
+        `fid, kid, precision, recall, density, coverage, inception_score, label_fidelity` (the share of images
+        in which the extractor sees the label), `fid_per_class`, `label_fidelity_per_class` by class name, and
+        `fid_scale`: the floor, n and extractor without which `fid` cannot be read. Where the images have
+        Inception features, `inception_fid, inception_kid, …, inception_fid_scale` as well: names of their own, so
+        that no column mixes two extractors. Floats have six significant digits, beyond which rounding may
+        differ between machines.
 
     Raises:
-        SynthGainError: if there are no more images than features, or fewer than two of a class.
+        SynthGainError: if there are no more images than features, or fewer than two of a class, or the floor
+            has another number of images.
     """
     n, size = min(len(real.features), len(synthetic.features)), real.features.shape[1]
     if n <= size:
@@ -94,24 +150,31 @@ def evaluate_images(
     fid_per_class = {}
     label_fidelity_per_class = {}
     for label, name in enumerate(class_names):
-        real_class = real.subset(real.labels == label)
-        synthetic_class = synthetic.subset(synthetic.labels == label)
+        real_class = real.of_class(label)
+        synthetic_class = synthetic.of_class(label)
         if min(len(real_class.features), len(synthetic_class.features)) < 2:
             raise SynthGainError(
                 f"class {name}: {len(real_class.features)} real and {len(synthetic_class.features)} synthetic"
                 " images to evaluate; at least 2 of each are needed;"
                 " raise evaluation.images or the smallest class"
             )
-        fid_per_class[name] = _fid(real_class, synthetic_class)
+        other_class = other_real.of_class(label)
+        floor = fid_floor(real=real_class.statistics(), other_real=other_class.statistics())
+        fid_per_class[name] = fid(synthetic=synthetic_class.statistics(), floor=floor).value
         label_fidelity_per_class[name] = _label_fidelity(synthetic_class)
+    floor = fid_floor(real=real.statistics(), other_real=other_real.statistics())
+    distance = fid(synthetic=synthetic.statistics(), floor=floor)
     scores = {
-        "fid": _fid(real, synthetic),
+        "fid": distance.value,
         "kid": kernel_distance(real=real.features, synthetic=synthetic.features),
         **asdict(manifold_metrics(real=real.features, synthetic=synthetic.features, neighbors=neighbors)),
+        "inception_score": inception_score(synthetic.probabilities),
         "label_fidelity": _label_fidelity(synthetic),
     }
     return {
         **_rounded(scores),
+        **_inception_scores(real.inception, synthetic.inception, other_real.inception, neighbors),
+        "fid_scale": _scale(distance),
         "fid_per_class": _rounded(fid_per_class),
         "label_fidelity_per_class": _rounded(label_fidelity_per_class),
     }
@@ -124,7 +187,9 @@ def evaluate_budget(
     real_subset: LabeledImages,
     train: LabeledImages,
     test: LabeledImages,
-    features_and_predictions: FeaturesAndPredictions,
+    features_and_probabilities: FeaturesAndProbabilities,
+    extractor: Extractor,
+    inception: Inception | None,
     images: int,
     neighbors: int,
     seed: int,
@@ -141,18 +206,19 @@ def evaluate_budget(
         real_subset: what replicate 0's GAN was trained on.
         train: the train split.
         test: the test split.
-        features_and_predictions: the feature extractor.
+        features_and_probabilities: the feature extractor of the data set.
+        extractor: its identity.
+        inception: the original FID network, for columns of its own beside the domain's; or None.
         images: n asked for.
         neighbors: k of the manifold metrics.
         seed: the study's seed; every draw has a seed of its own, derived from it.
 
     Returns:
-        The JSON values of `data/metrics/synthetic/<budget>.json`, except what only the extractor's file
-        knows.
+        The JSON values of `data/metrics/synthetic/<budget>.json`.
 
     Raises:
-        SynthGainError: if a file belongs to another budget, replicate or real subset, or classes or sizes
-            differ.
+        SynthGainError: if a file belongs to another budget, replicate or real subset, classes or sizes
+            differ, or there are too few images for an extractor's features.
     """
     for replicate, replicate_images in enumerate(synthetic):
         _check_same_kind(replicate_images, test, what=f"synthetic images of replicate {replicate}")
@@ -179,19 +245,31 @@ def evaluate_budget(
 
     others, disjoint = _others(train, real_subset, counts)
     floor = draw(others, "floor", budget)
-    copycat = with_noise(draw(real_subset, "copycat", budget), rng("copycat noise", budget))
+    copies = copycat(real_subset, counts=counts, rng=rng("copycat", budget))
 
     n = int(counts.sum())
+    if inception:
+        check_inception_count(n)
     total = len(test) + n * (2 + len(synthetic))
     with progress(f"evaluating budget {budget}", total=total, unit="images") as advance:
-        described_test = describe_images(test, features_and_predictions)
-        real = described_test.subset(draw_indices(test.labels, counts, rng("test")))
-        advance(len(test))
 
-        def row(name: str, candidate: LabeledImages) -> dict[str, Any]:
-            described = describe_images(candidate, features_and_predictions)
+        def describe(candidate: LabeledImages) -> DescribedImages:
+            return describe_images(
+                candidate, features_and_probabilities, extractor=extractor, inception=inception
+            )
+
+        described_test = describe_images(test, features_and_probabilities, extractor=extractor)
+        real = describe(draw(test, "test"))
+        advance(len(test))
+        other_real = describe(floor)
+
+        def row(name: str, synthetic_images: DescribedImages) -> dict[str, Any]:
             values = evaluate_images(
-                real=real, synthetic=described, class_names=test.class_names, neighbors=neighbors
+                real=real,
+                synthetic=synthetic_images,
+                other_real=other_real,
+                class_names=test.class_names,
+                neighbors=neighbors,
             )
             advance(n, f"{name}: FID {values['fid']:.3g}")
             return values
@@ -201,13 +279,14 @@ def evaluate_budget(
             "n": n,
             "n_per_class": dict(zip(test.class_names, counts.tolist(), strict=True)),
             "neighbors": neighbors,
-            "features": "domain",
+            "features": "inception" if inception else "domain",
+            "extractor_sha256": extractor.sha256,
             "extractor_test_accuracy": _round(_label_fidelity(described_test)),
-            "floor": row("floor", floor),
+            "floor": row("floor", other_real),
             "floor_disjoint_from_copycat": disjoint,
-            "copycat": row("copycat", copycat),
+            "copycat": row("copycat", describe(copies)),
             "replicates": {
-                str(i): row(f"replicate {i}", draw(part, "synthetic", budget, i))
+                str(i): row(f"replicate {i}", describe(draw(part, "synthetic", budget, i)))
                 for i, part in enumerate(synthetic)
             },
         }
@@ -235,23 +314,41 @@ def class_counts(
     return lowered
 
 
-def draw_indices(
-    labels: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], rng: np.random.Generator
-) -> Indices:
-    """`counts` positions of each class, in random order; round again where a class has fewer."""
-    return np.concatenate(
-        [
-            np.resize(rng.permutation(np.flatnonzero(labels == label)), count)
-            for label, count in enumerate(counts)
-        ]
-    ).astype(np.int64)
+def check_inception_count(n: int) -> None:
+    """Refuse fewer images than Inception's features, whose covariance would be singular.
+
+    Raises:
+        SynthGainError: naming the settings to change.
+    """
+    if n <= FEATURE_DIM:
+        raise SynthGainError(
+            f"evaluation.features: found inception, but {n} images to compare say nothing in"
+            f" {FEATURE_DIM} features (singular covariance); raise evaluation.images, the test split and"
+            " generation.images_per_class, or set it to domain"
+        )
 
 
-def with_noise(images: LabeledImages, rng: np.random.Generator) -> LabeledImages:
-    """The copycat: each image with a little noise."""
-    noise = rng.normal(scale=COPYCAT_NOISE, size=images.images.shape)
-    noisy = np.clip(np.rint(images.images + noise), 0, 255).astype(np.uint8)
-    return LabeledImages(noisy, images.labels, images.class_names)
+def _inception_scores(
+    real: InceptionFeaturesOf | None,
+    synthetic: InceptionFeaturesOf | None,
+    other_real: InceptionFeaturesOf | None,
+    neighbors: int,
+) -> dict[str, Any]:
+    """The metrics of Inception features under names of their own; nothing where there are none."""
+    if not (real and synthetic and other_real):
+        return {}
+    floor = fid_floor(real=real.statistics(), other_real=other_real.statistics())
+    distance = fid(synthetic=synthetic.statistics(), floor=floor)
+    manifold = manifold_metrics(real=real.values, synthetic=synthetic.values, neighbors=neighbors)
+    scores = {
+        "fid": distance.value,
+        "kid": kernel_distance(real=real.values, synthetic=synthetic.values),
+        **asdict(manifold),
+    }
+    return {
+        **{f"inception_{name}": _round(value) for name, value in scores.items()},
+        "inception_fid_scale": _scale(distance),
+    }
 
 
 def _others(
@@ -283,14 +380,16 @@ def _check_subset(synthetic: LabeledImages, real_subset: LabeledImages) -> None:
         )
 
 
-def _fid(real: DescribedImages, synthetic: DescribedImages) -> float:
-    return frechet_distance(
-        real=statistics_from_features(real.features), synthetic=statistics_from_features(synthetic.features)
-    )
-
-
 def _label_fidelity(images: DescribedImages) -> float:
     return float((images.predictions == images.labels).mean())
+
+
+def _scale(distance: Fid) -> dict[str, Any]:
+    return {
+        "floor": _round(distance.floor),
+        "n": distance.n,
+        "extractor_sha256": distance.extractor.sha256,
+    }
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:

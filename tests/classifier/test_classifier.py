@@ -13,7 +13,7 @@ from pipeline.classifier.augment import elastic_displacement, random_affine, ran
 from pipeline.classifier.cells import load_cells, refuse_leak, save_cells, trained_cell
 from pipeline.classifier.network import (
     ConvNet,
-    load_features_and_predictions,
+    load_features_and_probabilities,
     network_from,
     predict,
     save_extractor,
@@ -145,14 +145,19 @@ def test_a_file_of_no_cells_is_fine(tmp_path):
     assert load_cells(tmp_path / "cells") == ([], {})
 
 
-def test_the_extractor_gives_features_of_unit_scale_and_the_networks_predictions(digits, tmp_path):
+def test_the_extractor_gives_features_of_unit_scale_and_the_networks_probabilities(digits, tmp_path):
     network = train(digits, steps=50)
     path = tmp_path / "extractor.safetensors"
     save_extractor(path, network, digits, CPU)
-    features, predictions = load_features_and_predictions(path, CPU)(digits.images)
+    features, probabilities = load_features_and_probabilities(path, CPU)(digits.images)
     assert features.shape == (len(digits), 32) and features.dtype == np.float32
     assert np.mean(features.astype(np.float64) ** 2) == pytest.approx(1, rel=1e-5)
-    assert np.array_equal(predictions, predict(network, digits.images, CPU))
+    assert probabilities.shape == (len(digits), 10) and probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    assert np.array_equal(probabilities.argmax(axis=1), predict(network, digits.images, CPU))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(digits.images[:20]).float() / 255).softmax(dim=1)
+    np.testing.assert_allclose(probabilities[:20], expected, rtol=1e-5, atol=1e-7)
     assert load_checkpoint(path, kind="feature_extractor")[1]["class_names"] == list(digits.class_names)
 
 

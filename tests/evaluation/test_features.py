@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline.errors import SynthGainError
-from pipeline.evaluation.features import FeatureStatistics, checked_pair, statistics_from_features
+from pipeline.evaluation.features import Extractor, FeatureStatistics, checked_pair, statistics_from_features
+
+DOMAIN = Extractor("domain", "ab" * 32)
 
 tables = hnp.arrays(
     np.float32,
@@ -19,7 +21,7 @@ tables = hnp.arrays(
 @settings(deadline=None)
 @given(tables)
 def test_moments_agree_with_numpy(features):
-    statistics = statistics_from_features(features)
+    statistics = statistics_from_features(features, extractor=DOMAIN)
     assert statistics.n == len(features)
     assert statistics.mean.dtype == statistics.covariance.dtype == np.float64
     np.testing.assert_allclose(statistics.mean, features.astype(np.float64).mean(0), rtol=1e-12, atol=1e-9)
@@ -30,19 +32,22 @@ def test_moments_agree_with_numpy(features):
 
 def test_a_large_offset_costs_no_digits():
     features = np.random.default_rng(0).normal(size=(500, 4))
-    shifted = statistics_from_features(features + 1e6)
+    shifted = statistics_from_features(features + 1e6, extractor=DOMAIN)
     np.testing.assert_allclose(
-        shifted.covariance, statistics_from_features(features).covariance, rtol=1e-6, atol=1e-8
+        shifted.covariance,
+        statistics_from_features(features, extractor=DOMAIN).covariance,
+        rtol=1e-6,
+        atol=1e-8,
     )
 
 
 def test_saves_and_loads_the_same_values_and_bytes(tmp_path):
-    statistics = statistics_from_features(np.random.default_rng(1).normal(size=(20, 5)))
+    statistics = statistics_from_features(np.random.default_rng(1).normal(size=(20, 5)), extractor=DOMAIN)
     statistics.save(tmp_path / "a.npz")
     statistics.save(tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     loaded = FeatureStatistics.load(tmp_path / "a.npz")
-    assert loaded.n == 20
+    assert loaded.n == 20 and loaded.extractor == DOMAIN
     np.testing.assert_array_equal(loaded.mean, statistics.mean)
     np.testing.assert_array_equal(loaded.covariance, statistics.covariance)
 
@@ -72,7 +77,7 @@ def test_a_missing_file_says_how_to_make_it(tmp_path):
 )
 def test_refuses_what_has_no_moments(features, message):
     with pytest.raises(SynthGainError, match=message):
-        statistics_from_features(features)
+        statistics_from_features(features, extractor=DOMAIN)
 
 
 def test_refuses_a_pair_of_different_sizes():
@@ -82,4 +87,4 @@ def test_refuses_a_pair_of_different_sizes():
 
 def test_refuses_moments_that_do_not_fit_together():
     with pytest.raises(SynthGainError, match=r"found mean \(3,\), covariance \(2, 2\)"):
-        FeatureStatistics(5, np.zeros(3), np.eye(2))
+        FeatureStatistics(5, np.zeros(3), np.eye(2), DOMAIN)

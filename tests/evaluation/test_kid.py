@@ -48,6 +48,21 @@ def test_agrees_with_torchmetrics():
     assert kernel_distance(real=real, synthetic=synthetic) == pytest.approx(expected, rel=1e-9)
 
 
+def test_agrees_with_torch_fidelity():
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    # One subset of all images is the estimate over all of them.
+    real, synthetic = features(1, 300, 16), features(2, 300, 16, shift=0.3)
+    expected = kid_features_to_metric(
+        torch.from_numpy(synthetic),
+        torch.from_numpy(real),
+        kid_subsets=1,
+        kid_subset_size=300,
+        verbose=False,
+    )["kernel_inception_distance_mean"]
+    assert kernel_distance(real=real, synthetic=synthetic) == pytest.approx(expected, rel=1e-9)
+
+
 def test_neither_order_nor_blocks_change_the_value(monkeypatch):
     real, synthetic = features(3, 90), features(4, 70, shift=0.2)
     value = kernel_distance(real=real, synthetic=synthetic)

@@ -45,6 +45,19 @@ def test_is_its_definition(seed, n, m, k):
         assert getattr(metrics, name) == pytest.approx(getattr(expected, name), abs=1e-12), name
 
 
+@pytest.mark.parametrize("neighbors", [3, 5])
+def test_precision_and_recall_agree_with_torch_fidelity(neighbors):
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
+    real, synthetic = normal(1, 400, 6), 1.2 * normal(2, 300, 6) + 0.3
+    expected = prc_features_to_metric(
+        torch.from_numpy(synthetic), torch.from_numpy(real), prc_neighborhood=neighbors, verbose=False
+    )
+    metrics = manifold_metrics(real=real, synthetic=synthetic, neighbors=neighbors)
+    assert metrics.precision == pytest.approx(expected["precision"], abs=1e-5)
+    assert metrics.recall == pytest.approx(expected["recall"], abs=1e-5)
+
+
 def test_neither_order_nor_blocks_nor_threads_change_a_bit(monkeypatch):
     real, synthetic = normal(1, 400, 64).astype(np.float32), normal(2, 300, 64).astype(np.float32)
     expected = manifold_metrics(real=real, synthetic=synthetic, neighbors=5)

@@ -2,27 +2,35 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.arms import real_subset
+from pipeline.checkpoints import save_checkpoint
+from pipeline.classifier.network import EXTRACTOR_KIND, ConvNet, load_features_and_probabilities
 from pipeline.errors import SynthGainError
-from pipeline.evaluation.features import statistics_from_features
-from pipeline.evaluation.fid import frechet_distance
+from pipeline.evaluation.baselines import COPYCAT_NOISE
+from pipeline.evaluation.features import Extractor
+from pipeline.evaluation.fid import fid, fid_floor
+from pipeline.evaluation.inception_score import inception_score
 from pipeline.evaluation.kid import kernel_distance
 from pipeline.evaluation.manifold import manifold_metrics
 from pipeline.evaluation.synthetic import (
-    COPYCAT_NOISE,
     DescribedImages,
     class_counts,
-    draw_indices,
     evaluate_budget,
     evaluate_images,
 )
-from pipeline.images import LabeledImages
+from pipeline.images import LabeledImages, draw_indices
 
 CLASS_NAMES = ("circle", "square", "cross")
-ROWS = {"fid", "kid", "precision", "recall", "density", "coverage", "label_fidelity"}
+ROWS = {
+    *("fid", "fid_scale", "kid", "precision", "recall", "density", "coverage"),
+    *("inception_score", "label_fidelity"),
+}
+DOMAIN = Extractor("domain", "ab" * 32)
+INCEPTION = Extractor("inception", "cd" * 32)
 SEED = 7
 
 
@@ -38,15 +46,27 @@ def pictures(seed: int, counts: tuple[int, ...], **provenance: object) -> Labele
     return LabeledImages(images.astype(np.uint8), labels.astype(np.int64), CLASS_NAMES, provenance)
 
 
-def features_and_predictions(images):
-    """The means of eight rows as features; the brightest pair of rows as class."""
+def features_and_probabilities(images):
+    """The means of eight rows as features; the brightness of a pair of rows as evidence of its class."""
     rows = images.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
     pairs = rows[:, :6].reshape(-1, 3, 2).sum(axis=2)
-    return rows, pairs.argmax(axis=1).astype(np.int64)
+    evidence = np.exp((pairs - pairs.max(axis=1, keepdims=True)) / 20)
+    return rows, evidence / evidence.sum(axis=1, keepdims=True)
 
 
 def described(images: LabeledImages) -> DescribedImages:
-    return DescribedImages(*features_and_predictions(images.images), images.labels)
+    return DescribedImages(*features_and_probabilities(images.images), images.labels, DOMAIN)
+
+
+def shuffled(images: DescribedImages, order: np.ndarray) -> DescribedImages:
+    return DescribedImages(images.features[order], images.probabilities[order], images.labels[order], DOMAIN)
+
+
+def row_of(real: DescribedImages, synthetic: DescribedImages, **changes: object) -> dict:
+    arguments = {"other_real": described(pictures(99, tuple(np.bincount(synthetic.labels)))), "neighbors": 3}
+    return evaluate_images(
+        real=real, synthetic=synthetic, class_names=CLASS_NAMES, **{**arguments, **changes}
+    )
 
 
 class Study:
@@ -72,7 +92,7 @@ class Study:
     def evaluate(self, **changes):
         def recorded(images):
             self.seen.append(images)
-            return features_and_predictions(images)
+            return features_and_probabilities(images)
 
         arguments = {
             "budget": self.budget,
@@ -80,7 +100,9 @@ class Study:
             "real_subset": self.real_subset,
             "train": self.train,
             "test": self.test,
-            "features_and_predictions": recorded,
+            "features_and_probabilities": recorded,
+            "extractor": DOMAIN,
+            "inception": None,
             "images": 60,
             "neighbors": 3,
             "seed": SEED,
@@ -90,12 +112,18 @@ class Study:
 
 def test_a_row_is_what_the_metrics_say():
     real, synthetic = described(pictures(1, (40, 30, 30))), described(pictures(2, (40, 30, 30)))
-    row = evaluate_images(real=real, synthetic=synthetic, class_names=CLASS_NAMES, neighbors=3)
+    other = described(pictures(3, (40, 30, 30)))
+    row = row_of(real, synthetic, other_real=other)
     assert set(row) == ROWS | {"fid_per_class", "label_fidelity_per_class"}
-    statistics = [statistics_from_features(side.features) for side in (real, synthetic)]
-    assert row["fid"] == pytest.approx(
-        frechet_distance(real=statistics[0], synthetic=statistics[1]), rel=1e-5
-    )
+    floor = fid_floor(real=real.statistics(), other_real=other.statistics())
+    expected = fid(synthetic=synthetic.statistics(), floor=floor)
+    assert row["fid"] == pytest.approx(expected.value, rel=1e-5)
+    assert row["fid_scale"] == {
+        "floor": pytest.approx(floor.value, rel=1e-5),
+        "n": 100,
+        "extractor_sha256": DOMAIN.sha256,
+    }
+    assert row["inception_score"] == pytest.approx(inception_score(synthetic.probabilities), rel=1e-5)
     kid = kernel_distance(real=real.features, synthetic=synthetic.features)
     assert row["kid"] == pytest.approx(kid, rel=1e-5)
     metrics = manifold_metrics(real=real.features, synthetic=synthetic.features, neighbors=3)
@@ -110,9 +138,7 @@ def test_one_wrong_class_shows_in_its_own_numbers():
     real, synthetic = pictures(1, (40, 40, 40)), pictures(2, (40, 40, 40))
     crosses = synthetic.images[synthetic.labels == 2]
     synthetic.images[synthetic.labels == 1] = crosses  # asked for squares, got crosses
-    row = evaluate_images(
-        real=described(real), synthetic=described(synthetic), class_names=CLASS_NAMES, neighbors=3
-    )
+    row = row_of(described(real), described(synthetic))
     assert row["label_fidelity_per_class"] == {"circle": 1.0, "square": 0.0, "cross": 1.0}
     assert row["label_fidelity"] == pytest.approx(2 / 3, rel=1e-5)
     assert row["fid_per_class"]["square"] > 10 * max(
@@ -123,9 +149,7 @@ def test_one_wrong_class_shows_in_its_own_numbers():
 def test_the_order_of_the_images_does_not_change_a_row():
     real, synthetic = described(pictures(1, (40, 30, 30))), described(pictures(2, (40, 30, 30)))
     rows = [
-        evaluate_images(
-            real=real.subset(order), synthetic=synthetic.subset(order), class_names=CLASS_NAMES, neighbors=3
-        )
+        row_of(shuffled(real, order), shuffled(synthetic, order))
         for order in (np.arange(100), np.random.default_rng(0).permutation(100))
     ]
     assert rows[0] == rows[1]
@@ -136,15 +160,22 @@ def test_no_more_images_than_features_are_refused():
     with pytest.raises(
         SynthGainError, match=r"between 8 images in 8 features .* more than 8 .* evaluation\.images"
     ):
-        evaluate_images(real=few, synthetic=few, class_names=CLASS_NAMES, neighbors=3)
+        row_of(few, few)
 
 
 def test_a_class_with_one_image_is_named():
     real = described(pictures(1, (20, 20, 1)))
     with pytest.raises(SynthGainError, match="class cross: 1 real and 20 synthetic images"):
-        evaluate_images(
-            real=real, synthetic=described(pictures(2, (20, 20, 20))), class_names=CLASS_NAMES, neighbors=3
-        )
+        row_of(real, described(pictures(2, (20, 20, 20))))
+
+
+def test_a_floor_of_another_n_is_refused():
+    real, other = described(pictures(1, (40, 30, 30))), described(pictures(2, (40, 30, 29)))
+    with pytest.raises(
+        SynthGainError,
+        match="found 30 synthetic images and a floor of 29",
+    ):
+        row_of(real, real, other_real=other)
 
 
 def test_every_row_has_the_same_images_per_class():
@@ -156,15 +187,49 @@ def test_every_row_has_the_same_images_per_class():
     assert list(table["replicates"]) == ["0", "1"]
     for row in (table["floor"], table["copycat"], *table["replicates"].values()):
         assert ROWS < set(row)
-    whole_test, *rows = study.seen
+    whole_test, *sets = study.seen
     assert len(whole_test) == len(study.test)
-    assert [len(images) for images in rows] == [60] * 4
+    assert [len(images) for images in sets] == [60] * 5  # test, floor, copycat and two replicates
+    assert table["extractor_sha256"] == DOMAIN.sha256
+    scales = [row["fid_scale"] for row in (table["floor"], table["copycat"], *table["replicates"].values())]
+    assert scales == [{"floor": table["floor"]["fid"], "n": 60, "extractor_sha256": DOMAIN.sha256}] * 4
+
+
+def test_inception_features_have_columns_of_their_own(monkeypatch):
+    monkeypatch.setattr("pipeline.evaluation.synthetic.FEATURE_DIM", 12)
+
+    def columns(images):
+        return images.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
+
+    domain, both = Study().evaluate(), Study().evaluate(inception=(columns, INCEPTION))
+    assert (domain["features"], both["features"]) == ("domain", "inception")
+    assert not [name for name in domain["floor"] if name.startswith("inception_f")]
+    for name in ("floor", "copycat"):
+        row = both[name]
+        assert {key: row[key] for key in domain[name]} == domain[
+            name
+        ]  # the domain's columns stay what they are
+        assert row["inception_fid_scale"] == {
+            "floor": both["floor"]["inception_fid"],
+            "n": 60,
+            "extractor_sha256": INCEPTION.sha256,
+        }
+        for metric in ("fid", "kid", "precision", "recall", "density", "coverage"):
+            assert np.isfinite(row[f"inception_{metric}"])
+    assert both["copycat"]["inception_fid"] != both["copycat"]["fid"]
+
+
+def test_too_few_images_for_inception_are_refused_before_any_work():
+    study = Study()
+    with pytest.raises(SynthGainError, match=r"evaluation\.features: found inception, but 60 images .* 2048"):
+        study.evaluate(inception=(lambda images: 1 / 0, INCEPTION))
+    assert not study.seen
 
 
 def test_the_copycat_repeats_the_training_images_with_little_noise():
     study = Study()
     study.evaluate()
-    copycat = study.seen[2].astype(int)
+    copycat = study.seen[3].astype(int)
     originals = study.real_subset.images.astype(int)
     differences = np.abs(copycat[:, None] - originals[None]).reshape(len(copycat), len(originals), -1)
     nearest = differences.mean(axis=2).argmin(axis=1)
@@ -183,7 +248,7 @@ def test_the_floor_has_no_image_of_the_copycat():
     table = study.evaluate()
     subset = {image.tobytes() for image in study.real_subset.images}
     train = {image.tobytes() for image in study.train.images}
-    floor = [image.tobytes() for image in study.seen[1]]
+    floor = [image.tobytes() for image in study.seen[2]]
     assert table["floor_disjoint_from_copycat"] is True
     assert set(floor) <= train - subset and len(set(floor)) == 60
 
@@ -276,3 +341,43 @@ def test_files_that_do_not_belong_together_are_one_clear_line(change, message):
 def test_a_class_without_images_is_refused():
     with pytest.raises(SynthGainError, match="class 1 has no image"):
         class_counts(shares=np.array([5, 5]), offered=np.array([5, 0]), images=10)
+
+
+def test_a_row_does_not_depend_on_the_batches_of_the_extractor(tmp_path):
+    torch.manual_seed(0)
+    arguments = {"channels": 4, "feature_dim": 6, "num_classes": 3, "image_size": 8}
+    metadata = {"kind": EXTRACTOR_KIND, "arguments": arguments, "feature_scale": 0.01}
+    save_checkpoint(tmp_path / "extractor", ConvNet(**arguments).state_dict(), metadata)
+    network = load_features_and_probabilities(tmp_path / "extractor", torch.device("cpu"))
+
+    def in_batches_of(size):
+        def described_in_parts(images):
+            parts = [network(images[start : start + size]) for start in range(0, len(images), size)]
+            return tuple(np.concatenate(values) for values in zip(*parts, strict=True))
+
+        return Study().evaluate(features_and_probabilities=described_in_parts)["replicates"]["0"]
+
+    whole = in_batches_of(1000)
+    for size in (1, 7, 59):
+        for name, value in in_batches_of(size).items():
+            if name != "fid_scale":
+                assert value == pytest.approx(whole[name], rel=1e-5), name
+
+
+@pytest.mark.parametrize("collapse", ["within classes", "to one class"])
+def test_what_each_metric_says_of_a_mode_collapse(collapse):
+    real = described(pictures(1, (200, 200, 200)))
+    good, bad = pictures(2, (200, 200, 200)), pictures(3, (200, 200, 200))
+    rng = np.random.default_rng(4)
+    first = bad.images[(bad.labels // 3 if collapse == "to one class" else bad.labels) * 200].astype(int)
+    bad.images[:] = np.clip(first + rng.integers(-2, 3, first.shape), 0, 255)
+    fine, collapsed = row_of(real, described(good)), row_of(real, described(bad))
+    assert collapsed["fid"] > 10 * fine["fid"] and collapsed["kid"] > 5 * abs(fine["kid"])
+    assert collapsed["recall"] < 0.1 and collapsed["coverage"] < 0.2 < 0.8 < fine["coverage"]
+    if collapse == "to one class":
+        assert collapsed["inception_score"] < 1.1 and collapsed["label_fidelity"] == pytest.approx(
+            1 / 3, abs=1e-5
+        )
+    else:  # the two that look at single images do not see it
+        assert collapsed["inception_score"] > 2.5 and collapsed["label_fidelity"] == 1.0
+    assert fine["inception_score"] > 2.5 and fine["label_fidelity"] == 1.0

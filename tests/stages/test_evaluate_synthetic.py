@@ -22,7 +22,17 @@ CLASS_NAMES = ("zero", "one", "two")
 SEED = 7
 BUDGET = 30
 ROW = {
-    *("fid", "kid", "precision", "recall", "density", "coverage", "label_fidelity"),
+    *(
+        "fid",
+        "fid_scale",
+        "inception_score",
+        "kid",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "label_fidelity",
+    ),
     *("fid_per_class", "label_fidelity_per_class"),
 }
 
