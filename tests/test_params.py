@@ -67,7 +67,7 @@ def problems(values: dict) -> list[str]:
         ("gan.penalty", "none", "a penalty has a weight above 0, none has 0.0"),
         ("gan.penalty_weight", 0.0, "a penalty has a weight above 0, none has 0.0"),
         ("gan.loss", "minimax", "'relativistic', 'non_saturating'"),
-        ("gan.discriminator_steps", 1000, "at least gan.batch_size × gan.discriminator_steps (128000)"),
+        ("gan.discriminator_steps", 10000, "at least gan.batch_size × gan.discriminator_steps (1280000)"),
         ("classifier", "x", "a section of keys and values"),
         ("export.formats", ["zip"], "'idx', 'idx_gz'"),
         ("export.real_images", 77, "recommended, or one of study.real_images [1000]"),
