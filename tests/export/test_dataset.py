@@ -221,18 +221,20 @@ def test_killed_at_any_moment_with_workers_it_ends_byte_equal_and_leaves_no_work
             "2",
         ),
     ]
-    rng = np.random.default_rng(int(time.time()))
-    killed = 0
-    for _ in range(60):
+
+    # Not by the clock: a fast machine is through before, a slow one has not begun. The folder tells.
+    def files_written():
+        walk = os.walk(tmp_path)  # unlike rglob, it takes no offence at a folder that goes while it looks
+        return sum(len(files) for folder, _, files in walk if "whole" not in Path(folder).parts)
+
+    for files in (2, 6, 12):
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=rng.uniform(2, 8))
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            killed += 1
-    assert killed and process.returncode == 0
+        while process.poll() is None and files_written() < files:
+            time.sleep(0.002)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert process.returncode == 0
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
