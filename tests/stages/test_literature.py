@@ -33,7 +33,7 @@ def files(tmp_path_factory):
     values["data"]["source"] = "digits"
     values["gan"] |= {"total_images": 1280, "history_points": 2, "film_strip_frames": 2}
     values["generation"]["images_per_class"] = 30
-    values["extractor"] |= {"channels": 8, "feature_dim": 16, "steps": 60}
+    values["extractor"] |= {"channels": 8, "feature_dim": 16, "steps": 400}
     values["classifier"] |= {"channels": 8, "feature_dim": 16, "steps": 80}
     values["evaluation"] |= {"images": 200, "neighbors": 3}
     values["execution"] |= {"device": "cpu", "threads": 1}
