@@ -55,7 +55,7 @@ def problems(values: dict) -> list[str]:
         ("gan.total_images", 10, "at least gan.batch_size"),
         ("gan.typo", 1, "gan.typo: unknown key"),
         ("classifier", "x", "a section of keys and values"),
-        ("export.formats", ["zip"], "'idx' or 'png'"),
+        ("export.formats", ["zip"], "'idx', 'idx_gz', 'png'"),
         ("export.real_images", 77, "recommended, or one of study.real_images [1000]"),
         ("export.replicate", 4, "replicates count from 0"),
         ("execution.device", "gpu", "'auto', 'cpu' or 'cuda'"),
