@@ -326,6 +326,7 @@ class Export(Section):
     ]
     real_images: Budget | Literal["recommended"]
     replicate: Annotated[int, Field(ge=0)]
+    allow_memorized: bool
 
 
 class Execution(Section):

@@ -24,7 +24,7 @@ def main(
     --synthetic data/synthetic --out data/export
     """
     from pipeline.export.dataset import export_dataset
-    from pipeline.export.quality import read_quality
+    from pipeline.export.quality import read_quality, refuse_memorized
     from pipeline.export.samples import select_samples
     from pipeline.export.selection import select_budget
     from pipeline.export.source import open_study_images
@@ -35,6 +35,11 @@ def main(
     params = load_params(params_file)
     selection = select_budget(comparison, wanted=params.export.real_images, declared=params.study.real_images)
     budget, replicate = selection.budget, params.export.replicate
+    quality_file = metrics / f"{budget}.json"
+    quality = read_quality(quality_file, replicate=replicate)
+    refuse_memorized(
+        quality, where=f"{quality_file}: replicate {replicate}", allowed=params.export.allow_memorized
+    )
     images = open_study_images(
         synthetic / str(budget) / f"{replicate}.npz", budget=budget, replicate=replicate
     )
@@ -44,7 +49,7 @@ def main(
         formats=params.export.formats,
         source=params.data.source,
         study=selection.facts(),
-        metrics=read_quality(metrics / f"{budget}.json", replicate=replicate),
+        metrics=quality,
         workers=params.execution.threads or available_cores(),
         force=force,
     )

@@ -69,7 +69,7 @@ def problems(values: dict) -> list[str]:
         ("gan.loss", "minimax", "'relativistic', 'non_saturating'"),
         ("gan.discriminator_steps", 10000, "at least gan.batch_size × gan.discriminator_steps (1280000)"),
         ("classifier", "x", "a section of keys and values"),
-        ("export.formats", ["zip"], "'idx', 'idx_gz'"),
+        ("export.formats", ["zip"], "'idx', 'idx_gz', 'png'"),
         ("export.real_images", 77, "recommended, or one of study.real_images [1000]"),
         ("export.replicate", 4, "replicates count from 0"),
         ("execution.device", "gpu", "'auto', 'cpu' or 'cuda'"),

@@ -110,11 +110,11 @@ def _advice(study: Mapping[str, Any] | None) -> str:
 
 
 def _memorisation(metrics: Mapping[str, Any] | None) -> str:
-    found = (metrics or {}).get("memorisation")
+    found = (metrics or {}).get("memorization")
     if not found:
         return "Not checked: whether an image resembles one of the training images."
-    facts = ", ".join(f"{name} {_number(value)}" for name, value in found.items())
-    return f"Memorisation of training images was checked: {facts}."
+    verdict = "passed" if found["passed"] else "**NOT passed**"
+    return f"The memorisation gate (images too close to training images) was {verdict}: {found['reason']}."
 
 
 def _quality(metrics: Mapping[str, Any] | None) -> str:

@@ -59,9 +59,12 @@ def write_shard(shard: Shard, folder: Path) -> dict[str, str]:
     for name in folders:
         (folder / name).mkdir(exist_ok=True)
     written = {}
-    for sample_id, label, png in zip(shard.ids, shard.labels, shard.pngs, strict=True):
-        path = f"{folders[label]}/{sample_id}.png"
-        _write(f"{folder}/{path}", png)
+    root = str(folder)
+    # Class by class: ext4 takes three times as long to make files in turn in several folders.
+    for position in np.argsort(shard.labels, kind="stable").tolist():
+        png = shard.pngs[position]
+        path = f"{folders[shard.labels[position]]}/{shard.ids[position]}.png"
+        _write(f"{root}/{path}", png)
         written[path] = hashlib.sha256(png).hexdigest()
     return written
 

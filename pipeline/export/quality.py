@@ -9,8 +9,6 @@ from typing import Any
 
 from pipeline.errors import SynthGainError
 
-_MEMORISATION = ("memorisation", "memorization")
-
 
 def read_quality(path: Path, *, replicate: int) -> dict[str, Any]:
     """The metrics of one replicate from `data/metrics/synthetic/<budget>.json` (JSON values).
@@ -33,8 +31,25 @@ def read_quality(path: Path, *, replicate: int) -> dict[str, Any]:
         raise SynthGainError(
             f"{path}: not readable metrics of replicate {replicate} ({error}); `dvc repro` makes them again"
         ) from None
-    found = next((row[name] for name in _MEMORISATION if isinstance(row.get(name), Mapping)), None)
-    return {**quality, "memorisation": None if found is None else _numbers(found)}
+    found = row.get("memorization")
+    verdict = None if found is None else {name: found[name] for name in ("passed", "reason")}
+    return {**quality, "memorization": verdict}
+
+
+def refuse_memorized(quality: Mapping[str, Any], *, where: str, allowed: bool) -> None:
+    """Refuse images that did not pass the memorisation gate, unless that is allowed.
+
+    Raises:
+        SynthGainError: with the gate's reason and the ways out.
+    """
+    verdict = quality["memorization"]
+    if verdict is None or verdict["passed"] or allowed:
+        return
+    raise SynthGainError(
+        f"{where}: these images did not pass the memorisation gate: {verdict['reason']}. Export another budget or"
+        " replicate (export.real_images, export.replicate), train with more real images or stronger"
+        " gan.augment_*, or set export.allow_memorized to true: the data card will say so"
+    )
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:

@@ -21,7 +21,7 @@ METRICS = {
     "synthetic": {"fid": 0.5, "label_fidelity": 0.97},
     "floor": {"fid": 0.07, "label_fidelity": 0.99},
     "copycat": {"fid": 0.13, "label_fidelity": 0.98},
-    "memorisation": None,
+    "memorization": None,
 }
 
 

@@ -123,3 +123,32 @@ def test_a_foreign_folder_is_one_line_and_force_keeps_it(write_study):
     assert mine.read_text() == "mine"
     assert run(files, "--force").exit_code == 0
     assert (files.root / "data/export/png.before-1/mine.txt").read_text() == "mine"
+
+
+def fail_the_gate(files):
+    for file in (files.metrics / "synthetic").glob("*.json"):
+        table = json.loads(file.read_text())
+        for row in table["replicates"].values():
+            row["memorization"] = {"passed": False, "reason": "30.0% near copies in pixel space"}
+        file.write_text(json.dumps(table))
+
+
+def test_memorised_images_are_refused_and_nothing_is_written(write_study):
+    files = write_study()
+    fail_the_gate(files)
+    result = run(files)
+    assert result.exit_code != 0
+    assert "did not pass the memorisation gate: 30.0% near copies" in str(result.exception)
+    assert "export.allow_memorized" in str(result.exception)
+    assert not (files.root / "data/export").exists()
+
+
+def test_memorised_images_can_be_exported_on_request_and_the_card_says_so(write_study):
+    files = write_study()
+    fail_the_gate(files)
+    set_export(files, allow_memorized=True)
+    result = run(files)
+    assert result.exit_code == 0, result.output
+    assert manifest(files)["metrics"]["memorization"]["passed"] is False
+    card = (files.root / "data/export/idx/README.md").read_text()
+    assert "**NOT passed**: 30.0% near copies in pixel space" in card
