@@ -8,11 +8,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pipeline.gan.generation import generate_file
-from pipeline.gan.networks import Generator
 from pipeline.gan.sampling import BLOCK
+from pipeline.gan.state import new_state
+from pipeline.images import LabeledImages
+from pipeline.params import load_params
 
 _TURNS = 4
 
@@ -22,11 +25,10 @@ def main(count: int, threads: int) -> None:
     """Print both rates and their ratio."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    torch.manual_seed(0)
-    # The sizes of params.yaml.
-    generator = Generator(z_dim=64, class_embedding_dim=32, channels=128, num_classes=10, image_size=28)
-    generator = generator.to(memory_format=torch.channels_last).eval()
-    z, labels = torch.randn(BLOCK, 64), torch.zeros(BLOCK, dtype=torch.int64)
+    gan = load_params(Path(__file__).parents[1] / "params.yaml").gan
+    no_images = LabeledImages(np.zeros((0, 1, 28, 28), np.uint8), np.zeros(0, np.int64), tuple("0123456789"))
+    generator = new_state(no_images, gan, seed=0, device=torch.device("cpu")).generator.eval()
+    z, labels = torch.randn(BLOCK, gan.z_dim), torch.zeros(BLOCK, dtype=torch.int64)
     for _ in range(3):
         generator(z, labels)
 

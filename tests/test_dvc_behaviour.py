@@ -17,7 +17,12 @@ pytestmark = pytest.mark.slow
 
 TINY = {
     "data": {"source": "digits", "image_size": 8, "validation_images": 100},
-    "study": {"real_images": [60], "replicates": 2, "synthetic_per_real": [0.5, 1.0]},
+    "study": {
+        "real_images": [60],
+        "replicates": 2,
+        "synthetic_per_real": [0.5, 1.0],
+        "arms": ["real", "real_affine", "synthetic", "synthetic_affine", "synthetic_only", "extra_real"],
+    },
     "gan": {
         "z_dim": 8,
         "generator_channels": [8, 4],

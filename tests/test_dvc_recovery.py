@@ -18,7 +18,12 @@ pytestmark = pytest.mark.slow
 
 TINY = {
     "data": {"source": "digits", "image_size": 8, "validation_images": 100},
-    "study": {"real_images": [60], "replicates": 1, "synthetic_per_real": [1.0]},
+    "study": {
+        "real_images": [60],
+        "replicates": 1,
+        "synthetic_per_real": [1.0],
+        "arms": ["real", "real_affine", "synthetic", "synthetic_affine", "synthetic_only", "extra_real"],
+    },
     "gan": {
         "generator_channels": [8, 4],
         "discriminator_channels": [4, 8, 8],
