@@ -86,10 +86,12 @@ def stream(count: int) -> None:
     import torch
 
     from pipeline.gan.generators import save_generator
-    from pipeline.gan.networks import Generator
+    from pipeline.gan.state import new_state
+    from pipeline.params import load_params
 
-    torch.manual_seed(0)
-    generator = Generator(z_dim=64, class_embedding_dim=32, channels=16, num_classes=10, image_size=28)
+    gan = load_params(Path(__file__).parents[1] / "params.yaml").gan
+    no_images = LabeledImages(np.zeros((0, 1, 28, 28), np.uint8), np.zeros(0, np.int64), tuple("0123456789"))
+    generator = new_state(no_images, gan, seed=0, device=torch.device("cpu")).generator
     with tempfile.TemporaryDirectory() as temporary:
         model, images, out = (
             f"{temporary}/{name}" for name in ("generator.safetensors", "images.npz", "out")

@@ -28,11 +28,25 @@ from pipeline.tracking import _SERVED, fetch_generator, find_store, mirror, regi
 
 ROOT = Path(__file__).parents[1]
 NAME = "synthgain-mnist"
+TINY = {
+    "architecture": "compact",
+    "z_dim": 6,
+    "class_embedding_dim": 4,
+    "channels": [8, 4],
+    "strides": [2, 2],
+    "upsampling": "transposed",
+    "normalization": "none",
+    "conditioning": "projection",
+    "leak": 0.2,
+    "noise": 0.0,
+    "num_classes": 3,
+    "image_size": 8,
+}
 
 
 def candidate(path, *, cas=0.9, seed=0, protocol="p" * 64):
     torch.manual_seed(seed)
-    generator = Generator(z_dim=6, class_embedding_dim=4, channels=8, num_classes=3, image_size=8).eval()
+    generator = Generator(**TINY).eval()
     save_generator(path, generator, class_names=("a", "b", "c"), provenance={})
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Candidate(path, digest, "60", 0, cas, 2.0, protocol)

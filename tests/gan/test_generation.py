@@ -22,11 +22,26 @@ from pipeline.images import LabeledImages
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
+TINY = {
+    "architecture": "compact",
+    "z_dim": 6,
+    "class_embedding_dim": 4,
+    "channels": [8, 4],
+    "strides": [2, 2],
+    "upsampling": "transposed",
+    "normalization": "none",
+    "conditioning": "projection",
+    "leak": 0.2,
+    "noise": 0.0,
+    "num_classes": 3,
+    "image_size": 8,
+}
+
 
 @pytest.fixture(scope="module")
 def generator():
     torch.manual_seed(0)
-    return Generator(z_dim=6, class_embedding_dim=4, channels=8, num_classes=3, image_size=8).eval()
+    return Generator(**TINY).eval()
 
 
 def write(generator, out, counts, seed=7):
@@ -74,7 +89,7 @@ def test_the_hash_of_z_is_that_of_the_latent():
 
 
 KILLED = """
-import os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 import torch
 from pipeline.gan import generation
@@ -93,7 +108,7 @@ def dying(*arguments, **options):
 generation.sample_images = dying
 generation._BLOCKS_BETWEEN_NOTES = 2
 torch.manual_seed(0)
-generator = Generator(z_dim=6, class_embedding_dim=4, channels=8, num_classes=3, image_size=8).eval()
+generator = Generator(**json.loads(sys.argv[3])).eval()
 generation.generate_file(generator, Path(sys.argv[1]), class_names=("a", "b", "c"), counts=[600, 10, 700], seed=7,
     provenance={"generator_sha256": "f" * 64}, device=torch.device("cpu"))
 """
@@ -101,7 +116,7 @@ generation.generate_file(generator, Path(sys.argv[1]), class_names=("a", "b", "c
 
 def test_killed_it_goes_on_and_ends_byte_equal(generator, tmp_path, monkeypatch):
     write(generator, tmp_path / "whole.npz", [600, 10, 700])
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "s.npz"), "5"]
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "s.npz"), "5", json.dumps(TINY)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "s.npz").exists()
