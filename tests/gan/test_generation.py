@@ -259,7 +259,7 @@ def test_a_truncated_or_foreign_model_is_one_line(generator, model, tmp_path):
     truncated.write_bytes(content[: len(content) // 2])
     save_file({"weight": torch.zeros(3)}, foreign)
     save_generator(other, generator, class_names=("a", "b", "c"), provenance={})
-    other.write_bytes(other.read_bytes().replace(b'\\"channels\\": 8,', b'\\"channels\\": 4,'))
+    other.write_bytes(other.read_bytes().replace(b'\\"channels\\": [8, 4]', b'\\"channels\\": [4, 8]'))
     for path, message in (
         (truncated, "not a readable SynthGain checkpoint"),
         (foreign, "not a readable SynthGain checkpoint"),
