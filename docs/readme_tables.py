@@ -9,49 +9,49 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAINED_ON = {
-    "real": "real only",
-    "repeat": "real, repeated",
-    "synthetic": "real + synthetic",
-    "synthetic_only": "synthetic only",
-    "extra_real": "real + extra real",
+ADDED = {
+    "synthetic": "synthetic images",
+    "synthetic_affine": "synthetic images, affine",
+    "synthetic_affine_elastic": "synthetic images, affine + elastic",
+    "synthetic_only": "synthetic images in place of the real ones",
+    "repeat": "control: the same real images again",
+    "extra_real": "upper bound: other real images",
+    "extra_real_affine_elastic": "upper bound, affine + elastic",
 }
 QUALITY = ("fid", "precision", "recall", "density", "coverage")
 
 
-def arm_name(arm: str) -> str:
-    """`synthetic_affine_elastic` as a reader says it."""
-    for suffix, words in (("_affine_elastic", ", affine + elastic"), ("_affine", ", affine")):
-        if arm.endswith(suffix):
-            return TRAINED_ON[arm.removesuffix(suffix)] + words
-    return TRAINED_ON[arm]
-
-
 def results_table(comparison: Mapping[str, Any]) -> list[str]:
-    """A row per arm: accuracy and the paired difference to the same training without what the arm adds."""
-    found = {
-        (row["candidate"], row["budget"], row["synthetic_per_real"]): row
-        for row in comparison["comparisons"]
-        if row["metric"] == "test_accuracy"
-    }
+    """A row per arm with something added: what it is added to, and the paired difference at each ratio."""
+    level = {(arm["arm"], arm["budget"]): arm for arm in comparison["arms"]}
+    rows = [row for row in comparison["comparisons"] if row["metric"] == "test_accuracy"]
+    ratios = sorted({row["synthetic_per_real"] for row in rows} - {0})
     lines = [
-        "| real images | trained on | ratio | test accuracy, % [95 %] | paired difference, points [95 %] | p (Holm) |",
-        "| ---: | --- | ---: | --- | --- | ---: |",
+        f"| real images | added | without it, % [95 %] | {' | '.join(f'{ratio:g} per real one' for ratio in ratios)} |",
+        "| ---: | --- | ---: |" + " ---: |" * len(ratios),
     ]
-    for arm in comparison["arms"]:
-        key = (arm["arm"], arm["budget"], arm["synthetic_per_real"])
-        low, high = 100 * arm["test_accuracy_low"], 100 * arm["test_accuracy_high"]
-        accuracy = f"{100 * arm['test_accuracy']:.2f} [{low:.2f}, {high:.2f}]"
-        difference = p = ""
-        if row := found.get(key):
-            points = [signed(row[name]) for name in ("mean_difference", "low", "high")]
-            difference = f"{points[0]} [{points[1]}, {points[2]}]"
-            p = f"{row['p_holm']:.2g}"
-        ratio = f"{arm['synthetic_per_real']:g}" if arm["synthetic_per_real"] else ""
-        lines.append(
-            f"| {arm['budget']} | {arm_name(arm['arm'])} | {ratio} | {accuracy} | {difference} | {p} |"
-        )
+    for budget in dict.fromkeys(row["budget"] for row in rows):
+        for arm, words in ADDED.items():
+            found = {
+                row["synthetic_per_real"]: row
+                for row in rows
+                if (row["candidate"], row["budget"]) == (arm, budget)
+            }
+            if not found:
+                continue
+            without = level[next(iter(found.values()))["baseline"], budget]
+            low, high = (100 * without[f"test_accuracy_{end}"] for end in ("low", "high"))
+            accuracy = f"{100 * without['test_accuracy']:.2f} [{low:.2f}, {high:.2f}]"
+            cells = [difference(found[ratio]) if ratio in found else "" for ratio in ratios]
+            lines.append(f"| {budget} | {words} | {accuracy} | {' | '.join(cells)} |")
     return lines
+
+
+def difference(row: Mapping[str, Any]) -> str:
+    """Points with their interval; bold where Holm's correction over the ratios leaves p below 0.05."""
+    points = [signed(row[name]) for name in ("mean_difference", "low", "high")]
+    text = f"{points[0]} [{points[1]}, {points[2]}]"
+    return f"**{text}**" if row["p_holm"] < 0.05 else text
 
 
 def signed(share: float) -> str:
