@@ -24,22 +24,26 @@ def main(
     --synthetic data/synthetic --out data/export
     """
     from pipeline.export.dataset import export_dataset
-    from pipeline.export.quality import read_quality, refuse_memorized
+    from pipeline.export.quality import memorization_refusal, read_quality
     from pipeline.export.samples import select_samples
     from pipeline.export.selection import select_budget
     from pipeline.export.source import open_study_images
     from pipeline.gan.sampling import latent_hashes
     from pipeline.params import load_params
-    from pipeline.runtime import available_cores
+    from pipeline.runtime import available_cores, write_text
 
     params = load_params(params_file)
     selection = select_budget(comparison, wanted=params.export.real_images, declared=params.study.real_images)
     budget, replicate = selection.budget, params.export.replicate
     quality_file = metrics / f"{budget}.json"
     quality = read_quality(quality_file, replicate=replicate)
-    refuse_memorized(
-        quality, where=f"{quality_file}: replicate {replicate}", allowed=params.export.allow_memorized
-    )
+    refusal = memorization_refusal(quality, where=f"{quality_file}: replicate {replicate}")
+    if refusal and not params.export.allow_memorized:
+        # A finding, not a failure: the study's tables, report and runs are as good as ever, and go on.
+        write_text(out / "REFUSED.md", f"No images were exported.\n\n{refusal}.\n")
+        typer.echo(f"NOT exported: {refusal}", err=True)
+        return
+    (out / "REFUSED.md").unlink(missing_ok=True)
     images = open_study_images(
         synthetic / str(budget) / f"{replicate}.npz", budget=budget, replicate=replicate
     )

@@ -36,16 +36,12 @@ def read_quality(path: Path, *, replicate: int) -> dict[str, Any]:
     return {**quality, "memorization": verdict}
 
 
-def refuse_memorized(quality: Mapping[str, Any], *, where: str, allowed: bool) -> None:
-    """Refuse images that did not pass the memorisation gate, unless that is allowed.
-
-    Raises:
-        SynthGainError: with the gate's reason and the ways out.
-    """
+def memorization_refusal(quality: Mapping[str, Any], *, where: str) -> str | None:
+    """Why images are not to be handed over, with the ways out; None if they passed the memorisation gate."""
     verdict = quality["memorization"]
-    if verdict is None or verdict["passed"] or allowed:
-        return
-    raise SynthGainError(
+    if verdict is None or verdict["passed"]:
+        return None
+    return (
         f"{where}: these images did not pass the memorisation gate: {verdict['reason']}. Export another budget or"
         " replicate (export.real_images, export.replicate), train with more real images or stronger"
         " gan.augment_*, or set export.allow_memorized to true: the data card will say so"
