@@ -111,6 +111,7 @@ def evaluate_images(
     other_real: DescribedImages,
     class_names: Sequence[str],
     neighbors: int,
+    every: DescribedImages | None = None,
 ) -> dict[str, Any]:
     """One row: every metric of synthetic images (or of an anchor in their place) against real ones.
 
@@ -127,10 +128,13 @@ def evaluate_images(
         other_real: as many other real images, class by class: what FID reaches with them is its floor.
         class_names: the classes.
         neighbors: k of the manifold metrics.
+        every: every image of the set of which `synthetic` is a draw: label fidelity needs no equal n, and the
+            worst of ten classes is a matter of luck in few images. None: `synthetic` is all there is.
 
     Returns:
         `fid, kid, precision, recall, density, coverage, inception_score, label_fidelity` (the share of images
-        in which the extractor sees the label), `fid_per_class`, `label_fidelity_per_class` by class name, and
+        in which the extractor sees the label) and how many that were (`label_fidelity_images`),
+        `fid_per_class`, `label_fidelity_per_class` by class name, and
         `fid_scale`: the floor, n and extractor without which `fid` cannot be read. Where the images have
         Inception features, `inception_fid, inception_kid, …, inception_fid_scale` as well: names of their own, so
         that no column mixes two extractors. Floats have six significant digits, beyond which rounding may
@@ -148,6 +152,7 @@ def evaluate_images(
             " generation.images_per_class, or lower extractor.feature_dim"
         )
     fid_per_class = {}
+    judged = every or synthetic
     label_fidelity_per_class = {}
     for label, name in enumerate(class_names):
         real_class = real.of_class(label)
@@ -161,7 +166,7 @@ def evaluate_images(
         other_class = other_real.of_class(label)
         floor = fid_floor(real=real_class.statistics(), other_real=other_class.statistics())
         fid_per_class[name] = fid(synthetic=synthetic_class.statistics(), floor=floor).value
-        label_fidelity_per_class[name] = _label_fidelity(synthetic_class)
+        label_fidelity_per_class[name] = _label_fidelity(judged.of_class(label))
     floor = fid_floor(real=real.statistics(), other_real=other_real.statistics())
     distance = fid(synthetic=synthetic.statistics(), floor=floor)
     scores = {
@@ -169,10 +174,11 @@ def evaluate_images(
         "kid": kernel_distance(real=real.features, synthetic=synthetic.features),
         **asdict(manifold_metrics(real=real.features, synthetic=synthetic.features, neighbors=neighbors)),
         "inception_score": inception_score(synthetic.probabilities),
-        "label_fidelity": _label_fidelity(synthetic),
+        "label_fidelity": _label_fidelity(judged),
     }
     return {
         **_rounded(scores),
+        "label_fidelity_images": len(judged.labels),
         **_inception_scores(real.inception, synthetic.inception, other_real.inception, neighbors),
         "fid_scale": _scale(distance),
         "fid_per_class": _rounded(fid_per_class),
@@ -250,7 +256,7 @@ def evaluate_budget(
     n = int(counts.sum())
     if inception:
         check_inception_count(n)
-    total = len(test) + n * (2 + len(synthetic))
+    total = len(test) + n * (2 + len(synthetic)) + sum(map(len, synthetic))
     with progress(f"evaluating budget {budget}", total=total, unit="images") as advance:
 
         def describe(candidate: LabeledImages) -> DescribedImages:
@@ -263,16 +269,25 @@ def evaluate_budget(
         advance(len(test))
         other_real = describe(floor)
 
-        def row(name: str, synthetic_images: DescribedImages) -> dict[str, Any]:
+        def row(
+            name: str, synthetic_images: DescribedImages, every: DescribedImages | None = None
+        ) -> dict[str, Any]:
             values = evaluate_images(
                 real=real,
                 synthetic=synthetic_images,
                 other_real=other_real,
                 class_names=test.class_names,
                 neighbors=neighbors,
+                every=every,
             )
             advance(n, f"{name}: FID {values['fid']:.3g}")
             return values
+
+        def row_of_replicate(replicate: int, part: LabeledImages) -> dict[str, Any]:
+            every = describe_images(part, features_and_probabilities, extractor=extractor)
+            advance(len(part))
+            drawn = describe(draw(part, "synthetic", budget, replicate))
+            return row(f"replicate {replicate}", drawn, every)
 
         return {
             "budget": budget,
@@ -286,8 +301,7 @@ def evaluate_budget(
             "floor_disjoint_from_copycat": disjoint,
             "copycat": row("copycat", describe(copies)),
             "replicates": {
-                str(i): row(f"replicate {i}", describe(draw(part, "synthetic", budget, i)))
-                for i, part in enumerate(synthetic)
+                str(replicate): row_of_replicate(replicate, part) for replicate, part in enumerate(synthetic)
             },
         }
 

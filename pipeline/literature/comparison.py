@@ -337,6 +337,7 @@ def evaluate_rows(work: Work, systems: Sequence[System], baselines: Sequence[str
                 other_real=other_real,
                 class_names=test.class_names,
                 neighbors=work.params.evaluation.neighbors,
+                every=describe_images(synthetic, features_and_probabilities, extractor=extractor),
             )
             values["recognised_of_100"] = _recognised(synthetic, features_and_probabilities)
             for split, images in (("validation", work.validation), ("test", test)):

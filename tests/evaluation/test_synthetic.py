@@ -22,12 +22,12 @@ from pipeline.evaluation.synthetic import (
     evaluate_budget,
     evaluate_images,
 )
-from pipeline.images import LabeledImages, draw_indices
+from pipeline.images import LabeledImages, concatenate, draw_indices
 
 CLASS_NAMES = ("circle", "square", "cross")
 ROWS = {
     *("fid", "fid_scale", "kid", "precision", "recall", "density", "coverage"),
-    *("inception_score", "label_fidelity"),
+    *("inception_score", "label_fidelity", "label_fidelity_images"),
 }
 DOMAIN = Extractor("domain", "ab" * 32)
 INCEPTION = Extractor("inception", "cd" * 32)
@@ -146,6 +146,18 @@ def test_one_wrong_class_shows_in_its_own_numbers():
     )
 
 
+def test_labels_are_judged_on_every_image_there_is():
+    """The worst class of few images is a matter of luck."""
+    real, drawn = described(pictures(1, (40, 40, 40))), described(pictures(2, (40, 40, 40)))
+    wrong = pictures(3, (20, 20, 20))
+    wrong.images[wrong.labels == 1] = wrong.images[wrong.labels == 2]
+    every = concatenate([pictures(2, (40, 40, 40)), wrong], {})
+    row = row_of(real, drawn, every=described(every))
+    assert (row["label_fidelity"], row["label_fidelity_images"]) == (pytest.approx(160 / 180, rel=1e-5), 180)
+    assert row["label_fidelity_per_class"]["square"] == pytest.approx(40 / 60, rel=1e-5)
+    assert {**row, **row_of(real, drawn)} == row_of(real, drawn)  # nothing else of the row depends on them
+
+
 def test_the_order_of_the_images_does_not_change_a_row():
     real, synthetic = described(pictures(1, (40, 30, 30))), described(pictures(2, (40, 30, 30)))
     rows = [
@@ -189,7 +201,9 @@ def test_every_row_has_the_same_images_per_class():
         assert ROWS < set(row)
     whole_test, *sets = study.seen
     assert len(whole_test) == len(study.test)
-    assert [len(images) for images in sets] == [60] * 5  # test, floor, copycat and two replicates
+    # Test, floor, copycat; of each replicate all images, whose labels are judged, and as many as the others have.
+    assert [len(images) for images in sets] == [60, 60, 60, 150, 60, 150, 60]
+    assert [row["label_fidelity_images"] for row in table["replicates"].values()] == [150, 150]
     assert table["extractor_sha256"] == DOMAIN.sha256
     scales = [row["fid_scale"] for row in (table["floor"], table["copycat"], *table["replicates"].values())]
     assert scales == [{"floor": table["floor"]["fid"], "n": 60, "extractor_sha256": DOMAIN.sha256}] * 4

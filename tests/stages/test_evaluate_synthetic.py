@@ -32,6 +32,7 @@ ROW = {
         "density",
         "coverage",
         "label_fidelity",
+        "label_fidelity_images",
     ),
     *("fid_per_class", "label_fidelity_per_class"),
 }
