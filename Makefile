@@ -58,6 +58,10 @@ test-slow: install  ## The tests that run the whole pipeline again and again
 test-all: install  ## Every test that this machine can run
 	python -m pytest
 
+.PHONY: bench
+bench: install  ## Speed against references measured in the same run, as a table and build/bench.json
+	python benchmarks/all.py
+
 .PHONY: lint
 lint: install  ## Format, lint, types and import rules
 	ruff format --check .

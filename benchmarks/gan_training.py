@@ -1,8 +1,9 @@
-"""GAN training, images per second, against the standard conditional DCGAN, in turns in the same run.
+"""GAN training, images per second, against the standard conditional DCGAN and against the machine's own limit.
 
 The reference is what most tutorials train: generator and discriminator of about 2 million parameters each (width 128),
 non-saturating loss, label maps concatenated, a generator pass of its own for each of the two steps, PyTorch's default
-memory layout and Adam, float32.
+memory layout and Adam, float32. The limit is the rate at which this machine multiplies large square matrices of the same
+type, divided by the operations of our step. All are taken in turns.
 
 python benchmarks/gan_training.py [--steps 40]
 """
@@ -13,8 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from result import Result, show
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from pipeline.gan.networks import images_from_uint8
 from pipeline.gan.training import train_gan
@@ -88,8 +92,44 @@ def reference_steps(images, labels, *, steps, batch_size, networks):
         g_optimizer.step()
 
 
-def main(steps):
-    """Print both rates and their ratio."""
+class OperationCount(TorchDispatchMode):
+    """Floating-point operations of the convolutions and matrix products in its block, two per multiply-add.
+
+    PyTorch's own counter adds hooks that a double backward does not survive.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func._overloadpacket):
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def operations_per_image(train):
+    """Of our training step, by the difference of two trainings: the looks at the generator cancel."""
+    counts = []
+    for steps in (8, 16):
+        with OperationCount() as counted:
+            train(steps)
+        counts.append(counted.total)
+    return (counts[1] - counts[0]) / 8
+
+
+def matrix_rate(dtype, device, size=2048, times=8):
+    """Operations per second in the product of two square matrices."""
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    start = time.perf_counter()
+    for _ in range(times):
+        left @ right
+    return times * 2 * size**3 / (time.perf_counter() - start)
+
+
+def measure(steps=40):
+    """Train both and multiply matrices, in turns."""
     params = load_params(Path(__file__).parents[1] / "params.yaml")
     device = configure(params.execution)
     torch.use_deterministic_algorithms(False)  # for the reference: it promises nothing
@@ -101,8 +141,6 @@ def main(steps):
         tuple("0123456789"),
     )
     batch_size = params.gan.batch_size
-    changes = {"total_images": steps * batch_size, "history_points": 1, "film_strip_frames": 2}
-    ours = params.gan.model_copy(update={**changes, "collapse_patience": 0})
     generator, discriminator = ReferenceGenerator(), ReferenceDiscriminator()
     optimizers = [
         torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
@@ -111,28 +149,54 @@ def main(steps):
     images, labels = torch.from_numpy(real.images), torch.from_numpy(real.labels)
     networks = (generator, discriminator, *optimizers)
 
-    def timed(work):
+    def train_ours(count):
+        changes = {"total_images": count * batch_size, "history_points": 1, "film_strip_frames": 2}
+        gan = params.gan.model_copy(update={**changes, "collapse_patience": 0})
+        train_gan(real, gan, seed=0, device=device, dtype=dtype, what="ours")
+
+    def train_reference(count):
+        reference_steps(images, labels, steps=count, batch_size=batch_size, networks=networks)
+
+    def rate(work):
         start = time.perf_counter()
-        work()
+        work(steps)
         return steps * batch_size / (time.perf_counter() - start)
 
-    def train_ours():
-        train_gan(real, ours, seed=0, device=device, dtype=dtype, what="ours")
-
-    def train_reference():
-        reference_steps(images, labels, steps=steps, batch_size=batch_size, networks=networks)
-
-    for work in (train_ours, train_reference):
-        work()  # warm-up
-    rates = [(timed(train_ours), timed(train_reference)) for _ in range(_TURNS)]
-    our_rate, reference_rate = np.median(rates, axis=0)
+    operations = operations_per_image(train_ours) / batch_size
+    train_reference(4)
+    matrix_rate(dtype, device)  # warm-up
+    rates = np.array(
+        [
+            (rate(train_ours), rate(train_reference), matrix_rate(dtype, device) / operations)
+            for _ in range(_TURNS)
+        ]
+    )
+    our_rate, reference_rate, limit = np.median(rates, axis=0)
     sizes = [sum(p.numel() for p in network.parameters()) / 1e6 for network in networks[:2]]
-    print(f"reference (G {sizes[0]:.1f} M, D {sizes[1]:.1f} M): {reference_rate:,.0f} images/s")
-    print(f"ours ({str(dtype).removeprefix('torch.')}): {our_rate:,.0f} images/s")
-    print(f"ratio: {np.median([a / b for a, b in rates]):.1f} (wanted: 10)")
+    name = str(dtype).removeprefix("torch.")
+    return [
+        Result(
+            what=f"GAN training, batch {batch_size}, {name}",
+            ours=our_rate,
+            reference=reference_rate,
+            unit="images/s",
+            ratio=float(np.median(rates[:, 0] / rates[:, 1])),
+            wanted="10",
+            against=f"standard conditional DCGAN (G {sizes[0]:.1f} M, D {sizes[1]:.1f} M), float32",
+        ),
+        Result(
+            what=f"the same, {operations / 1e6:.0f} M operations per image",
+            ours=our_rate,
+            reference=limit,
+            unit="images/s",
+            ratio=float(np.median(rates[:, 0] / rates[:, 2])),
+            wanted="0.6",
+            against=f"the machine's {name} matrix product, {limit * operations / 1e9:,.0f} G operations/s",
+        ),
+    ]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=40)
-    main(parser.parse_args().steps)
+    show(measure(parser.parse_args().steps))
