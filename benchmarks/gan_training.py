@@ -2,7 +2,7 @@
 
 The reference is what most tutorials train: generator and discriminator of about 2 million parameters each (width 128),
 non-saturating loss, label maps concatenated, a generator pass of its own for each of the two steps, PyTorch's default
-memory layout and Adam, float32. The limit is the rate at which this machine multiplies large square matrices of the same
+memory layout and Adam, float32. The limit is the rate at which this machine multiplies large square matrices of that
 type, divided by the operations of our step. All are taken in turns.
 
 python benchmarks/gan_training.py [--steps 40]
