@@ -30,12 +30,15 @@ class Arm:
         images: what it trains on.
         classic_augmentation: none, affine, or affine and elastic.
         baseline: the arm it is judged against: the same training without what this one adds.
+        filtered: whether its synthetic images are only those whose label classifiers of the real subset agree
+            with.
     """
 
     name: ArmName
     images: Images
     classic_augmentation: Classic
     baseline: ArmName | None
+    filtered: bool = False
 
     @property
     def uses_real(self) -> bool:
@@ -65,6 +68,15 @@ AUGMENTED_ARMS = (
     Arm("synthetic_affine", "real_and_synthetic", "affine", baseline="real_affine"),
     Arm("synthetic_affine_elastic", "real_and_synthetic", "affine_elastic", baseline="real_affine_elastic"),
     Arm("synthetic_only", "synthetic", "none", baseline="real"),
+    Arm("synthetic_filtered", "real_and_synthetic", "none", baseline="real", filtered=True),
+    Arm("synthetic_filtered_affine", "real_and_synthetic", "affine", baseline="real_affine", filtered=True),
+    Arm(
+        "synthetic_filtered_affine_elastic",
+        "real_and_synthetic",
+        "affine_elastic",
+        baseline="real_affine_elastic",
+        filtered=True,
+    ),
 )
 # At every ratio above 0, with other images in the place of the synthetic ones: not trained again when the GAN
 # changes. Equal steps on repeated real images show what size alone does; extra real images are the upper bound.

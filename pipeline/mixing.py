@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -43,18 +45,34 @@ def take_per_class(
     if real.class_names != synthetic.class_names:
         raise SynthGainError(f"classes differ: real {real.class_names}, synthetic {synthetic.class_names}")
     wanted = images_wanted(real, synthetic_per_real)
-    available = synthetic.counts()
-    if (wanted > available).any():
-        label = int(np.argmax(wanted - available))
-        raise SynthGainError(
-            f"generation.images_per_class: class {real.class_names[label]} has {available[label]} synthetic"
-            f" images; study.synthetic_per_real {synthetic_per_real} needs {wanted[label]}"
-        )
+    _require_enough(synthetic, wanted, f"study.synthetic_per_real {synthetic_per_real}")
     chosen = [
         rng.choice(np.flatnonzero(synthetic.labels == label), size=count, replace=False)
         for label, count in enumerate(wanted)
     ]
     return synthetic.subset(np.concatenate(chosen).astype(np.int64))
+
+
+def _require_enough(synthetic: LabeledImages, wanted: npt.NDArray[np.int64], what: str) -> None:
+    """Refuse to draw more images of a class than there are, and say what to raise."""
+    available = synthetic.counts()
+    if not (wanted > available).any():
+        return
+    label = int(np.argmax(wanted - available))
+    name, found, needed = synthetic.class_names[label], int(available[label]), int(wanted[label])
+    label_filter = synthetic.provenance.get("label_filter")
+    if label_filter is None:
+        raise SynthGainError(
+            f"generation.images_per_class: class {name} has {found} synthetic images; {what} needs {needed}"
+        )
+    judged = int(label_filter["judged"][label])
+    # As many as would do at this rate of acceptance, and a tenth more: the rate of other images is another.
+    raised = f"to about {math.ceil(1.1 * needed * judged / found)} " if found else ""
+    raise SynthGainError(
+        f"study.label_filter: found {label_filter['least_probability']}, which accepts {found} of the {judged}"
+        f" synthetic images of class {name}; {what} needs {needed}: raise generation.images_per_class {raised}or"
+        " gan.total_images, or lower study.label_filter"
+    )
 
 
 def repeated(real: LabeledImages, times: float) -> LabeledImages:

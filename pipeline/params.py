@@ -51,6 +51,9 @@ ArmName = Literal[
     "synthetic_affine",
     "synthetic_affine_elastic",
     "synthetic_only",
+    "synthetic_filtered",
+    "synthetic_filtered_affine",
+    "synthetic_filtered_affine_elastic",
     "repeat",
     "extra_real",
     "extra_real_affine_elastic",
@@ -63,6 +66,9 @@ BASELINE_OF_ARM: dict[str, str] = {
     "synthetic_affine": "real_affine",
     "synthetic_affine_elastic": "real_affine_elastic",
     "synthetic_only": "real",
+    "synthetic_filtered": "real",
+    "synthetic_filtered_affine": "real_affine",
+    "synthetic_filtered_affine_elastic": "real_affine_elastic",
     "repeat": "real",
     "extra_real": "real",
     "extra_real_affine_elastic": "real_affine_elastic",
@@ -110,6 +116,9 @@ class Study(Section):
     replicates: Count
     synthetic_per_real: Annotated[list[NonNegative], Field(min_length=1)]
     arms: Annotated[list[ArmName], Field(min_length=1)]
+    label_filter: Fraction
+    label_filter_folds: Annotated[int, Field(ge=2, le=20)]
+    label_filter_steps: Count
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Self:

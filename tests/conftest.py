@@ -133,7 +133,7 @@ def write_shared_study(tmp_path_factory):
 def _write_params(files: StudyFiles) -> None:
     values = yaml.safe_load(REAL_PARAMS.read_text())
     values["data"]["source"] = "folder"
-    values["study"] = {
+    values["study"] |= {
         "real_images": list(files.grid.budgets),
         "replicates": files.grid.replicates,
         "synthetic_per_real": list(files.grid.ratios),

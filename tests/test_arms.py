@@ -71,6 +71,9 @@ def test_arms_train_on_what_their_name_says():
         "synthetic_affine": 105,
         "synthetic_affine_elastic": 105,
         "synthetic_only": 70,
+        "synthetic_filtered": 105,
+        "synthetic_filtered_affine": 105,
+        "synthetic_filtered_affine_elastic": 105,
         "repeat": 105,
         "extra_real": 105,
         "extra_real_affine_elastic": 105,
@@ -148,7 +151,7 @@ def test_paired_arms_see_the_same_synthetic_images():
         for arm in AUGMENTED_ARMS
         if arm.uses_real
     )
-    assert len(others) == 2
+    assert len(others) == 5
     assert all(np.array_equal(plain.images, other.images) for other in others)
 
 

@@ -27,6 +27,7 @@ def train_cells(
     replicates: int,
     real_of: Callable[[int], LabeledImages],
     synthetic_of: Callable[[int], LabeledImages] | None = None,
+    accepted_of: Callable[[int], LabeledImages] | None = None,
     extra_of: Callable[[int], LabeledImages | None] | None = None,
     classifier: Classifier,
     seed: int,
@@ -44,6 +45,7 @@ def train_cells(
         budget, synthetic_per_real, replicates: the coordinates of the cells.
         real_of: replicate → its real subset.
         synthetic_of: replicate → its synthetic images; not given where no arm needs them.
+        accepted_of: replicate → those of them that the label filter accepts, likewise.
         extra_of: replicate → its extra real images, likewise; where there are too few (None), the arms that
             need them are left out.
         classifier: its section of the parameters.
@@ -57,6 +59,8 @@ def train_cells(
         for replicate in range(replicates):
             real = real_of(replicate)
             synthetic = synthetic_of(replicate) if synthetic_of else None
+            filtered = any(arm.filtered for arm in arms)
+            accepted = accepted_of(replicate) if accepted_of and filtered else None
             extra = extra_of(replicate) if extra_of else None
             cell_seed = derive_seed(seed, "classifier", budget, replicate)
             for arm in arms:
@@ -66,7 +70,7 @@ def train_cells(
                 training = training_set(
                     arm,
                     real,
-                    synthetic=synthetic,
+                    synthetic=accepted if arm.filtered else synthetic,
                     extra=extra,
                     synthetic_per_real=synthetic_per_real,
                     seed=cell_seed,

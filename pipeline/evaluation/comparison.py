@@ -96,6 +96,9 @@ _SHORT_WORDS = {
     "synthetic_affine": "syn., affine",
     "synthetic_affine_elastic": "syn., aff.+el.",
     "synthetic_only": "synthetic only",
+    "synthetic_filtered": "filtered",
+    "synthetic_filtered_affine": "filt., affine",
+    "synthetic_filtered_affine_elastic": "filt., aff.+el.",
     "repeat": "real, repeated",
     "extra_real": "extra real",
     "extra_real_affine_elastic": "extra, aff.+el.",
@@ -360,7 +363,8 @@ def _with(synthetic: DeclaredArm) -> str:
 
 
 def _images(arm: DeclaredArm) -> str:
-    return f"{arm.synthetic_per_real} synthetic images per real one"
+    kind = "label-filtered synthetic images" if arm.recipe.filtered else "synthetic images"
+    return f"{arm.synthetic_per_real} {kind} per real one"
 
 
 def _best_on_validation(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]) -> DeclaredArm:

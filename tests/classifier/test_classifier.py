@@ -264,6 +264,7 @@ def study_cells(digits, classifier_params, arms, ratio=1.0, replicates=2, extra=
         replicates=replicates,
         real_of=lambda i: real_subset(train_split, budget=40, replicate=i, seed=1),
         synthetic_of=synthetic_of,
+        accepted_of=lambda i: synthetic_of(i).subset(np.arange(0, 800, 2)),
         extra_of=lambda i: extra_real_images(
             train_split, budget=40, replicate=i, images_per_real=ratio if extra else 99, seed=1
         ),

@@ -360,6 +360,9 @@ def test_each_arm_is_compared_with_the_same_training_without_what_it_adds(write_
         ("synthetic_affine", "real_affine"),
         ("synthetic_affine_elastic", "real_affine_elastic"),
         ("synthetic_only", "real"),
+        ("synthetic_filtered", "real"),
+        ("synthetic_filtered_affine", "real_affine"),
+        ("synthetic_filtered_affine_elastic", "real_affine_elastic"),
         ("extra_real", "real"),
         ("extra_real_affine_elastic", "real_affine_elastic"),
     }
