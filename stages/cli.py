@@ -25,6 +25,7 @@ from stages import (
     train_baselines,
     train_controls,
     train_extractor,
+    train_fill,
     train_gan,
     workspace,
 )
@@ -65,6 +66,7 @@ for stage in (
     train_baselines,
     train_controls,
     train_augmented,
+    train_fill,
     evaluate_classifiers,
     compare,
     report,

@@ -39,6 +39,7 @@ def main(
                     class_names=class_names,
                     images_per_class=params.generation.images_per_class,
                     seed=derive_seed(params.seed, "generate", budget, replicate),
+                    latent_std=params.generation.latent_std,
                     provenance={**provenance, "generator_sha256": file_sha256(path)},
                     device=device,
                     advance=advance,

@@ -43,7 +43,13 @@ def main(
         images = LabeledImages.load(synthetic / f"{replicate}.npz")
         with progress(f"label scores {budget}, replicate {replicate + 1}", steps, "steps") as advance:
             agreement = cross_fitted_agreement(
-                real_subset(real, budget=parse_budget(budget), replicate=replicate, seed=params.seed),
+                real_subset(
+                    real,
+                    budget=parse_budget(budget),
+                    replicate=replicate,
+                    seed=params.seed,
+                    imbalance=params.study.imbalance,
+                ),
                 images,
                 classifier=params.classifier,
                 folds=params.study.label_filter_folds,

@@ -42,7 +42,9 @@ def main(
         budget=size,
         synthetic_per_real=synthetic_per_real,
         replicates=params.study.replicates,
-        real_of=lambda replicate: real_subset(real, budget=size, replicate=replicate, seed=seed),
+        real_of=lambda replicate: real_subset(
+            real, budget=size, replicate=replicate, seed=seed, imbalance=params.study.imbalance
+        ),
         synthetic_of=lambda replicate: LabeledImages.load(synthetic / f"{replicate}.npz"),
         accepted_of=lambda replicate: accepted_images(
             LabeledImages.load(synthetic / f"{replicate}.npz"),

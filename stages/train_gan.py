@@ -46,6 +46,7 @@ def main(
     rows = []
     fingerprint = {
         "gan": params.gan.model_dump(),
+        "imbalance": params.study.imbalance,
         "seed": params.seed,
         "train": file_sha256(train),
         "code": code_sha256("pipeline/gan"),
@@ -55,7 +56,13 @@ def main(
     # Every replicate's state is kept until all are done: a killed stage goes on where it was.
     with scratch_folder("gan", budget, fingerprint=fingerprint) as scratch, atomic_output(out) as folder:
         for replicate in range(params.study.replicates):
-            subset = real_subset(real, budget=parse_budget(budget), replicate=replicate, seed=params.seed)
+            subset = real_subset(
+                real,
+                budget=parse_budget(budget),
+                replicate=replicate,
+                seed=params.seed,
+                imbalance=params.study.imbalance,
+            )
             seed = derive_seed(params.seed, "gan", budget, replicate)
             what = f"GAN {budget}, replicate {replicate + 1} of {params.study.replicates}"
             result = train_gan(

@@ -39,11 +39,13 @@ def sample_z(seed: int, label: int, start: int, count: int, z_dim: int) -> npt.N
     return z
 
 
-def z_sha256(seed: int, label: int, indices: npt.NDArray[np.int64], z_dim: int) -> list[str]:
-    """The hash of each of these latents of a class: of its float32 bytes, little-endian."""
+def z_sha256(
+    seed: int, label: int, indices: npt.NDArray[np.int64], z_dim: int, *, latent_std: float = 1.0
+) -> list[str]:
+    """The hash of each of these latents of a class, times `latent_std`: of its float32 bytes, little-endian."""
     hashes: dict[int, str] = {}
     for block in np.unique(indices // BLOCK).tolist():
-        latents = sample_z(seed, label, block * BLOCK, BLOCK, z_dim).astype("<f4")
+        latents = (sample_z(seed, label, block * BLOCK, BLOCK, z_dim) * np.float32(latent_std)).astype("<f4")
         for index in indices[indices // BLOCK == block].tolist():
             hashes[index] = hashlib.sha256(latents[index % BLOCK].tobytes()).hexdigest()
     return [hashes[index] for index in indices.tolist()]
@@ -56,18 +58,31 @@ def latent_hashes(
     seed, z_dim = provenance.get("seed"), provenance.get("z_dim")
     if not isinstance(seed, int) or not isinstance(z_dim, int):
         return None
-    return lambda label, indices: z_sha256(seed, label, indices, z_dim)
+    latent_std = float(provenance.get("latent_std", 1.0))
+    return lambda label, indices: z_sha256(seed, label, indices, z_dim, latent_std=latent_std)
 
 
 @torch.no_grad()
 def sample_images(
-    generator: Generator, *, seed: int, label: int, start: int, count: int, device: torch.device
+    generator: Generator,
+    *,
+    seed: int,
+    label: int,
+    start: int,
+    count: int,
+    latent_std: float = 1.0,
+    device: torch.device,
 ) -> npt.NDArray[np.uint8]:
-    """Images start..start+count−1 of a class: (count, 1, H, W) uint8. Any split of a range gives the same bytes."""
+    """Images start..start+count−1 of a class: (count, 1, H, W) uint8. Any split of a range gives the same bytes.
+
+    `latent_std` spreads the latents: z ~ N(0, latent_std²). A generator is trained at 1; above it the images
+    are more varied and less typical, below it the reverse (truncation).
+    """
     first, end = start // BLOCK * BLOCK, start + count
     blocks = []
     for block in range(first, end, BLOCK):
-        z = torch.from_numpy(sample_z(seed, label, block, BLOCK, generator.z_dim)).to(device)
+        latents = sample_z(seed, label, block, BLOCK, generator.z_dim) * np.float32(latent_std)
+        z = torch.from_numpy(latents).to(device)
         labels = torch.full((BLOCK,), label, dtype=torch.int64, device=device)
         blocks.append(uint8_from_images(generator(z, labels)).cpu().numpy())
     return np.concatenate(blocks)[start - first : end - first]
@@ -79,13 +94,14 @@ def synthetic_images(
     class_names: tuple[str, ...],
     images_per_class: int,
     seed: int,
+    latent_std: float = 1.0,
     provenance: Mapping[str, Any],
     device: torch.device,
     advance: Advance,
 ) -> LabeledImages:
-    """Exactly `images_per_class` images of each class, class after class.
+    """Exactly `images_per_class` images of each class, class after class; `latent_std` as in `sample_images`.
 
-    The provenance gains what makes them again: seed, z_dim, count.
+    The provenance gains what makes them again: seed, z_dim, count, and latent_std where it is not 1.
     """
     images = np.empty(
         (generator.num_classes, images_per_class, 1, generator.image_size, generator.image_size),
@@ -95,7 +111,13 @@ def synthetic_images(
         for start in range(0, images_per_class, BLOCK):
             count = min(BLOCK, images_per_class - start)
             images[label, start : start + count] = sample_images(
-                generator, seed=seed, label=label, start=start, count=count, device=device
+                generator,
+                seed=seed,
+                label=label,
+                start=start,
+                count=count,
+                latent_std=latent_std,
+                device=device,
             )
             advance(count)
     return LabeledImages(
@@ -108,5 +130,6 @@ def synthetic_images(
             "seed": seed,
             "z_dim": generator.z_dim,
             "images_per_class": images_per_class,
+            **({"latent_std": latent_std} if latent_std != 1 else {}),
         },
     )

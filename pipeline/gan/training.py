@@ -25,7 +25,7 @@ from pipeline.gan.losses import (
 from pipeline.gan.monitor import Monitor, film_frame
 from pipeline.gan.networks import Discriminator, Generator, images_from_uint8
 from pipeline.gan.state import load_state, new_state, save_state
-from pipeline.images import LabeledImages
+from pipeline.images import LabeledImages, draw_indices
 from pipeline.params import Gan
 from pipeline.progress import progress
 from pipeline.runtime import derive_seed
@@ -92,6 +92,7 @@ def train_gan(
     if not state.film:
         state.film.append(film_frame(averaged, seed=seed, device=device))
 
+    balance = real.labels if gan.class_sampling == "balanced" else None
     # The whole set lives on the device as uint8: no loader, no copies.
     all_images = torch.from_numpy(real.images).to(device)
     all_labels = torch.from_numpy(real.labels).to(device)
@@ -110,7 +111,7 @@ def train_gan(
             # Discriminator: the real image of a pair up, the fake one of the same class down.
             for turn in range(gan.discriminator_steps):
                 draw = (step - 1) * gan.discriminator_steps + turn
-                index = batch_indices(len(real), gan.batch_size, draw, seed=seed).to(device)
+                index = batch_indices(len(real), gan.batch_size, draw, seed=seed, balance=balance).to(device)
                 labels = all_labels[index]
                 z = torch.randn(gan.batch_size, gan.z_dim, generator=state.z_rng, device=device)
                 # One generator pass serves the last of these turns and the generator's own step.
@@ -234,15 +235,27 @@ def learning_rate_factor(step: int, steps: int, gan: Gan) -> float:
     return warmup * (floor + (1 - floor) * height)
 
 
-def batch_indices(size: int, batch_size: int, draw: int, *, seed: int) -> Tensor:
+def batch_indices(
+    size: int, batch_size: int, draw: int, *, seed: int, balance: npt.NDArray[np.int64] | None = None
+) -> Tensor:
     """The positions (batch_size,) int64 of batch `draw`: every image once per pass, passes joined without a gap.
 
-    Depends on its arguments alone, so that a training can go on from any step.
+    With the labels (size,) int64 to `balance`, a pass shows each class as often as the largest one, its images
+    round and round in a new order. Depends on its arguments alone, so that a training can go on from any step.
     """
+    per_class = None if balance is None else np.bincount(balance)
+    length = size if per_class is None else int(per_class.max()) * np.count_nonzero(per_class)
     positions = np.arange(draw * batch_size, (draw + 1) * batch_size)
-    passes = range(positions[0] // size, positions[-1] // size + 1)
-    orders = [np.random.default_rng(derive_seed(seed, "batches", one)).permutation(size) for one in passes]
-    return torch.from_numpy(np.concatenate(orders)[positions - passes[0] * size])
+    passes = range(positions[0] // length, positions[-1] // length + 1)
+    orders = []
+    for one in passes:
+        rng = np.random.default_rng(derive_seed(seed, "batches", one))
+        if balance is None or per_class is None:
+            orders.append(rng.permutation(size))
+        else:
+            counts = np.where(per_class > 0, per_class.max(), 0)
+            orders.append(rng.permutation(draw_indices(balance, counts, rng)))
+    return torch.from_numpy(np.concatenate(orders)[positions - passes[0] * length])
 
 
 def even_steps(steps: int, points: int) -> set[int]:

@@ -93,3 +93,35 @@ def test_counts_are_exact_and_more_images_extend_the_fewer(generator):
         "z_dim": few.provenance["z_dim"],
         "images_per_class": 7,
     }
+
+
+def spread_images(generator, **spread):
+    return synthetic_images(
+        generator,
+        class_names=("a", "b", "c"),
+        images_per_class=5,
+        seed=5,
+        provenance={},
+        device=CPU,
+        advance=lambda units, note="": None,
+        **spread,
+    )
+
+
+def test_the_latents_are_spread_as_told(generator, monkeypatch):
+    seen = []
+    forward = generator.forward
+    monkeypatch.setattr(generator, "forward", lambda z, labels: seen.append(z.clone()) or forward(z, labels))
+    images = [
+        sample_images(generator, seed=1, label=2, start=3, count=4, latent_std=std, device=CPU)
+        for std in (1.0, 1.3)
+    ]
+    assert torch.equal(seen[1], seen[0] * torch.tensor(1.3)) and not np.array_equal(*images)
+    assert seen[0].numpy().tobytes() == sample_z(1, 2, 0, BLOCK, 6).tobytes()
+
+
+def test_a_spread_of_one_is_the_default_to_the_byte_and_another_is_noted(generator):
+    plain, one, wide = spread_images(generator), *(spread_images(generator, latent_std=s) for s in (1.0, 1.2))
+    assert np.array_equal(plain.images, one.images) and plain.provenance == one.provenance
+    assert not np.array_equal(plain.images, wide.images)
+    assert wide.provenance == {**plain.provenance, "latent_std": 1.2}

@@ -340,3 +340,14 @@ def test_the_film_strip_runs_to_the_right(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "film.png"))
     assert picture.shape == (16, 24)
     assert (picture[8:, 16:] == 255).all() and picture.sum() == 64 * 255
+
+
+def test_balanced_batches_show_every_class_equally_often_and_every_image_of_it():
+    labels = np.array([0] * 12 + [2] * 3)  # no image of class 1
+    passes = torch.cat([batch_indices(15, 6, draw, seed=0, balance=labels) for draw in range(4)]).numpy()
+    assert len(passes) == 24  # a pass: 12 of each class that there is
+    assert np.bincount(labels[passes], minlength=3).tolist() == [12, 0, 12]
+    assert np.bincount(passes, minlength=15).tolist() == [1] * 12 + [4] * 3
+    again = batch_indices(15, 6, 3, seed=0, balance=labels)
+    assert torch.equal(torch.from_numpy(passes[18:]), again)
+    assert not torch.equal(again, batch_indices(15, 6, 3, seed=1, balance=labels))
