@@ -49,7 +49,8 @@ def accepts(
     least_probability: float,
 ) -> npt.NDArray[np.bool_]:
     """(N,) bool, the rule: the label is the likeliest class, and at least this likely."""
-    return (predictions == labels) & (probabilities >= np.float32(least_probability))
+    kept: npt.NDArray[np.bool_] = (predictions == labels) & (probabilities >= np.float32(least_probability))
+    return kept
 
 
 def accepted_images(

@@ -152,6 +152,7 @@ class Study(Section):
     replicates: Count
     synthetic_per_real: Annotated[list[NonNegative], Field(min_length=1)]
     arms: Annotated[list[ArmName], Field(min_length=1)]
+    generators_per_replicate: Annotated[int, Field(ge=1, le=20)]
     label_filter: Fraction
     label_filter_folds: Annotated[int, Field(ge=2, le=20)]
     label_filter_steps: Count

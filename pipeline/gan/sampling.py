@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,36 @@ def sample_images(
         labels = torch.full((BLOCK,), label, dtype=torch.int64, device=device)
         blocks.append(uint8_from_images(generator(z, labels)).cpu().numpy())
     return np.concatenate(blocks)[start - first : end - first]
+
+
+def interleaved(parts: Sequence[LabeledImages]) -> LabeledImages:
+    """The images of several generators in equal parts: image i of a class is that of generator i mod their number.
+
+    They are all made with the same seed, so an image still hangs on (seed, label, i) and the generators alone.
+
+    Args:
+        parts: what `synthetic_images` made with each, of equal counts; one alone is given back as it is.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    images = first.images.copy()
+    place = np.arange(len(first)) % int(first.provenance["images_per_class"])
+    for member, part in enumerate(parts):
+        chosen = place % len(parts) == member
+        images[chosen] = part.images[chosen]
+    hashes = [str(part.provenance["generator_sha256"]) for part in parts]
+    return LabeledImages(
+        images,
+        first.labels,
+        first.class_names,
+        {
+            **first.provenance,
+            "gan_seed": [part.provenance["gan_seed"] for part in parts],
+            "generators_sha256": hashes,
+            "generator_sha256": hashlib.sha256("".join(hashes).encode()).hexdigest(),
+        },
+    )
 
 
 def synthetic_images(
