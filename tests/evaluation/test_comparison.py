@@ -498,19 +498,19 @@ def test_the_terminal_table_has_a_row_per_arm_and_one_star_per_budget(write_stud
     assert "…" not in text
 
 
-def test_the_sentence_says_which_synthetic_images(write_study):
-    for name, words in (
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
         ("synthetic_filtered", "use 1.0 label-filtered synthetic images per real one: +0.63"),
         ("synthetic_fresh", "use 1.0 fresh synthetic images per real one: +0.63"),
         (
             "synthetic_fresh_filtered_affine_elastic",
             "use 1.0 fresh label-filtered synthetic images per real one with affine + elastic",
         ),
-    ):
-        baseline = ARMS[name].baseline
-        row = judge(
-            write_study,
-            {(baseline, 0): AFFINE, (name, 1.0): BETTER},
-            arms=dict.fromkeys(("real", baseline, name)),
-        )
-        assert row["best_synthetic"]["arm"] == name and words in row["verdict"]
+    ],
+)
+def test_the_sentence_says_which_synthetic_images(write_study, name, words):
+    baseline = ARMS[name].baseline
+    arms = tuple(dict.fromkeys(("real", baseline, name)))
+    row = judge(write_study, {(baseline, 0): AFFINE, (name, 1.0): BETTER}, arms=arms)
+    assert row["best_synthetic"]["arm"] == name and words in row["verdict"]
