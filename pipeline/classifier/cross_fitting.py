@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from pipeline.arms import missing_counts
 from pipeline.classifier.network import ConvNet, class_probabilities
 from pipeline.classifier.study import classic_augmentation
 from pipeline.classifier.training import train_classifier
-from pipeline.images import Indices, LabeledImages
+from pipeline.images import Indices, LabeledImages, concatenate
 from pipeline.label_filter import LabelAgreement, accepts, images_sha256
+from pipeline.mixing import copies
 from pipeline.params import Classifier
 from pipeline.progress import Advance
 from pipeline.runtime import derive_seed
@@ -50,8 +52,11 @@ def cross_fitted_agreement(
     total = np.zeros((len(synthetic), real.num_classes), dtype=np.float32)
     on_real = np.full((len(real), real.num_classes), np.nan, dtype=np.float32)
     for fold in range(folds):
+        part = real.subset(np.flatnonzero(fold_of != fold))
+        # A class that study.imbalance made rare is repeated: judges that hardly see it are never sure of it.
+        missing = missing_counts(part)
         judge = _judge(
-            real.subset(np.flatnonzero(fold_of != fold)),
+            concatenate([part, copies(part, missing)], part.provenance) if missing.any() else part,
             classifier,
             steps=steps,
             seed=derive_seed(seed, "judge", fold),
