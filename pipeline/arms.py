@@ -149,8 +149,8 @@ FILL_ARMS = (
 ARMS: Mapping[str, Arm] = {
     str(arm.name): arm for arm in (*BASELINE_ARMS, *REMEDY_ARMS, *FILL_ARMS, *AUGMENTED_ARMS, *CONTROL_ARMS)
 }
-# Of the fraction that `study.imbalance` leaves a class: a GAN learns nothing of a class from one image, and a
-# fold of the label filter would leave none.
+# What `study.imbalance` must leave of a class: one image has no variety to learn, and a judge of the label filter
+# that does not see it would not know the class.
 _FEWEST_OF_A_CLASS = 2
 Imbalance = Mapping[str, int | float]  # class name → its share of the common count; empty: none is rare
 
