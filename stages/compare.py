@@ -24,7 +24,7 @@ def main(
     from rich.console import Console
 
     from pipeline.evaluation.cells import Grid, count_test_images, load_cells, load_confusion
-    from pipeline.evaluation.comparison import compare_cells, verdict_table
+    from pipeline.evaluation.comparison import compare_cells, verdict_table, verdicts
     from pipeline.evaluation.imbalance import with_imbalance
     from pipeline.params import load_params
     from pipeline.runtime import write_text
@@ -42,8 +42,8 @@ def main(
         print(f"{cells}: {ignored} rows of cells that params.yaml does not declare were ignored")
     console = Console()
     console.print(verdict_table(comparison))
-    for row in (*comparison.get("imbalance", {"budgets": ()})["budgets"], *comparison["budgets"]):
-        console.print(row["verdict"], highlight=False)
+    for verdict in verdicts(comparison):
+        console.print(verdict, highlight=False)
 
 
 if __name__ == "__main__":

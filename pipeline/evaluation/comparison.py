@@ -210,6 +210,12 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     return table
 
 
+def verdicts(comparison: dict[str, Any]) -> list[str]:
+    """The sentence of each budget, those on rare classes first."""
+    rare = comparison["imbalance"]["budgets"] if "imbalance" in comparison else []
+    return [row["verdict"] for row in (*rare, *comparison["budgets"])]
+
+
 def points(fraction: float) -> str:
     """A difference of fractions in signed percentage points: 0.0005 is `+0.05`."""
     return f"{round(100 * fraction, 2) + 0.0:+.2f}".replace("-", "−")

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import SynthGainError
 from pipeline.evaluation.cells import DeclaredArm, Grid, cell_values, load_cells, load_confusion
+from pipeline.evaluation.comparison import verdicts
 from pipeline.evaluation.imbalance import compare_imbalance, with_imbalance, with_recalls
 from pipeline.evaluation.statistics import holm, paired_test
 
@@ -190,3 +191,7 @@ def test_the_verdict_of_the_whole_starts_with_it(write_study):
     comparison = json.loads(study(write_study, {"fill_synthetic": BETTER}).comparison.read_text())
     assert comparison["verdict"].startswith(comparison["imbalance"]["budgets"][0]["verdict"])
     assert comparison["budgets"][0]["verdict"] in comparison["verdict"]
+    assert verdicts(comparison) == [
+        comparison["imbalance"]["budgets"][0]["verdict"],
+        comparison["budgets"][0]["verdict"],
+    ]
