@@ -2,11 +2,63 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, concatenate
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """The images that a cell trains on, and how they are shown.
+
+    Attributes:
+        images: every image that may be shown, the real ones first.
+        real_images: how many of them, from the first on, are real.
+        synthetic_per_pass: (num_classes,) int64: so many synthetic images of each class are drawn anew for each
+            pass over the real ones; None: a pass shows every image once.
+        class_weights: (num_classes,) float64, of the losses; None: all equal.
+        first_augmented: only images from this position on get the arm's classic augmentation.
+    """
+
+    images: LabeledImages
+    real_images: int
+    synthetic_per_pass: npt.NDArray[np.int64] | None = None
+    class_weights: npt.NDArray[np.float64] | None = None
+    first_augmented: int = 0
+
+    @property
+    def mixed(self) -> bool:
+        """Whether it has real and synthetic images."""
+        return 0 < self.real_images < len(self.images)
+
+    def image_weights(self, *, synthetic_weight: float) -> npt.NDArray[np.float32] | None:
+        """(N,) float32: the weight of each image's loss, with a mean of 1 over all that a pass shows.
+
+        `synthetic_weight` is that of a synthetic image beside a real one; alone, synthetic images need none.
+        None where all weights are equal.
+        """
+        by_source = self.mixed and synthetic_weight != 1
+        if self.class_weights is None and not by_source:
+            return None
+        labels = self.images.labels
+        weights = np.ones(len(labels)) if self.class_weights is None else self.class_weights[labels]
+        shown = np.ones(len(labels))  # how often a pass shows each image, on average
+        if by_source:
+            weights = np.where(np.arange(len(labels)) < self.real_images, weights, weights * synthetic_weight)
+        if self.synthetic_per_pass is not None:
+            pool = np.bincount(labels[self.real_images :], minlength=len(self.synthetic_per_pass))
+            shown[self.real_images :] = (self.synthetic_per_pass / np.maximum(pool, 1))[
+                labels[self.real_images :]
+            ]
+        scaled: npt.NDArray[np.float32] = (weights * (shown.sum() / (weights * shown).sum())).astype(
+            np.float32
+        )
+        return scaled
 
 
 def mix(
@@ -34,6 +86,50 @@ def take_per_class(
     Raises:
         SynthGainError: as `mix`.
     """
+    wanted = images_wanted(real, synthetic_per_real)
+    return take_counts(real, synthetic, wanted, f"study.synthetic_per_real {synthetic_per_real}", rng)
+
+
+def drawn_anew(real: LabeledImages, synthetic: LabeledImages, synthetic_per_real: float) -> TrainingSet:
+    """All real images and all synthetic ones, of which each pass over the real ones shows others.
+
+    The ratio is that of `mix`, and with it the share of synthetic images in a batch; what changes is that they
+    come from the whole pool, round and round, and not from one draw of it. A pool that is much larger than the
+    draw is what generating anew in every epoch would be.
+
+    Raises:
+        SynthGainError: as `mix`.
+    """
+    _require_own_generator(real, synthetic)
+    wanted = images_wanted(real, synthetic_per_real)
+    _require_enough(synthetic, wanted, f"study.synthetic_per_real {synthetic_per_real}")
+    provenance = {**real.provenance, "synthetic_per_real": synthetic_per_real}
+    return TrainingSet(concatenate([real, synthetic], provenance), len(real), synthetic_per_pass=wanted)
+
+
+def take_counts(
+    real: LabeledImages,
+    synthetic: LabeledImages,
+    wanted: npt.NDArray[np.int64],
+    what: str,
+    rng: np.random.Generator,
+) -> LabeledImages:
+    """`wanted` synthetic images of each class, drawn without replacement; `what` asks for them, in the error.
+
+    Raises:
+        SynthGainError: as `mix`.
+    """
+    _require_own_generator(real, synthetic)
+    _require_enough(synthetic, wanted, what)
+    chosen = [
+        rng.choice(np.flatnonzero(synthetic.labels == label), size=count, replace=False)
+        for label, count in enumerate(wanted)
+    ]
+    return synthetic.subset(np.concatenate(chosen).astype(np.int64))
+
+
+def _require_own_generator(real: LabeledImages, synthetic: LabeledImages) -> None:
+    """Refuse synthetic images of a generator that saw other real images, and those of other classes."""
     wanted_hash, found_hash = (images.provenance.get("real_subset_sha256") for images in (real, synthetic))
     if wanted_hash is None or wanted_hash != found_hash:
         raise SynthGainError(
@@ -42,26 +138,39 @@ def take_per_class(
         )
     if real.class_names != synthetic.class_names:
         raise SynthGainError(f"classes differ: real {real.class_names}, synthetic {synthetic.class_names}")
-    wanted = images_wanted(real, synthetic_per_real)
+
+
+def _require_enough(synthetic: LabeledImages, wanted: npt.NDArray[np.int64], what: str) -> None:
+    """Refuse to draw more images of a class than there are, and say what to raise."""
     available = synthetic.counts()
-    if (wanted > available).any():
-        label = int(np.argmax(wanted - available))
+    if not (wanted > available).any():
+        return
+    label = int(np.argmax(wanted - available))
+    name, found, needed = synthetic.class_names[label], int(available[label]), int(wanted[label])
+    label_filter = synthetic.provenance.get("label_filter")
+    if label_filter is None:
         raise SynthGainError(
-            f"generation.images_per_class: class {real.class_names[label]} has {available[label]} synthetic"
-            f" images; study.synthetic_per_real {synthetic_per_real} needs {wanted[label]}"
+            f"generation.images_per_class: class {name} has {found} synthetic images; {what} needs {needed}"
         )
-    chosen = [
-        rng.choice(np.flatnonzero(synthetic.labels == label), size=count, replace=False)
-        for label, count in enumerate(wanted)
-    ]
-    return synthetic.subset(np.concatenate(chosen).astype(np.int64))
+    judged = int(label_filter["judged"][label])
+    # As many as would do at this rate of acceptance, and a tenth more: the rate of other images is another.
+    raised = f"to about {math.ceil(1.1 * needed * judged / found)} " if found else ""
+    raise SynthGainError(
+        f"study.label_filter: found {label_filter['least_probability']}, which accepts {found} of the {judged}"
+        f" synthetic images of class {name}; {what} needs {needed}: raise generation.images_per_class {raised}or"
+        " gan.total_images, or lower study.label_filter"
+    )
 
 
 def repeated(real: LabeledImages, times: float) -> LabeledImages:
     """Each class of the real images over and over, in their order, up to `times` its size."""
-    wanted = images_wanted(real, times)
+    return copies(real, images_wanted(real, times))
+
+
+def copies(real: LabeledImages, counts: npt.NDArray[np.int64]) -> LabeledImages:
+    """`counts` images of each class: its real images over and over, in their order."""
     chosen = [
-        np.resize(np.flatnonzero(real.labels == label), count) for label, count in enumerate(wanted.tolist())
+        np.resize(np.flatnonzero(real.labels == label), count) for label, count in enumerate(counts.tolist())
     ]
     return real.subset(np.concatenate(chosen).astype(np.int64))
 

@@ -42,6 +42,8 @@ NonNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Stride = Annotated[int, Field(ge=1, le=2)]
+# YAML reads a class called 3 as a number: both forms name the same class.
+ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 Budget = Count | Literal["all"]
 ArmName = Literal[
     "real",
@@ -51,6 +53,20 @@ ArmName = Literal[
     "synthetic_affine",
     "synthetic_affine_elastic",
     "synthetic_only",
+    "synthetic_filtered",
+    "synthetic_filtered_affine",
+    "synthetic_filtered_affine_elastic",
+    "synthetic_fresh",
+    "synthetic_fresh_affine",
+    "synthetic_fresh_affine_elastic",
+    "synthetic_fresh_filtered_affine_elastic",
+    "fill_synthetic",
+    "fill_synthetic_affine_elastic",
+    "fill_repeat",
+    "fill_repeat_affine_elastic",
+    "fill_affine",
+    "class_weights",
+    "fill_extra_real",
     "repeat",
     "extra_real",
     "extra_real_affine_elastic",
@@ -63,10 +79,36 @@ BASELINE_OF_ARM: dict[str, str] = {
     "synthetic_affine": "real_affine",
     "synthetic_affine_elastic": "real_affine_elastic",
     "synthetic_only": "real",
+    "synthetic_filtered": "real",
+    "synthetic_filtered_affine": "real_affine",
+    "synthetic_filtered_affine_elastic": "real_affine_elastic",
+    "synthetic_fresh": "real",
+    "synthetic_fresh_affine": "real_affine",
+    "synthetic_fresh_affine_elastic": "real_affine_elastic",
+    "synthetic_fresh_filtered_affine_elastic": "real_affine_elastic",
+    "fill_synthetic": "real",
+    "fill_synthetic_affine_elastic": "real_affine_elastic",
+    "fill_repeat": "real",
+    "fill_repeat_affine_elastic": "real_affine_elastic",
+    "fill_affine": "real",
+    "class_weights": "real",
+    "fill_extra_real": "real",
     "repeat": "real",
     "extra_real": "real",
     "extra_real_affine_elastic": "real_affine_elastic",
 }
+
+
+# Those with `Arm.fills`: they need rare classes.
+ARMS_OF_IMBALANCE = (
+    "fill_synthetic",
+    "fill_synthetic_affine_elastic",
+    "fill_repeat",
+    "fill_repeat_affine_elastic",
+    "fill_affine",
+    "class_weights",
+    "fill_extra_real",
+)
 
 
 class Section(BaseModel):
@@ -110,6 +152,11 @@ class Study(Section):
     replicates: Count
     synthetic_per_real: Annotated[list[NonNegative], Field(min_length=1)]
     arms: Annotated[list[ArmName], Field(min_length=1)]
+    generators_per_replicate: Annotated[int, Field(ge=1, le=20)]
+    label_filter: Fraction
+    label_filter_folds: Annotated[int, Field(ge=2, le=20)]
+    label_filter_steps: Count
+    imbalance: dict[ClassName, Annotated[Number, Field(gt=0, lt=1)]]
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Self:
@@ -133,6 +180,11 @@ class Study(Section):
                 raise ValueError(
                     f"study.arms: found {arm} without {baseline}, which it is compared with;"
                     f" add {baseline}, or remove {arm}"
+                )
+            if arm in ARMS_OF_IMBALANCE and not self.imbalance:
+                raise ValueError(
+                    f"study.arms: found {arm}, but study.imbalance names no rare class whose gap it could fill;"
+                    f" name one, or remove {arm}"
                 )
         return self
 
@@ -178,6 +230,7 @@ class Gan(Section):
     augment_rotation_degrees: Annotated[Number, Field(ge=0, le=45)]
     augment_scale: Annotated[Number, Field(ge=0, le=0.5)]
     augment_cutout: Annotated[Number, Field(ge=0, le=1)]
+    class_sampling: Literal["as_drawn", "balanced"]
     collapse_patience: Annotated[int, Field(ge=0)]
     history_points: Count
     film_strip_frames: Annotated[int, Field(ge=2, le=40)]
@@ -264,9 +317,10 @@ class Gan(Section):
 
 
 class Generation(Section):
-    """How many synthetic images each generator gives."""
+    """How many synthetic images each generator gives, and how widely its latents are spread."""
 
     images_per_class: Count
+    latent_std: Annotated[Number, Field(ge=0.5, le=1.5)]
 
 
 class Training(Section):
@@ -294,6 +348,8 @@ class Classifier(Training):
     affine_shear_degrees: Annotated[Number, Field(ge=0, le=45)]
     elastic_alpha: NonNegative
     elastic_sigma: Positive
+    synthetic_weight: NonNegative
+    real_only_tail: Fraction
 
 
 class Evaluation(Section):
@@ -371,6 +427,13 @@ class Params(Section):
                     f"generation.images_per_class: found {self.generation.images_per_class}; the largest"
                     f" study.synthetic_per_real ({max(self.study.synthetic_per_real)}) at {largest} real images"
                     f" needs {needed}"
+                )
+            gap = math.ceil(largest / classes)
+            fills = any(arm.startswith("fill_synthetic") for arm in self.study.arms)
+            if fills and gap > self.generation.images_per_class:
+                problems.append(
+                    f"generation.images_per_class: found {self.generation.images_per_class}; the gap of a rare class"
+                    f" (study.imbalance) at {largest} real images is up to about {gap}"
                 )
         if self.export.real_images not in ("recommended", *self.study.real_images):
             problems.append(

@@ -24,7 +24,8 @@ def main(
     from rich.console import Console
 
     from pipeline.evaluation.cells import Grid, count_test_images, load_cells, load_confusion
-    from pipeline.evaluation.comparison import compare_cells, verdict_table
+    from pipeline.evaluation.comparison import compare_cells, verdict_table, verdicts
+    from pipeline.evaluation.imbalance import with_imbalance
     from pipeline.params import load_params
     from pipeline.runtime import write_text
 
@@ -32,14 +33,17 @@ def main(
     study = params.study
     grid = Grid.declared(study)
     table, ignored = load_cells(cells, grid)
-    comparison = compare_cells(table, grid, test_images=count_test_images(load_confusion(confusion, grid)))
+    counts = load_confusion(confusion, grid)
+    comparison = with_imbalance(
+        compare_cells(table, grid, test_images=count_test_images(counts)), table, counts, grid
+    )
     write_text(out, json.dumps(comparison, indent=2, sort_keys=True) + "\n")
     if ignored:
         print(f"{cells}: {ignored} rows of cells that params.yaml does not declare were ignored")
     console = Console()
     console.print(verdict_table(comparison))
-    for row in comparison["budgets"]:
-        console.print(row["verdict"], highlight=False)
+    for verdict in verdicts(comparison):
+        console.print(verdict, highlight=False)
 
 
 if __name__ == "__main__":

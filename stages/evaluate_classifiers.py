@@ -40,7 +40,7 @@ def main(
     files = []
     for budget in params.study.real_images:
         folder = classifiers / str(budget)
-        files.append(folder / "baselines.safetensors")
+        files += [folder / "baselines.safetensors", folder / "fill.safetensors"]
         files += [
             folder / kind / f"{ratio}.safetensors"
             for ratio in positive_ratios(params.study.synthetic_per_real)

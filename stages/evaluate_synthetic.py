@@ -46,7 +46,13 @@ def main(
     metrics = evaluate_budget(
         budget=real_images,
         synthetic=made,
-        real_subset=real_subset(train_images, budget=real_images, replicate=0, seed=params.seed),
+        real_subset=real_subset(
+            train_images,
+            budget=real_images,
+            replicate=0,
+            seed=params.seed,
+            imbalance=params.study.imbalance,
+        ),
         train=train_images,
         test=test_images,
         features_and_probabilities=features_and_probabilities,
@@ -67,7 +73,13 @@ def main(
         synthetic=made,
         train=train_images,
         subsets=[
-            subset_indices(train_images, budget=real_images, replicate=i, seed=params.seed)
+            subset_indices(
+                train_images,
+                budget=real_images,
+                replicate=i,
+                seed=params.seed,
+                imbalance=params.study.imbalance,
+            )
             for i in range(params.study.replicates)
         ],
         test=test_images,

@@ -14,13 +14,13 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the synthetic images, one file per replicate.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
-    """Generate the same number of images of each class from each replicate's generator.
+    """Generate the same number of images of each class from each replicate's generator, or generators.
 
     Example: python -m stages.generate --budget 1000 --gan data/gan/1000 --out data/synthetic/1000
     """
     from pipeline.checkpoints import file_sha256
-    from pipeline.gan.generators import load_generator
-    from pipeline.gan.sampling import synthetic_images
+    from pipeline.gan.generators import generator_path, load_generator
+    from pipeline.gan.sampling import interleaved, synthetic_images
     from pipeline.params import load_params
     from pipeline.progress import progress
     from pipeline.runtime import atomic_output, configure, derive_seed
@@ -30,20 +30,24 @@ def main(
     with atomic_output(out) as folder:
         folder.mkdir()
         for replicate in range(params.study.replicates):
-            path = gan / str(replicate) / "generator.safetensors"
-            generator, class_names, provenance = load_generator(path, device)
-            total = params.generation.images_per_class * len(class_names)
-            with progress(f"images {budget}, replicate {replicate + 1}", total, "images") as advance:
-                images = synthetic_images(
-                    generator,
-                    class_names=class_names,
-                    images_per_class=params.generation.images_per_class,
-                    seed=derive_seed(params.seed, "generate", budget, replicate),
-                    provenance={**provenance, "generator_sha256": file_sha256(path)},
-                    device=device,
-                    advance=advance,
-                )
-            images.save(folder / f"{replicate}.npz")
+            parts = []
+            for member in range(params.study.generators_per_replicate):
+                path = generator_path(gan / str(replicate), member)
+                generator, class_names, provenance = load_generator(path, device)
+                total = params.generation.images_per_class * len(class_names)
+                with progress(f"images {budget}, replicate {replicate + 1}", total, "images") as advance:
+                    images = synthetic_images(
+                        generator,
+                        class_names=class_names,
+                        images_per_class=params.generation.images_per_class,
+                        seed=derive_seed(params.seed, "generate", budget, replicate),
+                        latent_std=params.generation.latent_std,
+                        provenance={**provenance, "generator_sha256": file_sha256(path)},
+                        device=device,
+                        advance=advance,
+                    )
+                parts.append(images)
+            interleaved(parts).save(folder / f"{replicate}.npz")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,19 @@ def main(
     out: Annotated[Path, typer.Option(help="File for the trained classifiers.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
-    """Train the classifiers that see real images only, plain and with classic augmentation.
+    """Train the classifiers that see real images only: plain, with classic augmentation, with rare classes repeated.
 
     Example: python -m stages.train_baselines --budget 1000 --train data/prepared/train.npz
     --out data/classifier/1000/baselines.safetensors
     """
-    from pipeline.arms import BASELINE_ARMS, declared_arms, parse_budget, real_subset
+    from pipeline.arms import (
+        BASELINE_ARMS,
+        REMEDY_ARMS,
+        declared_arms,
+        extra_real_images,
+        parse_budget,
+        real_subset,
+    )
     from pipeline.classifier.cells import save_cells
     from pipeline.classifier.study import train_cells
     from pipeline.images import LabeledImages
@@ -31,11 +38,21 @@ def main(
     real = LabeledImages.load(train)
     size, seed = parse_budget(budget), params.seed
     cells, arguments = train_cells(
-        declared_arms(BASELINE_ARMS, params.study.arms),
+        declared_arms((*BASELINE_ARMS, *REMEDY_ARMS), params.study.arms),
         budget=size,
         synthetic_per_real=0,
         replicates=params.study.replicates,
-        real_of=lambda replicate: real_subset(real, budget=size, replicate=replicate, seed=seed),
+        real_of=lambda replicate: real_subset(
+            real, budget=size, replicate=replicate, seed=seed, imbalance=params.study.imbalance
+        ),
+        extra_of=lambda replicate: extra_real_images(
+            real,
+            budget=size,
+            replicate=replicate,
+            images_per_real=None,
+            seed=seed,
+            imbalance=params.study.imbalance,
+        ),
         classifier=params.classifier,
         seed=seed,
         device=device,

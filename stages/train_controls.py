@@ -36,9 +36,16 @@ def main(
         budget=size,
         synthetic_per_real=synthetic_per_real,
         replicates=params.study.replicates,
-        real_of=lambda replicate: real_subset(real, budget=size, replicate=replicate, seed=seed),
+        real_of=lambda replicate: real_subset(
+            real, budget=size, replicate=replicate, seed=seed, imbalance=params.study.imbalance
+        ),
         extra_of=lambda replicate: extra_real_images(
-            real, budget=size, replicate=replicate, images_per_real=synthetic_per_real, seed=seed
+            real,
+            budget=size,
+            replicate=replicate,
+            images_per_real=synthetic_per_real,
+            seed=seed,
+            imbalance=params.study.imbalance,
         ),
         classifier=params.classifier,
         seed=seed,

@@ -47,14 +47,14 @@ def show_result(folder: Path) -> None:
 
     from rich.console import Console
 
-    from pipeline.evaluation.comparison import verdict_table
+    from pipeline.evaluation.comparison import verdict_table, verdicts
     from pipeline.params import load_params
 
     comparison = json.loads((folder / "data/metrics/comparison.json").read_text(encoding="utf-8"))
     console = Console()
     console.print(verdict_table(comparison))
-    for row in comparison["budgets"]:
-        console.print(row["verdict"], highlight=False)
+    for verdict in verdicts(comparison):
+        console.print(verdict, highlight=False)
     console.print(f"\nreport:  {folder / 'data/report/index.html'}", highlight=False, soft_wrap=True)
     store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
     experiment = load_params(folder / "params.yaml").tracking.experiment

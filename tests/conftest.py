@@ -13,10 +13,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline.evaluation.cells import DeclaredArm, Grid, load_cells
+from pipeline.evaluation.cells import DeclaredArm, Grid, load_cells, load_confusion
 from pipeline.evaluation.comparison import compare_cells
+from pipeline.evaluation.imbalance import with_imbalance
 from pipeline.images import LabeledImages
-from pipeline.params import load_params
+from pipeline.params import ARMS_OF_IMBALANCE, load_params
 
 REAL_PARAMS = Path(__file__).parents[1] / "params.yaml"
 TEST_PER_CLASS = 100
@@ -75,6 +76,7 @@ class StudyFiles:
     def compare(self) -> None:
         table, _ = load_cells(self.cells, self.grid)
         comparison = compare_cells(table, self.grid, test_images=TEST_PER_CLASS * len(self.class_names))
+        comparison = with_imbalance(comparison, table, load_confusion(self.confusion, self.grid), self.grid)
         self.comparison.write_text(json.dumps(comparison, indent=2, sort_keys=True) + "\n")
 
 
@@ -104,11 +106,15 @@ def _write_study(
     arms=FIVE_ARMS,
     left_out=(),
     class_names=("0", "1", "2"),
+    imbalance=None,
     test_accuracy: Score | None = None,
     validation_accuracy: Score | None = None,
     size=8,
 ) -> StudyFiles:
-    files = StudyFiles(root, Grid(tuple(budgets), tuple(ratios), replicates, tuple(arms)), tuple(class_names))
+    if imbalance is None:  # some arms need a rare class
+        imbalance = {class_names[-1]: 0.1} if set(arms) & set(ARMS_OF_IMBALANCE) else {}
+    grid = Grid(tuple(budgets), tuple(ratios), replicates, tuple(arms), dict(imbalance))
+    files = StudyFiles(root, grid, tuple(class_names))
     test_accuracy = test_accuracy or accuracies_with_gain(0.0)
     _write_params(files)
     _write_cells(files, test_accuracy, validation_accuracy or test_accuracy, left_out)
@@ -133,11 +139,12 @@ def write_shared_study(tmp_path_factory):
 def _write_params(files: StudyFiles) -> None:
     values = yaml.safe_load(REAL_PARAMS.read_text())
     values["data"]["source"] = "folder"
-    values["study"] = {
+    values["study"] |= {
         "real_images": list(files.grid.budgets),
         "replicates": files.grid.replicates,
         "synthetic_per_real": list(files.grid.ratios),
         "arms": list(files.grid.arm_names),
+        "imbalance": dict(files.grid.imbalance),
     }
     values["report"]["grid_images_per_class"] = 4
     files.params.write_text(yaml.safe_dump(values, sort_keys=False))

@@ -9,6 +9,7 @@ from pipeline.arms import (
     ARMS,
     AUGMENTED_ARMS,
     extra_real_images,
+    missing_counts,
     parse_budget,
     real_subset,
     subset_indices,
@@ -16,8 +17,8 @@ from pipeline.arms import (
 )
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
-from pipeline.mixing import mix, repeated, take_per_class
-from pipeline.params import BASELINE_OF_ARM, ArmName
+from pipeline.mixing import TrainingSet, drawn_anew, mix, repeated, take_per_class
+from pipeline.params import ARMS_OF_IMBALANCE, BASELINE_OF_ARM, ArmName
 
 
 def labelled(counts, value, provenance):
@@ -57,28 +58,50 @@ def test_too_few_synthetic_images_name_the_parameter_to_raise():
         take_per_class(REAL, SYNTHETIC, 4.0, np.random.default_rng(0))
 
 
+# As REAL after `study.imbalance` {c1: 0.5, c2: 0.25}: c1 and c2 lack 10 and 15 images to c0's 20.
+RARE = labelled([20, 10, 5], 10, {"real_subset_sha256": "h", "imbalance": {"c1": 0.5, "c2": 0.25}})
+
+
 def test_arms_train_on_what_their_name_says():
     extra = labelled([40, 20, 10], 99, {})
-    sizes = {
-        name: training_set(arm, REAL, synthetic=SYNTHETIC, extra=extra, synthetic_per_real=2.0, seed=0)
+    sets = {
+        name: training_set(arm, RARE, synthetic=SYNTHETIC, extra=extra, synthetic_per_real=2.0, seed=0)
         for name, arm in ARMS.items()
     }
-    assert {name: len(images) for name, images in sizes.items()} == {
+    sizes = {
         "real": 35,
-        "real_affine": 35,
-        "real_affine_elastic": 35,
         "synthetic": 105,
-        "synthetic_affine": 105,
-        "synthetic_affine_elastic": 105,
         "synthetic_only": 70,
+        "synthetic_filtered": 105,
+        "synthetic_fresh": 35 + 180,
+        "synthetic_fresh_filtered": 35 + 180,
         "repeat": 105,
         "extra_real": 105,
-        "extra_real_affine_elastic": 105,
+        "fill_repeat": 60,
+        "class_weights": 35,
+        "fill_affine": 60,
+        "fill_extra_real": 105,
+        "fill_synthetic": 60,
     }
-    values = {name: set(images.images[:, 0, 1, 1].tolist()) for name, images in sizes.items()}
+    for name, training in sets.items():
+        family = name if name == "fill_affine" else name.removesuffix("_elastic").removesuffix("_affine")
+        assert len(training.images) == sizes[family], name
+        # The real ones come first, and are counted as such.
+        values = training.images.images[:, 0, 1, 1]
+        assert (values[: training.real_images] != 200).all() and (values[training.real_images :] == 200).all()
+    values = {name: set(one.images.images[:, 0, 1, 1].tolist()) for name, one in sets.items()}
     assert values["synthetic_only"] == {200} and values["synthetic"] == {10, 200}
-    assert values["repeat"] == values["real"] == {10} and values["extra_real"] == {10, 99}
-    assert sizes["repeat"].counts().tolist() == [60, 30, 15]
+    assert values["repeat"] == values["real"] == values["fill_repeat"] == {10}
+    assert values["extra_real"] == values["fill_extra_real"] == {10, 99}
+    assert sets["repeat"].images.counts().tolist() == [60, 30, 15]
+    for name in ("fill_repeat", "fill_affine", "fill_synthetic"):
+        assert sets[name].images.counts().tolist() == [20, 20, 20]
+    assert sets["synthetic_fresh"].synthetic_per_pass.tolist() == [40, 20, 10]
+    assert {name for name, one in sets.items() if one.class_weights is not None} == {"class_weights"}
+    assert sets["class_weights"].class_weights.tolist() == [1.0, 2.0, 4.0]
+    assert {name: one.first_augmented for name, one in sets.items() if one.first_augmented} == {
+        "fill_affine": 35
+    }
 
 
 def test_an_arm_without_its_images_is_refused():
@@ -91,6 +114,7 @@ def test_params_know_the_arms_and_their_baselines():
     """params.py must not import arms.py: every stage would depend on it."""
     assert set(get_args(ArmName)) == set(ARMS)
     assert BASELINE_OF_ARM == {name: arm.baseline for name, arm in ARMS.items() if arm.baseline}
+    assert set(ARMS_OF_IMBALANCE) == {name for name, arm in ARMS.items() if arm.fills}
 
 
 @settings(deadline=None)
@@ -148,8 +172,12 @@ def test_paired_arms_see_the_same_synthetic_images():
         for arm in AUGMENTED_ARMS
         if arm.uses_real
     )
-    assert len(others) == 2
-    assert all(np.array_equal(plain.images, other.images) for other in others)
+    assert len(others) == 9
+    assert all(
+        np.array_equal(plain.images.images, other.images.images)
+        for other in others
+        if other.synthetic_per_pass is None
+    )
 
 
 def test_replicates_draw_subsets_of_their_own_and_repeat():
@@ -171,3 +199,66 @@ def test_budgets_on_the_command_line():
     assert parse_budget("1000") == 1000
     with pytest.raises(SynthGainError, match="--budget: found many"):
         parse_budget("many")
+
+
+def test_fresh_images_are_refused_as_fixed_ones_are():
+    other = labelled([60, 60, 60], 200, {"real_subset_sha256": "other"})
+    with pytest.raises(SynthGainError, match="trained on other real images"):
+        drawn_anew(REAL, other, 1.0)
+    with pytest.raises(SynthGainError, match=r"class c0 has 60 synthetic images; .* 4\.0 needs 80"):
+        drawn_anew(REAL, SYNTHETIC, 4.0)
+
+
+def test_weights_have_a_mean_of_one_over_what_a_pass_shows():
+    fixed = TrainingSet(mix(REAL, SYNTHETIC, 1.0, np.random.default_rng(0)), len(REAL))
+    weights = fixed.image_weights(synthetic_weight=0.25)
+    assert weights.mean() == pytest.approx(1) and weights.dtype == np.float32
+    assert np.allclose(weights[35:], 0.25 * weights[0]) and np.allclose(weights[:35], weights[0])
+    fresh = drawn_anew(REAL, SYNTHETIC, 1.0).image_weights(synthetic_weight=0.25)
+    # 35 of the pool are shown in a pass, as many as in the fixed set.
+    assert np.allclose([fresh[0], fresh[-1]], [weights[0], weights[-1]])
+    by_class = TrainingSet(REAL, len(REAL), class_weights=np.array([1.0, 2.0, 4.0]))
+    weights = by_class.image_weights(synthetic_weight=0.25)
+    assert np.allclose(weights, np.array([1, 2, 4])[REAL.labels] * 35 / 60)
+
+
+def test_equal_weights_are_none():
+    real, fixed = (
+        TrainingSet(REAL, len(REAL)),
+        TrainingSet(mix(REAL, SYNTHETIC, 1.0, np.random.default_rng(0)), len(REAL)),
+    )
+    only = TrainingSet(SYNTHETIC, 0)
+    assert fixed.image_weights(synthetic_weight=1.0) is None
+    assert real.image_weights(synthetic_weight=0.5) is None is only.image_weights(synthetic_weight=0.5)
+
+
+def test_rare_classes_keep_their_share_of_the_common_count_and_the_others_their_images():
+    train = distinct_train()
+    imbalance = {"c1": 0.5, "c2": 0.1}
+    arguments = {"budget": 90, "replicate": 1, "seed": 7}
+    balanced = real_subset(train, **arguments)
+    rare = real_subset(train, **arguments, imbalance=imbalance)
+    assert rare.counts().tolist() == [30, 15, 3]
+    assert pixels(rare) < pixels(balanced)
+    assert np.array_equal(rare.images[rare.labels == 0], balanced.images[balanced.labels == 0])
+    assert rare.provenance["imbalance"] == imbalance and "imbalance" not in balanced.provenance
+    assert rare.provenance["real_subset_sha256"] != balanced.provenance["real_subset_sha256"]
+    assert missing_counts(rare).tolist() == [0, 15, 27] and missing_counts(balanced).tolist() == [0, 0, 0]
+    extra = extra_real_images(train, **arguments, images_per_real=None, imbalance=imbalance)
+    assert extra.counts().tolist() == [0, 15, 27] and not pixels(extra) & pixels(rare)
+
+
+@pytest.mark.parametrize(
+    "imbalance, said",
+    [
+        ({"c9": 0.5}, "study.imbalance: found class c9; the classes are c0, c1, c2"),
+        ({"c0": 0.5, "c1": 0.5, "c2": 0.5}, "at least one must stay as it is"),
+        (
+            {"c1": 0.04},
+            "found 0.04 for class c1, which leaves 1 of 30 images; at least 2 are needed: raise it to 0.07",
+        ),
+    ],
+)
+def test_an_imbalance_that_cannot_be_drawn_is_refused(imbalance, said):
+    with pytest.raises(SynthGainError, match=said.replace(".", r"\.")):
+        subset_indices(distinct_train(), budget=90, replicate=0, seed=7, imbalance=imbalance)

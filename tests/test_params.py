@@ -52,6 +52,15 @@ def problems(values: dict) -> list[str]:
         ("study.arms", ["real", "real"], "each value may stand once"),
         ("study.arms", ["real_affine"], "real, which others are compared with, belongs to it"),
         ("study.arms", ["real", "synthetic_affine"], "found synthetic_affine without real_affine"),
+        ("study.arms", ["real", "fill_repeat"], "found fill_repeat, but study.imbalance names no rare class"),
+        ("study.imbalance", {"3": 1.0}, "study.imbalance: found 1.0; allowed: less than 1"),
+        ("study.imbalance", {"3": 0}, "greater than 0"),
+        ("study.label_filter", 1.5, "less than or equal to 1"),
+        ("study.label_filter_folds", 1, "greater than or equal to 2"),
+        ("generation.latent_std", 1.6, "less than or equal to 1.5"),
+        ("classifier.real_only_tail", 1.1, "less than or equal to 1"),
+        ("classifier.synthetic_weight", -1, "greater than or equal to 0"),
+        ("gan.class_sampling", "even", "'as_drawn' or 'balanced'"),
         ("classifier.elastic_sigma", 0, "greater than 0"),
         ("study.replicates", 2.5, "a whole number"),
         ("study.replicates", True, "found True"),
@@ -164,6 +173,11 @@ def test_no_value_has_a_second_default():
 @pytest.mark.parametrize("study", sorted(ROOT.glob("studies/**/*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_study_is_valid(study):
     overlay_params(ROOT / "params.yaml", study)
+
+
+def test_a_class_called_by_a_number_is_named_by_it():
+    params = parse_params(changed("study.imbalance", {3: 0.1, "8": 0.2}), where="params.yaml")
+    assert params.study.imbalance == {"3": 0.1, "8": 0.2}
 
 
 def test_dump_and_load_are_inverse(tmp_path):

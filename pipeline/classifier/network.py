@@ -72,6 +72,17 @@ def predict(network: ConvNet, images: npt.NDArray[np.uint8], device: torch.devic
 
 
 @torch.no_grad()
+def class_probabilities(
+    network: ConvNet, images: npt.NDArray[np.uint8], device: torch.device
+) -> npt.NDArray[np.float32]:
+    """Softmax of each image: (N, 1, H, W) uint8 → (N, C) float32, whose rows sum to 1."""
+    probabilities: npt.NDArray[np.float32] = (
+        _features_and_logits(network, images, device)[1].softmax(1).numpy()
+    )
+    return probabilities
+
+
+@torch.no_grad()
 def _features_and_logits(
     network: ConvNet, images: npt.NDArray[np.uint8], device: torch.device
 ) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from pipeline.arms import Arm, Budget, Classic, cell_key, training_set
 from pipeline.classifier.augment import random_affine, random_affine_elastic
 from pipeline.classifier.cells import TrainedCell, trained_cell
-from pipeline.classifier.training import Augment, train_classifier
+from pipeline.classifier.training import Augment, fresh_passes, train_classifier
 from pipeline.images import LabeledImages, pixel_keys
 from pipeline.params import Classifier
 from pipeline.progress import progress
@@ -27,6 +27,7 @@ def train_cells(
     replicates: int,
     real_of: Callable[[int], LabeledImages],
     synthetic_of: Callable[[int], LabeledImages] | None = None,
+    accepted_of: Callable[[int], LabeledImages] | None = None,
     extra_of: Callable[[int], LabeledImages | None] | None = None,
     classifier: Classifier,
     seed: int,
@@ -44,6 +45,7 @@ def train_cells(
         budget, synthetic_per_real, replicates: the coordinates of the cells.
         real_of: replicate → its real subset.
         synthetic_of: replicate → its synthetic images; not given where no arm needs them.
+        accepted_of: replicate → those of them that the label filter accepts, likewise.
         extra_of: replicate → its extra real images, likewise; where there are too few (None), the arms that
             need them are left out.
         classifier: its section of the parameters.
@@ -57,7 +59,9 @@ def train_cells(
         for replicate in range(replicates):
             real = real_of(replicate)
             synthetic = synthetic_of(replicate) if synthetic_of else None
-            extra = extra_of(replicate) if extra_of else None
+            filtered = any(arm.filtered for arm in arms)
+            accepted = accepted_of(replicate) if accepted_of and filtered else None
+            extra = extra_of(replicate) if extra_of and any(arm.uses_extra for arm in arms) else None
             cell_seed = derive_seed(seed, "classifier", budget, replicate)
             for arm in arms:
                 if arm.uses_extra and extra is None:
@@ -66,13 +70,14 @@ def train_cells(
                 training = training_set(
                     arm,
                     real,
-                    synthetic=synthetic,
+                    synthetic=accepted if arm.filtered else synthetic,
                     extra=extra,
                     synthetic_per_real=synthetic_per_real,
                     seed=cell_seed,
                 )
+                per_pass = training.synthetic_per_pass
                 network = train_classifier(
-                    training,
+                    training.images,
                     channels=classifier.channels,
                     feature_dim=classifier.feature_dim,
                     steps=classifier.steps,
@@ -84,6 +89,13 @@ def train_cells(
                     seed=cell_seed,
                     device=device,
                     dtype=dtype,
+                    draw_pass=None
+                    if per_pass is None
+                    else fresh_passes(training.images, real_images=training.real_images, per_pass=per_pass),
+                    weights=training.image_weights(synthetic_weight=classifier.synthetic_weight),
+                    first_augmented=training.first_augmented,
+                    real_images=training.real_images,
+                    real_only_tail=classifier.real_only_tail if training.mixed else 0.0,
                     advance=advance,
                 )
                 arguments = network.arguments
@@ -93,7 +105,7 @@ def train_cells(
                 facts = {
                     **key,
                     "real_images": len(real),
-                    "training_images": len(training),
+                    "training_images": len(training.images),
                     "optimizer_steps": classifier.steps,
                     "batch_size": classifier.batch_size,
                     "real_subset_sha256": real.provenance["real_subset_sha256"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +21,8 @@ from pipeline.runtime import derive_seed, torch_generator
 _WARMUP = 0.1
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+# A generator to draw from → (M,) int64: the positions of the images of one pass, in the order in which they are shown.
+DrawPass = Callable[[torch.Generator], Tensor]
 
 
 def train_classifier(
@@ -35,6 +39,11 @@ def train_classifier(
     seed: int,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
+    draw_pass: DrawPass | None = None,
+    weights: npt.NDArray[np.float32] | None = None,
+    first_augmented: int = 0,
+    real_images: int = 0,
+    real_only_tail: float = 0.0,
     advance: Advance,
 ) -> ConvNet:
     """Train a `ConvNet` with AdamW on random batches; return it on the device, in evaluation mode.
@@ -43,7 +52,7 @@ def train_classifier(
     of a study can be compared in pairs.
 
     Args:
-        training: the images; each pass shows every image once, in a new order.
+        training: the images; a pass shows every image once, in a new order, unless `draw_pass` says otherwise.
         channels, feature_dim: the width of the network.
         steps, batch_size: the same for every arm, otherwise "more data" would only be "more training".
         learning_rate: at its peak.
@@ -53,6 +62,13 @@ def train_classifier(
         seed: of weights, batch order and augmentation.
         device: where to compute.
         dtype: what convolutions and dense layers compute in (autocast); weights and losses stay float32.
+        draw_pass: what a pass shows; None: all of it.
+        weights: (N,) of the images' losses, with a mean of 1 over a pass: a batch's loss is the mean of weight ×
+            loss. None: all equal.
+        first_augmented: images before this position are shown as they are.
+        real_images: how many images, from the first on, are real; for `real_only_tail` alone.
+        real_only_tail: share in 0..1 of the steps, the last ones, that are on the real images only, with equal
+            weights.
         advance: told about each step done.
 
     Raises:
@@ -75,19 +91,36 @@ def train_classifier(
     order_rng = torch_generator(derive_seed(seed, "order"))
     augment_rng = torch_generator(derive_seed(seed, "augment"), device)
 
+    loss_weights = None if weights is None else torch.from_numpy(weights).to(device)
+    draw = draw_pass or whole_passes(len(training))
+    real_only_from = steps - round(steps * real_only_tail) + 1
+
     waiting = torch.empty(0, dtype=torch.int64)
     loss = torch.zeros((), device=device)
     for step in range(1, steps + 1):
+        if step == real_only_from:
+            draw, waiting, loss_weights = whole_passes(real_images), waiting[:0], None
         while len(waiting) < batch_size:
-            waiting = torch.cat([waiting, torch.randperm(len(training), generator=order_rng)])
+            waiting = torch.cat([waiting, draw(order_rng)])
         index, waiting = waiting[:batch_size].to(device), waiting[batch_size:]
         images = images_to_unit(all_images[index])
         if augment is not None:
-            images = augment(images, augment_rng)
+            changed = augment(images, augment_rng)
+            images = (
+                torch.where((index >= first_augmented)[:, None, None, None], changed, images)
+                if first_augmented
+                else changed
+            )
         optimizer.param_groups[0]["lr"] = learning_rate * _schedule(step / steps)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             logits = network(images)
-        loss = F.cross_entropy(logits.float(), all_labels[index], label_smoothing=label_smoothing)
+        if loss_weights is None:
+            loss = F.cross_entropy(logits.float(), all_labels[index], label_smoothing=label_smoothing)
+        else:
+            losses = F.cross_entropy(
+                logits.float(), all_labels[index], label_smoothing=label_smoothing, reduction="none"
+            )
+            loss = (losses * loss_weights[index]).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -96,6 +129,42 @@ def train_classifier(
         raise SynthGainError(f"the classifier diverged (loss {loss.item()}); lower its learning_rate")
     network.eval()
     return network
+
+
+def whole_passes(size: int) -> DrawPass:
+    """Every image once, in random order."""
+    return lambda rng: torch.randperm(size, generator=rng)
+
+
+def fresh_passes(training: LabeledImages, *, real_images: int, per_pass: npt.NDArray[np.int64]) -> DrawPass:
+    """Every real image once and `per_pass` synthetic ones of each class, in random order, others each time.
+
+    Of a class's synthetic images none comes a second time before all have come once.
+
+    Args:
+        training: the images, the real ones first.
+        real_images: how many are real.
+        per_pass: (num_classes,) int64, none where a class has no synthetic image.
+    """
+    labels = torch.from_numpy(training.labels)
+    pools = [
+        real_images + torch.nonzero(labels[real_images:] == label).flatten() for label in range(len(per_pass))
+    ]
+    waiting = [torch.empty(0, dtype=torch.int64) for _ in pools]
+
+    def draw(rng: torch.Generator) -> Tensor:
+        shown = [torch.arange(real_images)]
+        for label, count in enumerate(per_pass.tolist()):
+            pool = pools[label]
+            while len(waiting[label]) < count:
+                again = pool[torch.randperm(len(pool), generator=rng)]
+                waiting[label] = torch.cat([waiting[label], again])
+            shown.append(waiting[label][:count])
+            waiting[label] = waiting[label][count:]
+        positions = torch.cat(shown)
+        return positions[torch.randperm(len(positions), generator=rng)]
+
+    return draw
 
 
 def _schedule(progress: float) -> float:

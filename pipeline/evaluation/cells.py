@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from pipeline.arms import (
     AUGMENTED_ARMS,
     BASELINE_ARMS,
     CONTROL_ARMS,
+    FILL_ARMS,
+    REMEDY_ARMS,
     Arm,
     Budget,
     declared_arms,
@@ -36,6 +38,20 @@ ARM_WORDS = {
     "synthetic_affine": "real + synthetic, affine",
     "synthetic_affine_elastic": "real + synthetic, affine + elastic",
     "synthetic_only": "synthetic only",
+    "synthetic_filtered": "real + filtered synthetic",
+    "synthetic_filtered_affine": "real + filtered synthetic, affine",
+    "synthetic_filtered_affine_elastic": "real + filtered synthetic, affine + elastic",
+    "synthetic_fresh": "real + fresh synthetic",
+    "synthetic_fresh_affine": "real + fresh synthetic, affine",
+    "synthetic_fresh_affine_elastic": "real + fresh synthetic, affine + elastic",
+    "synthetic_fresh_filtered_affine_elastic": "real + fresh filtered synthetic, affine + elastic",
+    "fill_repeat": "rare classes repeated",
+    "class_weights": "rare classes weighted",
+    "fill_affine": "rare classes repeated, copies affine",
+    "fill_repeat_affine_elastic": "rare classes repeated, affine + elastic",
+    "fill_extra_real": "rare classes + extra real",
+    "fill_synthetic": "rare classes + synthetic",
+    "fill_synthetic_affine_elastic": "rare classes + synthetic, affine + elastic",
     "repeat": "real, repeated",
     "extra_real": "real + extra real",
     "extra_real_affine_elastic": "real + extra real, affine + elastic",
@@ -95,12 +111,14 @@ class Grid:
         ratios: as in `study.synthetic_per_real`; 0 stands for real only, which is always there.
         replicates: how many.
         arm_names: as in `study.arms`.
+        imbalance: as in `study.imbalance`.
     """
 
     budgets: tuple[Budget, ...]
     ratios: tuple[Ratio, ...]
     replicates: int
     arm_names: tuple[str, ...]
+    imbalance: Mapping[str, int | float] = field(default_factory=dict)
 
     @classmethod
     def declared(cls, study: Study) -> Grid:
@@ -110,6 +128,7 @@ class Grid:
             tuple(study.synthetic_per_real),
             study.replicates,
             tuple(study.arms),
+            study.imbalance,
         )
 
     @property
@@ -121,14 +140,22 @@ class Grid:
         """The arms on the real subset alone."""
         return [DeclaredArm(arm.name, 0) for arm in declared_arms(BASELINE_ARMS, self.arm_names)]
 
+    def fill_arms(self) -> list[DeclaredArm]:
+        """The arms that bring rare classes up to the common count: a family of their own, without a ratio."""
+        return [DeclaredArm(arm.name, 0) for arm in declared_arms((*REMEDY_ARMS, *FILL_ARMS), self.arm_names)]
+
     def added_arms(self) -> list[DeclaredArm]:
         """The arms of real and synthetic images, ratio by ratio."""
-        return [arm for arm in self.arms() if arm.recipe.uses_real and arm.recipe.uses_synthetic]
+        return [
+            arm
+            for arm in self.arms()
+            if arm.recipe.uses_real and arm.recipe.uses_synthetic and not arm.recipe.fills
+        ]
 
     def arms(self) -> list[DeclaredArm]:
-        """Every arm of a budget: the classic ones, then ratio by ratio those with other images."""
+        """Every arm of a budget: the classic ones, those for rare classes, then ratio by ratio those with others."""
         with_others = declared_arms((*AUGMENTED_ARMS, *CONTROL_ARMS), self.arm_names)
-        return self.classic_arms() + [
+        return [*self.classic_arms(), *self.fill_arms()] + [
             DeclaredArm(arm.name, ratio) for ratio in self.positive_ratios for arm in with_others
         ]
 

@@ -72,7 +72,7 @@ _READING = (
 _TOO_FEW_OTHERS = "the train split has too few other real images"
 _DECIMALS = 6
 # The columns of a paired comparison, in `comparison.json` (fractions, null where replicates cannot tell).
-_TEST_COLUMNS = (
+PAIRED_COLUMNS = (
     "mean_difference",
     "low",
     "high",
@@ -96,6 +96,20 @@ _SHORT_WORDS = {
     "synthetic_affine": "syn., affine",
     "synthetic_affine_elastic": "syn., aff.+el.",
     "synthetic_only": "synthetic only",
+    "synthetic_filtered": "filtered",
+    "synthetic_filtered_affine": "filt., affine",
+    "synthetic_filtered_affine_elastic": "filt., aff.+el.",
+    "synthetic_fresh": "fresh",
+    "synthetic_fresh_affine": "fresh, affine",
+    "synthetic_fresh_affine_elastic": "fresh, aff.+el.",
+    "synthetic_fresh_filtered_affine_elastic": "f.+f., aff.+el.",
+    "fill_repeat": "rare repeated",
+    "class_weights": "rare weighted",
+    "fill_affine": "rare copies aff",
+    "fill_repeat_affine_elastic": "rare r.,aff.+el",
+    "fill_extra_real": "rare + extra",
+    "fill_synthetic": "rare + syn.",
+    "fill_synthetic_affine_elastic": "rare+s.,aff.+el",
     "repeat": "real, repeated",
     "extra_real": "extra real",
     "extra_real_affine_elastic": "extra, aff.+el.",
@@ -121,7 +135,7 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
         "test_images": test_images,
         "test_sampling_error": {
             "accuracy": best,
-            "standard_error": _rounded(sampling_error(best, test_images)),
+            "standard_error": rounded(sampling_error(best, test_images)),
         },
         "confidence": CONFIDENCE,
         "power": POWER,
@@ -196,6 +210,12 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     return table
 
 
+def verdicts(comparison: dict[str, Any]) -> list[str]:
+    """The sentence of each budget, those on rare classes first."""
+    rare = comparison["imbalance"]["budgets"] if "imbalance" in comparison else []
+    return [row["verdict"] for row in (*rare, *comparison["budgets"])]
+
+
 def points(fraction: float) -> str:
     """A difference of fractions in signed percentage points: 0.0005 is `+0.05`."""
     return f"{round(100 * fraction, 2) + 0.0:+.2f}".replace("-", "−")
@@ -226,23 +246,23 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         return row | {
             "best_synthetic": None,
             "recommended": _arm_key(classic),
-            **dict.fromkeys(_TEST_COLUMNS),
+            **dict.fromkeys(PAIRED_COLUMNS),
             "code": "nothing_to_compare",
             "verdict": f"With {budget} real images, no arm with real and synthetic images was trained:"
             " study.synthetic_per_real has no value above 0, or study.arms no such arm.",
         }
     synthetic = _best_on_validation(cells, budget, grid.added_arms())
-    on_test = _test_columns(_paired(cells, budget, synthetic, classic, "test_accuracy"))
-    on_validation = _test_columns(_paired(cells, budget, synthetic, classic, "validation_accuracy"))
+    on_test = paired_columns(paired_arms(cells, budget, synthetic, classic, "test_accuracy"))
+    on_validation = paired_columns(paired_arms(cells, budget, synthetic, classic, "validation_accuracy"))
     # Of the same ratio, what synthetic images alone do to real images alone: augmentation has no part in it.
     plain = DeclaredArm("synthetic", synthetic.synthetic_per_real)
     over_real = (
-        _test_columns(_paired(cells, budget, plain, DeclaredArm("real", 0), "test_accuracy"))
+        paired_columns(paired_arms(cells, budget, plain, DeclaredArm("real", 0), "test_accuracy"))
         if plain in grid.added_arms()
         else None
     )
-    recommends = _sign(on_validation) == "above"
-    code = _code(on_validation, on_test, over_real, classic)
+    recommends = sign_of(on_validation) == "above"
+    code = verdict_code(on_validation, on_test, over_real, helped=classic.classic_augmentation != "none")
     return row | {
         "best_synthetic": _arm_key(synthetic),
         "recommended": _arm_key(synthetic if recommends else classic),
@@ -256,26 +276,33 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
     }
 
 
-def _code(
+def verdict_code(
     on_validation: dict[str, Any],
     on_test: dict[str, Any],
     over_real: dict[str, Any] | None,
-    classic: DeclaredArm,
+    *,
+    helped: bool,
 ) -> Code:
-    """Which of the closed set of verdicts two differences of the chosen arms give."""
-    validation, test = _sign(on_validation), _sign(on_test)
+    """Which of the closed set of verdicts the paired columns of two chosen arms give.
+
+    Args:
+        on_validation, on_test: of the arm with synthetic images against the best one without.
+        over_real: of synthetic images against the plain real subset, on test; None: unknown.
+        helped: whether the best arm without synthetic images is more than the plain real subset.
+    """
+    validation, test = sign_of(on_validation), sign_of(on_test)
     if test == "unknown":
         return "too_few_replicates"
     if (validation == "above") != (test == "above"):
         return "gain_not_confirmed"
     if test == "above":
         return "gain"
-    if classic.classic_augmentation != "none" and over_real and _sign(over_real) == "above":
+    if helped and over_real and sign_of(over_real) == "above":
         return "prefer_classic"
     return "harm" if test == "below" else "no_detectable_effect"
 
 
-def _sign(difference: dict[str, Any]) -> Literal["above", "below", "around", "unknown"]:
+def sign_of(difference: dict[str, Any]) -> Literal["above", "below", "around", "unknown"]:
     """Where the interval lies with respect to 0. Its rounded ends decide: the file can be checked."""
     low, high = difference["low"], difference["high"]
     # Without width, replicates agree by chance (few images): their spread cannot be judged.
@@ -302,7 +329,7 @@ def _verdict(
     alone = f"{_CLASSIC_WORDS[augmentation]} alone" if augmentation != "none" else "the real images alone"
     images = _images(synthetic)
     against = _against(classic, synthetic)
-    change = _change(on_test, f"points of test accuracy {against}")
+    change = change_words(on_test, f"points of test accuracy {against}")
     if code == "gain":
         sentence = f"use {images}{_with(synthetic)}: {change}"
     elif code == "too_few_replicates":
@@ -322,8 +349,8 @@ def _verdict(
     elif code == "gain_not_confirmed":
         sentence = f"{images} gave {change}, but validation, which chooses, shows no gain: use {alone}"
     elif code == "prefer_classic" and over_real:
-        gain = _change(over_real, "points of test accuracy over real only")
-        sentence = f"{images} gave {gain}, but {_change(on_test, against)}: prefer {alone}"
+        gain = change_words(over_real, "points of test accuracy over real only")
+        sentence = f"{images} gave {gain}, but {change_words(on_test, against)}: prefer {alone}"
     elif code == "harm":
         sentence = f"{images} do harm: {change}; use {alone}"
     else:
@@ -336,7 +363,7 @@ def _verdict(
     return f"With {budget} real images, {sentence} ({count}, {100 * CONFIDENCE:.0f} % intervals)."
 
 
-def _change(difference: dict[str, Any], of: str) -> str:
+def change_words(difference: dict[str, Any], of: str) -> str:
     """`+1.30 points over real only [+0.80, +1.80]`; without the interval where there is none."""
     low, high = difference["low"], difference["high"]
     interval = "" if low is None or high is None else f" [{points(low)}, {points(high)}]"
@@ -360,7 +387,8 @@ def _with(synthetic: DeclaredArm) -> str:
 
 
 def _images(arm: DeclaredArm) -> str:
-    return f"{arm.synthetic_per_real} synthetic images per real one"
+    fresh, filtered = "fresh " * arm.recipe.fresh, "label-filtered " * arm.recipe.filtered
+    return f"{arm.synthetic_per_real} {fresh}{filtered}synthetic images per real one"
 
 
 def _best_on_validation(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]) -> DeclaredArm:
@@ -368,7 +396,7 @@ def _best_on_validation(cells: pd.DataFrame, budget: Budget, arms: Sequence[Decl
 
     def rank(arm: DeclaredArm) -> tuple[float, float, int]:
         return (
-            -_validation_mean(cells, budget, arm),
+            -validation_mean(cells, budget, arm),
             arm.synthetic_per_real,
             augmentations.index(arm.classic_augmentation),
         )
@@ -376,7 +404,7 @@ def _best_on_validation(cells: pd.DataFrame, budget: Budget, arms: Sequence[Decl
     return min(arms, key=rank)
 
 
-def _validation_mean(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> float:
+def validation_mean(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> float:
     """Rounded, so that the last bit of a sum decides no tie."""
     return round(float(cell_values(cells, budget, arm, "validation_accuracy").mean()), _DECIMALS)
 
@@ -390,13 +418,13 @@ def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str,
         "training_images": int(rows["training_images"].iloc[0]),
         "optimizer_steps": int(rows["optimizer_steps"].iloc[0]),
         "batch_size": int(rows["batch_size"].iloc[0]),
-        "validation_accuracy": _validation_mean(cells, budget, arm),
+        "validation_accuracy": validation_mean(cells, budget, arm),
     }
     for metric in METRICS:
         interval = mean_interval(cell_values(cells, budget, arm, metric))
         row["replicates"] = interval.n
-        row[metric] = _rounded(interval.mean)
-        row[f"{metric}_low"], row[f"{metric}_high"] = _rounded(interval.low), _rounded(interval.high)
+        row[metric] = rounded(interval.mean)
+        row[f"{metric}_low"], row[f"{metric}_high"] = rounded(interval.low), rounded(interval.high)
     return row
 
 
@@ -414,7 +442,7 @@ def _comparison_rows(
         families.setdefault((row["candidate"], row["metric"]), []).append(row)
     for family in families.values():
         for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = _rounded(adjusted)
+            row["p_holm"] = rounded(adjusted)
     return rows
 
 
@@ -430,14 +458,15 @@ def _comparison_row(
         "classic_augmentation": candidate.classic_augmentation,
         "metric": metric,
         "replicates": len(before),
-        "differences": [_rounded(float(difference)) for difference in after - before],
-        **_test_columns(paired_test(baseline=before, candidate=after)),
+        "differences": [rounded(float(difference)) for difference in after - before],
+        **paired_columns(paired_test(baseline=before, candidate=after)),
     }
 
 
-def _paired(
+def paired_arms(
     cells: pd.DataFrame, budget: Budget, candidate: DeclaredArm, baseline: DeclaredArm, metric: str
 ) -> PairedTest:
+    """Two arms of a budget, replicate by replicate, in one column of the cells."""
     before, after = (cell_values(cells, budget, arm, metric) for arm in (baseline, candidate))
     return paired_test(baseline=before, candidate=after)
 
@@ -463,7 +492,7 @@ def _worth_rows(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]
             if arm.name != synthetic_name:
                 continue
             gain = _gain(cells, budget, arm)
-            told = _sign(gain) == "above"
+            told = sign_of(gain) == "above"
             rows.append(
                 {
                     "budget": budget,
@@ -485,7 +514,7 @@ def _worth_rows(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]
 
 def _gain(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str, Any]:
     assert arm.baseline is not None  # every arm with other images has one
-    return _test_columns(_paired(cells, budget, arm, arm.baseline, "test_accuracy"))
+    return paired_columns(paired_arms(cells, budget, arm, arm.baseline, "test_accuracy"))
 
 
 def _worth(gain: float, line: Any, real_per_real: Sequence[float], arm: DeclaredArm) -> float | None:
@@ -498,24 +527,25 @@ def _worth(gain: float, line: Any, real_per_real: Sequence[float], arm: Declared
     below, above = line[reached - 1], line[reached]
     share = (gain - below) / (above - below)
     at = real_per_real[reached - 1] + share * (real_per_real[reached] - real_per_real[reached - 1])
-    return _rounded(float(at / arm.synthetic_per_real))
+    return rounded(float(at / arm.synthetic_per_real))
 
 
-def _test_columns(test: PairedTest) -> dict[str, Any]:
+def paired_columns(test: PairedTest) -> dict[str, Any]:
+    """What a paired comparison says, as the columns of `comparison.json`."""
     return dict(
         zip(
-            _TEST_COLUMNS,
+            PAIRED_COLUMNS,
             (
-                _rounded(test.difference.mean),
-                _rounded(test.difference.low),
-                _rounded(test.difference.high),
-                _rounded(test.standard_deviation),
-                _rounded(test.p),
-                _rounded(test.p_sign_flip),
-                _rounded(test.improvement.mean),
-                _rounded(test.improvement.low),
-                _rounded(test.improvement.high),
-                _rounded(test.minimum_detectable_effect),
+                rounded(test.difference.mean),
+                rounded(test.difference.low),
+                rounded(test.difference.high),
+                rounded(test.standard_deviation),
+                rounded(test.p),
+                rounded(test.p_sign_flip),
+                rounded(test.improvement.mean),
+                rounded(test.improvement.low),
+                rounded(test.improvement.high),
+                rounded(test.minimum_detectable_effect),
                 test.replicates_to_settle,
             ),
             strict=True,
@@ -523,7 +553,8 @@ def _test_columns(test: PairedTest) -> dict[str, Any]:
     )
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """A value of the file: so many decimals that it can be compared, and no noise of a last bit."""
     return None if value is None else round(value, _DECIMALS) + 0.0  # + 0.0: no −0.0 in the file
 
 

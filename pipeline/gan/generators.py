@@ -15,6 +15,11 @@ from pipeline.gan.networks import Generator
 GENERATOR_KIND = "generator"
 
 
+def generator_path(folder: Path, member: int) -> Path:
+    """The file of a replicate's generator: `generator.safetensors`; then `generator_1.safetensors` and so on."""
+    return folder / (f"generator_{member}.safetensors" if member else "generator.safetensors")
+
+
 def save_generator(
     path: Path, generator: Generator, *, class_names: tuple[str, ...], provenance: Mapping[str, Any]
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,11 +39,13 @@ def sample_z(seed: int, label: int, start: int, count: int, z_dim: int) -> npt.N
     return z
 
 
-def z_sha256(seed: int, label: int, indices: npt.NDArray[np.int64], z_dim: int) -> list[str]:
-    """The hash of each of these latents of a class: of its float32 bytes, little-endian."""
+def z_sha256(
+    seed: int, label: int, indices: npt.NDArray[np.int64], z_dim: int, *, latent_std: float = 1.0
+) -> list[str]:
+    """The hash of each of these latents of a class, times `latent_std`: of its float32 bytes, little-endian."""
     hashes: dict[int, str] = {}
     for block in np.unique(indices // BLOCK).tolist():
-        latents = sample_z(seed, label, block * BLOCK, BLOCK, z_dim).astype("<f4")
+        latents = (sample_z(seed, label, block * BLOCK, BLOCK, z_dim) * np.float32(latent_std)).astype("<f4")
         for index in indices[indices // BLOCK == block].tolist():
             hashes[index] = hashlib.sha256(latents[index % BLOCK].tobytes()).hexdigest()
     return [hashes[index] for index in indices.tolist()]
@@ -56,21 +58,64 @@ def latent_hashes(
     seed, z_dim = provenance.get("seed"), provenance.get("z_dim")
     if not isinstance(seed, int) or not isinstance(z_dim, int):
         return None
-    return lambda label, indices: z_sha256(seed, label, indices, z_dim)
+    latent_std = float(provenance.get("latent_std", 1.0))
+    return lambda label, indices: z_sha256(seed, label, indices, z_dim, latent_std=latent_std)
 
 
 @torch.no_grad()
 def sample_images(
-    generator: Generator, *, seed: int, label: int, start: int, count: int, device: torch.device
+    generator: Generator,
+    *,
+    seed: int,
+    label: int,
+    start: int,
+    count: int,
+    latent_std: float = 1.0,
+    device: torch.device,
 ) -> npt.NDArray[np.uint8]:
-    """Images start..start+count−1 of a class: (count, 1, H, W) uint8. Any split of a range gives the same bytes."""
+    """Images start..start+count−1 of a class: (count, 1, H, W) uint8. Any split of a range gives the same bytes.
+
+    `latent_std` spreads the latents: z ~ N(0, latent_std²). A generator is trained at 1; above it the images
+    are more varied and less typical, below it the reverse (truncation).
+    """
     first, end = start // BLOCK * BLOCK, start + count
     blocks = []
     for block in range(first, end, BLOCK):
-        z = torch.from_numpy(sample_z(seed, label, block, BLOCK, generator.z_dim)).to(device)
+        latents = sample_z(seed, label, block, BLOCK, generator.z_dim) * np.float32(latent_std)
+        z = torch.from_numpy(latents).to(device)
         labels = torch.full((BLOCK,), label, dtype=torch.int64, device=device)
         blocks.append(uint8_from_images(generator(z, labels)).cpu().numpy())
     return np.concatenate(blocks)[start - first : end - first]
+
+
+def interleaved(parts: Sequence[LabeledImages]) -> LabeledImages:
+    """The images of several generators in equal parts: image i of a class is that of generator i mod their number.
+
+    They are all made with the same seed, so an image still hangs on (seed, label, i) and the generators alone.
+
+    Args:
+        parts: what `synthetic_images` made with each, of equal counts; one alone is given back as it is.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    images = first.images.copy()
+    place = np.arange(len(first)) % int(first.provenance["images_per_class"])
+    for member, part in enumerate(parts):
+        chosen = place % len(parts) == member
+        images[chosen] = part.images[chosen]
+    hashes = [str(part.provenance["generator_sha256"]) for part in parts]
+    return LabeledImages(
+        images,
+        first.labels,
+        first.class_names,
+        {
+            **first.provenance,
+            "gan_seed": [part.provenance["gan_seed"] for part in parts],
+            "generators_sha256": hashes,
+            "generator_sha256": hashlib.sha256("".join(hashes).encode()).hexdigest(),
+        },
+    )
 
 
 def synthetic_images(
@@ -79,13 +124,14 @@ def synthetic_images(
     class_names: tuple[str, ...],
     images_per_class: int,
     seed: int,
+    latent_std: float = 1.0,
     provenance: Mapping[str, Any],
     device: torch.device,
     advance: Advance,
 ) -> LabeledImages:
-    """Exactly `images_per_class` images of each class, class after class.
+    """Exactly `images_per_class` images of each class, class after class; `latent_std` as in `sample_images`.
 
-    The provenance gains what makes them again: seed, z_dim, count.
+    The provenance gains what makes them again: seed, z_dim, count, and latent_std where it is not 1.
     """
     images = np.empty(
         (generator.num_classes, images_per_class, 1, generator.image_size, generator.image_size),
@@ -95,7 +141,13 @@ def synthetic_images(
         for start in range(0, images_per_class, BLOCK):
             count = min(BLOCK, images_per_class - start)
             images[label, start : start + count] = sample_images(
-                generator, seed=seed, label=label, start=start, count=count, device=device
+                generator,
+                seed=seed,
+                label=label,
+                start=start,
+                count=count,
+                latent_std=latent_std,
+                device=device,
             )
             advance(count)
     return LabeledImages(
@@ -108,5 +160,6 @@ def synthetic_images(
             "seed": seed,
             "z_dim": generator.z_dim,
             "images_per_class": images_per_class,
+            **({"latent_std": latent_std} if latent_std != 1 else {}),
         },
     )

@@ -19,9 +19,9 @@ from pipeline.classifier.network import (
     save_extractor,
 )
 from pipeline.classifier.study import train_cells
-from pipeline.classifier.training import train_classifier
+from pipeline.classifier.training import fresh_passes, train_classifier
 from pipeline.errors import SynthGainError
-from pipeline.images import LabeledImages, pixel_keys
+from pipeline.images import LabeledImages, concatenate, pixel_keys
 from pipeline.params import parse_params
 from pipeline.runtime import torch_generator
 
@@ -253,8 +253,11 @@ def classifier_params():
 def study_cells(digits, classifier_params, arms, ratio=1.0, replicates=2, extra=True):
     train_split = digits.subset(np.arange(600))
 
+    def real_of(replicate):
+        return real_subset(train_split, budget=40, replicate=replicate, seed=1)
+
     def synthetic_of(replicate):
-        provenance = real_subset(train_split, budget=40, replicate=replicate, seed=1).provenance
+        provenance = real_of(replicate).provenance
         return LabeledImages(digits.images[700:1500], digits.labels[700:1500], digits.class_names, provenance)
 
     return train_cells(
@@ -262,8 +265,9 @@ def study_cells(digits, classifier_params, arms, ratio=1.0, replicates=2, extra=
         budget=40,
         synthetic_per_real=ratio,
         replicates=replicates,
-        real_of=lambda i: real_subset(train_split, budget=40, replicate=i, seed=1),
+        real_of=real_of,
         synthetic_of=synthetic_of,
+        accepted_of=lambda i: synthetic_of(i).subset(np.arange(0, 800, 2)),
         extra_of=lambda i: extra_real_images(
             train_split, budget=40, replicate=i, images_per_real=ratio if extra else 99, seed=1
         ),
@@ -272,6 +276,115 @@ def study_cells(digits, classifier_params, arms, ratio=1.0, replicates=2, extra=
         device=CPU,
         what="cells",
     )[0]
+
+
+def pass_of(training, **changes):
+    """The positions that the first two passes of a fresh training show."""
+    draw = fresh_passes(training, **changes)
+    rng = torch_generator(3)
+    return [draw(rng).tolist() for _ in range(6)]
+
+
+def test_a_fresh_pass_shows_every_real_image_and_other_synthetic_ones_each_time(digits):
+    training = digits.subset(np.arange(200))
+    pool = training.labels[50:]
+    per_pass = np.zeros(10, dtype=np.int64)
+    per_pass[[3, 8]] = 4, 2
+    passes = pass_of(training, real_images=50, per_pass=per_pass)
+    for shown in passes:
+        assert sorted(shown)[:50] == list(range(50)) and len(shown) == 56
+        synthetic = training.labels[[position for position in shown if position >= 50]]
+        assert np.bincount(synthetic, minlength=10).tolist() == per_pass.tolist()
+    threes = [p for shown in passes for p in shown if p >= 50 and training.labels[p] == 3]
+    size = int((pool == 3).sum())
+    assert len(threes) == 24 and np.ptp(np.unique(threes, return_counts=True)[1]) <= 1
+    assert len(set(threes)) == min(size, 24)  # none comes again before all have come
+    assert passes == pass_of(training, real_images=50, per_pass=per_pass)
+
+
+def test_weights_of_one_are_no_weights_and_others_change_the_training(digits):
+    ones = np.ones(len(digits), dtype=np.float32)
+    plain, weighted = train(digits), train(digits, weights=ones)
+    assert torch.allclose(weights(plain), weights(weighted), atol=1e-6)
+    half = ones.copy()
+    half[::2] = 0.5
+    assert not torch.allclose(weights(plain), weights(train(digits, weights=half)), atol=1e-4)
+
+
+def test_images_without_weight_teach_nothing(digits):
+    """Wrong labels of weight 0: as good as without them."""
+    order = np.random.default_rng(0).permutation(len(digits))
+    right, test = digits.subset(order[:700]), digits.subset(order[1400:])
+    wrong = LabeledImages(right.images, (right.labels + 1) % 10, digits.class_names)
+    both = concatenate([right, wrong], {})
+    none = np.repeat(np.array([2, 0], dtype=np.float32), 700)
+    ignored = train(both, weights=none, steps=200, batch_size=64)
+    believed = train(both, steps=200, batch_size=64)
+    accuracy = [(predict(one, test.images, CPU) == test.labels).mean() for one in (ignored, believed)]
+    assert accuracy[0] > 0.8 > 0.65 > accuracy[1]
+
+
+def test_a_tail_of_everything_is_the_training_on_real_images(digits):
+    real = digits.subset(np.arange(60))
+    assert torch.equal(
+        weights(train(digits, real_images=60, real_only_tail=1.0)),
+        weights(train(real)),
+    )
+    none = train(digits, real_images=60, real_only_tail=0.0)
+    assert torch.equal(weights(none), weights(train(digits)))
+    some = train(digits, real_images=60, real_only_tail=0.4)
+    assert not torch.equal(weights(some), weights(none))
+
+
+def test_the_tail_shows_real_images_only(digits):
+    """Fakes marked white, seen through the augmentation: none in the last two of five steps, some before."""
+    marked = digits.images.copy()
+    marked[60:] = 255
+    seen = []
+
+    def look(images, rng):
+        seen.append((images.flatten(1).amin(1) == 1).sum().item())
+        return images
+
+    train(
+        LabeledImages(marked, digits.labels, digits.class_names),
+        augment=look,
+        real_images=60,
+        real_only_tail=0.4,
+    )
+    assert len(seen) == 5 and min(seen[:3]) > 8 and seen[3:] == [0, 0]
+
+
+def test_only_images_from_the_first_augmented_on_are_augmented(digits):
+    """Augmentation to black: a network that learns from images before that position alone is the same."""
+
+    def black(images, rng):
+        return torch.zeros_like(images)
+
+    plain = train(digits)
+    assert torch.equal(weights(train(digits, augment=black, first_augmented=len(digits))), weights(plain))
+    assert not torch.equal(weights(train(digits, augment=black, first_augmented=900)), weights(plain))
+
+
+def test_weight_and_tail_change_the_arms_with_both_and_no_other(digits, classifier_params):
+    arms = [ARMS[name] for name in ("real", "synthetic", "synthetic_fresh", "synthetic_only", "extra_real")]
+    plain = study_cells(digits, classifier_params, arms, replicates=1)
+    for change in ({"synthetic_weight": 0.3}, {"real_only_tail": 0.5}):
+        changed = study_cells(digits, classifier_params.model_copy(update=change), arms, replicates=1)
+        same = {
+            cell.facts["arm"]: all(
+                torch.equal(cell.weights[name], twin.weights[name]) for name in cell.weights
+            )
+            for cell, twin in zip(plain, changed, strict=True)
+        }
+        assert same == {
+            "real": True,
+            "synthetic": False,
+            "synthetic_fresh": False,
+            "synthetic_only": True,
+            "extra_real": True,
+        }
+        assert [cell.facts for cell in plain] == [cell.facts for cell in changed]
 
 
 def test_every_arm_trains_equally_long_on_its_replicates_subset(digits, classifier_params):

@@ -360,6 +360,20 @@ def test_each_arm_is_compared_with_the_same_training_without_what_it_adds(write_
         ("synthetic_affine", "real_affine"),
         ("synthetic_affine_elastic", "real_affine_elastic"),
         ("synthetic_only", "real"),
+        ("synthetic_filtered", "real"),
+        ("synthetic_filtered_affine", "real_affine"),
+        ("synthetic_filtered_affine_elastic", "real_affine_elastic"),
+        ("synthetic_fresh", "real"),
+        ("synthetic_fresh_affine", "real_affine"),
+        ("synthetic_fresh_affine_elastic", "real_affine_elastic"),
+        ("synthetic_fresh_filtered_affine_elastic", "real_affine_elastic"),
+        ("fill_repeat", "real"),
+        ("class_weights", "real"),
+        ("fill_affine", "real"),
+        ("fill_repeat_affine_elastic", "real_affine_elastic"),
+        ("fill_extra_real", "real"),
+        ("fill_synthetic", "real"),
+        ("fill_synthetic_affine_elastic", "real_affine_elastic"),
         ("extra_real", "real"),
         ("extra_real_affine_elastic", "real_affine_elastic"),
     }
@@ -371,6 +385,7 @@ def test_each_arm_is_compared_with_the_same_training_without_what_it_adds(write_
 def test_controls_are_never_recommended(write_study):
     """Extra real images win here, and repeated ones beat every arm of the budget: neither can be had."""
     best = {("extra_real", 1.0): [0.99], ("repeat", 1.0): [0.98], ("real_affine", 0): AFFINE}
+    best |= {("fill_extra_real", 0): [0.99], ("fill_repeat", 0): [0.98], ("fill_synthetic", 0): [0.97]}
     row = judge(write_study, best | {("synthetic_affine", 1.0): MIXED}, arms=ALL_ARMS)
     assert row["best_classic"]["arm"] == "real_affine"
     assert row["best_synthetic"]["arm"] == "synthetic_affine"
@@ -481,3 +496,21 @@ def test_the_terminal_table_has_a_row_per_arm_and_one_star_per_budget(write_stud
     assert sum("* real" in line for line in text.splitlines()) == 2
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("synthetic_filtered", "use 1.0 label-filtered synthetic images per real one: +0.63"),
+        ("synthetic_fresh", "use 1.0 fresh synthetic images per real one: +0.63"),
+        (
+            "synthetic_fresh_filtered_affine_elastic",
+            "use 1.0 fresh label-filtered synthetic images per real one with affine + elastic",
+        ),
+    ],
+)
+def test_the_sentence_says_which_synthetic_images(write_study, name, words):
+    baseline = ARMS[name].baseline
+    arms = tuple(dict.fromkeys(("real", baseline, name)))
+    row = judge(write_study, {(baseline, 0): AFFINE, (name, 1.0): BETTER}, arms=arms)
+    assert row["best_synthetic"]["arm"] == name and words in row["verdict"]

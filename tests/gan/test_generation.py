@@ -85,6 +85,8 @@ def test_the_hash_of_z_is_that_of_the_latent():
     hashes = latent_hashes({"seed": 7, "z_dim": 6})(2, np.array([BLOCK + 3, 0]))
     for found, index in zip(hashes, (BLOCK + 3, 0), strict=True):
         assert found == hashlib.sha256(sample_z(7, 2, index, 1, 6).tobytes()).hexdigest()
+    (spread,) = latent_hashes({"seed": 7, "z_dim": 6, "latent_std": 1.2})(2, np.array([4]))
+    assert spread == hashlib.sha256((sample_z(7, 2, 4, 1, 6) * np.float32(1.2)).tobytes()).hexdigest()
     assert latent_hashes({"seed": 7}) is None
 
 

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.gan.networks import Generator
-from pipeline.gan.sampling import BLOCK, sample_images, sample_z, synthetic_images
+from pipeline.gan.sampling import BLOCK, interleaved, sample_images, sample_z, synthetic_images
+from pipeline.images import LabeledImages
 
 CPU = torch.device("cpu")
 
@@ -93,3 +96,51 @@ def test_counts_are_exact_and_more_images_extend_the_fewer(generator):
         "z_dim": few.provenance["z_dim"],
         "images_per_class": 7,
     }
+
+
+def spread_images(generator, **spread):
+    return synthetic_images(
+        generator,
+        class_names=("a", "b", "c"),
+        images_per_class=5,
+        seed=5,
+        provenance={},
+        device=CPU,
+        advance=lambda units, note="": None,
+        **spread,
+    )
+
+
+def test_the_latents_are_spread_as_told(generator, monkeypatch):
+    seen = []
+    forward = generator.forward
+    monkeypatch.setattr(generator, "forward", lambda z, labels: seen.append(z.clone()) or forward(z, labels))
+    images = [
+        sample_images(generator, seed=1, label=2, start=3, count=4, latent_std=std, device=CPU)
+        for std in (1.0, 1.3)
+    ]
+    assert torch.equal(seen[1], seen[0] * torch.tensor(1.3)) and not np.array_equal(*images)
+    assert seen[0].numpy().tobytes() == sample_z(1, 2, 0, BLOCK, 6).tobytes()
+
+
+def test_a_spread_of_one_is_the_default_to_the_byte_and_another_is_noted(generator):
+    plain, one, wide = spread_images(generator), *(spread_images(generator, latent_std=s) for s in (1.0, 1.2))
+    assert np.array_equal(plain.images, one.images) and plain.provenance == one.provenance
+    assert not np.array_equal(plain.images, wide.images)
+    assert wide.provenance == {**plain.provenance, "latent_std": 1.2}
+
+
+def test_several_generators_give_equal_parts_and_one_is_as_before(generator):
+    parts = []
+    for member in range(3):  # of one generator at three spreads: what counts is whose image i is
+        part = spread_images(generator, latent_std=1.0 + 0.2 * member)
+        made = {"images_per_class": 5, "gan_seed": member, "generator_sha256": str(member)}
+        parts.append(LabeledImages(part.images, part.labels, part.class_names, made))
+    assert interleaved(parts[:1]) is parts[0]
+    mixed = interleaved(parts)
+    for index in range(15):
+        assert np.array_equal(mixed.images[index], parts[index % 5 % 3].images[index])
+    assert mixed.labels.tolist() == parts[0].labels.tolist()
+    assert mixed.provenance["gan_seed"] == [0, 1, 2]
+    assert mixed.provenance["generators_sha256"] == ["0", "1", "2"]
+    assert mixed.provenance["generator_sha256"] == hashlib.sha256(b"012").hexdigest()

@@ -1,5 +1,6 @@
 import itertools
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipeline.gan.training import (
     batch_indices,
     even_steps,
     learning_rate_factor,
+    order_of_pass,
     train_gan,
     update_average,
 )
@@ -275,19 +277,23 @@ def test_running_statistics_are_copied_into_the_average():
     assert torch.equal(old.running_mean, new.running_mean)
 
 
+def passes_of(size, seed, balance=None):
+    return partial(order_of_pass, size=size, seed=seed, balance=balance)
+
+
 def test_batches_show_every_image_once_per_pass():
-    shown = torch.cat([batch_indices(10, 4, draw, seed=0) for draw in range(5)])
+    shown = torch.cat([batch_indices(passes_of(10, 0), 4, draw) for draw in range(5)])
     assert sorted(shown[:10].tolist()) == sorted(shown[10:].tolist()) == list(range(10))
     assert shown[:10].tolist() != shown[10:].tolist()
 
 
 def test_a_batch_depends_on_its_number_and_seed_alone():
-    assert torch.equal(batch_indices(10, 4, 3, seed=0), batch_indices(10, 4, 3, seed=0))
-    assert not torch.equal(batch_indices(100, 40, 3, seed=0), batch_indices(100, 40, 3, seed=1))
+    assert torch.equal(batch_indices(passes_of(10, 0), 4, 3), batch_indices(passes_of(10, 0), 4, 3))
+    assert not torch.equal(batch_indices(passes_of(100, 0), 40, 3), batch_indices(passes_of(100, 1), 40, 3))
 
 
 def test_a_set_smaller_than_a_batch_fills_it():
-    batch = batch_indices(3, 8, 0, seed=0)
+    batch = batch_indices(passes_of(3, 0), 8, 0)
     assert np.bincount(batch.numpy()).tolist() in ([3, 3, 2], [3, 2, 3], [2, 3, 3])
 
 
@@ -340,3 +346,14 @@ def test_the_film_strip_runs_to_the_right(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "film.png"))
     assert picture.shape == (16, 24)
     assert (picture[8:, 16:] == 255).all() and picture.sum() == 64 * 255
+
+
+def test_balanced_batches_show_every_class_equally_often_and_every_image_of_it():
+    labels = np.array([0] * 12 + [2] * 3)  # no image of class 1
+    passes = torch.cat([batch_indices(passes_of(15, 0, labels), 6, draw) for draw in range(4)]).numpy()
+    assert len(passes) == 24  # a pass: 12 of each class that there is
+    assert np.bincount(labels[passes], minlength=3).tolist() == [12, 0, 12]
+    assert np.bincount(passes, minlength=15).tolist() == [1] * 12 + [4] * 3
+    again = batch_indices(passes_of(15, 0, labels), 6, 3)
+    assert torch.equal(torch.from_numpy(passes[18:]), again)
+    assert not torch.equal(again, batch_indices(passes_of(15, 1, labels), 6, 3))

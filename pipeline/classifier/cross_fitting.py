@@ -1,0 +1,131 @@
+"""Classifiers that judge labels fairly: cross-fitted on a replicate's own real subset, and on nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pipeline.arms import missing_counts
+from pipeline.classifier.network import ConvNet, class_probabilities
+from pipeline.classifier.study import classic_augmentation
+from pipeline.classifier.training import train_classifier
+from pipeline.images import Indices, LabeledImages, concatenate
+from pipeline.label_filter import LabelAgreement, accepts, images_sha256
+from pipeline.mixing import copies
+from pipeline.params import Classifier
+from pipeline.progress import Advance
+from pipeline.runtime import derive_seed
+
+
+def cross_fitted_agreement(
+    real: LabeledImages,
+    synthetic: LabeledImages,
+    *,
+    classifier: Classifier,
+    folds: int,
+    steps: int,
+    least_probability: float,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    advance: Advance,
+) -> LabelAgreement:
+    """Judge the labels of synthetic images with `folds` classifiers, each trained on the real subset without a fold.
+
+    They know what a study with this many labels can know, no more: neither validation images nor the feature
+    extractor have a part in it. A synthetic image gets the mean of their probabilities. A real image is judged
+    by the classifier that has not seen it: what it accepts of real images is the anchor beside what they accept
+    of synthetic ones (a single judge, so rather less than the mean of all).
+
+    Args:
+        real: the replicate's real subset.
+        synthetic: images of the generator that was trained on it.
+        classifier: its section of the parameters; the judges are trained with affine augmentation.
+        folds: how many judges, at least 2.
+        steps: optimiser steps of each.
+        least_probability: of the filter; here it counts for the real images' anchor only.
+        seed: of the folds and the judges.
+        device, dtype: where and in what to compute.
+        advance: told about each step done.
+    """
+    fold_of = stratified_folds(real, folds, seed=derive_seed(seed, "folds"))
+    total = np.zeros((len(synthetic), real.num_classes), dtype=np.float32)
+    on_real = np.full((len(real), real.num_classes), np.nan, dtype=np.float32)
+    for fold in range(folds):
+        part = real.subset(np.flatnonzero(fold_of != fold))
+        # A class that study.imbalance made rare is repeated: judges that hardly see it are never sure of it.
+        missing = missing_counts(part)
+        judge = _judge(
+            concatenate([part, copies(part, missing)], part.provenance) if missing.any() else part,
+            classifier,
+            steps=steps,
+            seed=derive_seed(seed, "judge", fold),
+            device=device,
+            dtype=dtype,
+            advance=advance,
+        )
+        total += class_probabilities(judge, synthetic.images, device)
+        held_out = np.flatnonzero(fold_of == fold)
+        if len(held_out):
+            on_real[held_out] = class_probabilities(judge, real.images[held_out], device)
+    mean = total / np.float32(folds)
+    judged = np.flatnonzero(fold_of >= 0)
+    labels, seen = real.labels[judged], on_real[judged]
+    predictions = seen.argmax(axis=1).astype(np.int64)
+    kept = accepts(
+        predictions, seen[np.arange(len(judged)), labels], labels, least_probability=least_probability
+    )
+    return LabelAgreement(
+        predictions=mean.argmax(axis=1).astype(np.int64),
+        probabilities=mean[np.arange(len(synthetic)), synthetic.labels],
+        images_sha256=images_sha256(synthetic),
+        real_accuracy=float((predictions == labels).mean()) if len(judged) else float("nan"),
+        real_accepted=np.array(
+            [kept[labels == c].mean() if (labels == c).any() else np.nan for c in range(real.num_classes)]
+        ),
+    )
+
+
+def stratified_folds(real: LabeledImages, folds: int, *, seed: int) -> Indices:
+    """(N,) int64: the fold that holds an image out, each class dealt out evenly in random order.
+
+    −1 for the only image of a class: held out, it would leave a judge that has never seen the class.
+    """
+    rng = np.random.default_rng(seed)
+    fold_of = np.full(len(real), -1, dtype=np.int64)
+    dealt = (
+        0  # one class goes on where the last one ended: small classes do not all fall into the first folds
+    )
+    for label in range(real.num_classes):
+        members = rng.permutation(np.flatnonzero(real.labels == label))
+        if len(members) > 1:
+            fold_of[members] = (np.arange(len(members)) + dealt) % folds
+            dealt += len(members)
+    return fold_of
+
+
+def _judge(
+    training: LabeledImages,
+    classifier: Classifier,
+    *,
+    steps: int,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    advance: Advance,
+) -> ConvNet:
+    return train_classifier(
+        training,
+        channels=classifier.channels,
+        feature_dim=classifier.feature_dim,
+        steps=steps,
+        batch_size=classifier.batch_size,
+        learning_rate=classifier.learning_rate,
+        weight_decay=classifier.weight_decay,
+        label_smoothing=classifier.label_smoothing,
+        augment=classic_augmentation(classifier, "affine"),
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        advance=advance,
+    )

@@ -1,0 +1,148 @@
+"""The stages of a small study with all arms: filtered, fresh, weighted, and rare classes with what fills their gap."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.datasets import load_digits
+
+from pipeline.arms import ARMS, real_subset
+from pipeline.images import LabeledImages
+from stages import (
+    compare,
+    evaluate_classifiers,
+    score_labels,
+    train_augmented,
+    train_baselines,
+    train_controls,
+    train_fill,
+)
+
+BUDGET, SEED, IMBALANCE = 200, 5, {"3": 0.5, "8": 0.2}
+STUDY = {
+    "real_images": [BUDGET],
+    "replicates": 2,
+    "synthetic_per_real": [0.5],
+    "arms": list(ARMS),
+    "imbalance": IMBALANCE,
+    "label_filter": 0.0,
+    "label_filter_folds": 3,
+    "label_filter_steps": 300,
+}
+CLASSIFIER = {
+    "channels": 8,
+    "feature_dim": 16,
+    "steps": 5,
+    "batch_size": 32,
+    "synthetic_weight": 0.5,
+    "real_only_tail": 0.4,
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Every cell of the study; digits that were left over stand in for the generator's images."""
+    root = tmp_path_factory.mktemp("study")
+    values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    values["seed"] = SEED
+    values["data"] |= {"source": "digits", "image_size": 8}
+    values["study"] |= STUDY
+    values["classifier"] |= CLASSIFIER
+    values["execution"]["threads"] = 1
+    params_file = root / "params.yaml"
+    params_file.write_text(yaml.safe_dump(values))
+    loaded = load_digits()
+    distinct = np.unique((loaded.images[:, None] * 15.9).astype(np.uint8), axis=0, return_index=True)[1]
+    order = np.random.default_rng(0).permutation(distinct)
+    digits = LabeledImages(
+        (loaded.images[:, None] * 15.9).astype(np.uint8), loaded.target.astype(np.int64), tuple("0123456789")
+    )
+    parts = {"train": order[:600], "validation": order[600:700], "test": order[700:900]}
+    for name, chosen in parts.items():
+        digits.subset(chosen).save(root / f"{name}.npz")
+    train = digits.subset(parts["train"])
+    for replicate in range(2):
+        real = real_subset(train, budget=BUDGET, replicate=replicate, seed=SEED, imbalance=IMBALANCE)
+        digits.subset(order[900:], real.provenance).save(root / f"synthetic/{replicate}.npz")
+    given = {"budget": str(BUDGET), "train": root / "train.npz", "params_file": params_file}
+    made = {"synthetic": root / "synthetic"}
+    classifiers = root / f"classifier/{BUDGET}"
+    scores = root / "scores.npz"
+    score_labels.main(**given, **made, out=scores, metrics=root / "acceptance.json")
+    train_baselines.main(**given, out=classifiers / "baselines.safetensors")
+    train_fill.main(**given, **made, out=classifiers / "fill.safetensors")
+    ratio = {"synthetic_per_real": 0.5}
+    train_augmented.main(
+        **given, **made, **ratio, scores=scores, out=classifiers / "augmented/0.5.safetensors"
+    )
+    train_controls.main(**given, **ratio, out=classifiers / "controls/0.5.safetensors")
+    tables = {"cells": root / "cells.csv", "confusion": root / "confusion.csv"}
+    evaluate_classifiers.main(
+        classifiers=root / "classifier",
+        validation=root / "validation.npz",
+        test=root / "test.npz",
+        **tables,
+        params_file=params_file,
+    )
+    compare.main(**tables, out=root / "comparison.json", params_file=params_file)
+    return root
+
+
+def test_every_arm_is_trained_equally_long_on_the_imbalanced_subset(study):
+    cells = pd.read_csv(study / "cells.csv")
+    assert set(cells.arm) == set(ARMS) and len(cells) == 2 * len(ARMS)
+    assert cells.optimizer_steps.unique().tolist() == [5] and cells.batch_size.unique().tolist() == [32]
+    # 20 of each class, 10 of the digit 3 and 4 of the digit 8.
+    sizes = cells.groupby("arm").training_images.agg(["min", "max"])
+    assert (sizes["min"] == sizes["max"]).sum() >= len(
+        ARMS
+    ) - 4  # fresh arms: what the filter accepts differs
+    real = sizes["min"]["real"]
+    assert real == sizes["min"]["class_weights"] == cells.real_images.iloc[0]
+    filled = {name: sizes["min"][name] - real for name in ARMS if name.startswith("fill")}
+    assert set(filled.values()) == {10 + 16}
+    assert (cells.groupby("replicate").real_subset_sha256.nunique() == 1).all()
+
+
+def test_the_acceptance_is_told_class_by_class(study):
+    facts = json.loads((study / "acceptance.json").read_text())
+    assert facts["least_probability"] == 0.0 and set(facts["replicates"]) == {"0", "1"}
+    for row in facts["replicates"].values():
+        assert set(row["accepted_per_class"]) == set(row["real_accepted_per_class"]) == set("0123456789")
+        assert 0.5 < row["accepted"] < 1 and 0.5 < row["judges_accuracy_on_real"] < 1
+
+
+def test_the_comparison_has_a_verdict_on_the_rare_classes(study):
+    comparison = json.loads((study / "comparison.json").read_text())
+    rare = comparison["imbalance"]
+    assert rare["classes"] == IMBALANCE
+    assert rare["budgets"][0]["code"] in comparison["codes"]
+    assert comparison["verdict"].startswith(
+        "With 200 real images and rare class 3 (50 %) and class 8 (20 %), "
+    )
+    cells, counts = pd.read_csv(study / "cells.csv"), pd.read_csv(study / "confusion.csv")
+    eights = counts[(counts.arm == "fill_synthetic") & (counts.actual == 8)]
+    right = eights[eights.predicted == 8]["count"].sum() / eights["count"].sum()
+    (row,) = [row for row in rare["arms"] if row["arm"] == "fill_synthetic"]
+    assert row["test_recall_8"] == pytest.approx(right, abs=1e-6)
+    assert row["test_macro_f1"] == pytest.approx(
+        cells[cells.arm == "fill_synthetic"].test_macro_f1.mean(), abs=1e-6
+    )
+
+
+def test_without_a_filtered_arm_nothing_is_judged(study, tmp_path):
+    values = yaml.safe_load((study / "params.yaml").read_text())
+    values["study"]["arms"] = ["real", "synthetic"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    score_labels.main(
+        budget=str(BUDGET),
+        train=study / "train.npz",
+        synthetic=tmp_path / "not read",
+        out=tmp_path / "scores.npz",
+        metrics=tmp_path / "acceptance.json",
+        params_file=tmp_path / "params.yaml",
+    )
+    assert json.loads((tmp_path / "acceptance.json").read_text())["replicates"] == {}
