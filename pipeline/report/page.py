@@ -29,7 +29,9 @@ from pipeline.runtime import atomic_output
 
 _TEMPLATES = Path(__file__).resolve().parents[1] / "templates/report"
 _PAGE_BYTES = 7_500_000
-_DRAWING_BYTES = 800_000  # all SVG and plots of a budget, light and dark, as base64; measured with ten classes
+_DRAWING_BYTES = (
+    800_000  # all SVG and plots of a budget, light and dark, as base64; measured with ten classes
+)
 _CLOSEST_PAIRS = 12  # of each space
 _SPACES = {"pixel": "pixels", "feature": "features"}
 _AUGMENTATIONS = ("none", "affine", "affine_elastic")
@@ -106,7 +108,9 @@ def _budget(
     return {
         "budget": of.budget,
         "f1": _f1(results, of, folder),
-        "f1_table": tables.f1(results, of.budget, of.classic, of.best_synthetic) if of.best_synthetic else None,
+        "f1_table": tables.f1(results, of.budget, of.classic, of.best_synthetic)
+        if of.best_synthetic
+        else None,
         "confusions": _confusions(results, of, folder, *confused),
         "confusion_words": _confusion_words(of, confused[1]),
         "grid": pictures.sample_pictures(results, of, folder, columns=columns, most_bytes=most_bytes),
@@ -259,14 +263,12 @@ def _confusions(
     if after == before:
         return found
     found.append(
-        _confusion(
-            results, of, folder, after, "recommended" if after == of.recommended else "best_synthetic"
-        )
+        _confusion(results, of, folder, after, "recommended" if after == of.recommended else "best_synthetic")
     )
     change = results.confusion_counts(of.budget, after) - results.confusion_counts(of.budget, before)
     names = results.class_names
     gained = np.diag(change)
-    title = "change"
+    title = "change against real only"
     found.append(
         pictures.drawing(
             folder,
@@ -284,9 +286,7 @@ def _confusions(
     return found
 
 
-def _confusion(
-    results: Results, of: BudgetResults, folder: Path, arm: DeclaredArm, name: str
-) -> Picture:
+def _confusion(results: Results, of: BudgetResults, folder: Path, arm: DeclaredArm, name: str) -> Picture:
     names = list(results.class_names)
     counts = results.confusion_counts(of.budget, arm)
     wrong = counts - np.diag(np.diag(counts))
@@ -316,7 +316,9 @@ def _f1(results: Results, of: BudgetResults, folder: Path) -> Picture | None:
         ],
         axis=1,
     )
-    words = "; ".join(f"{name}: {points(mean)}" for name, mean in zip(names, values.mean(axis=0), strict=True))
+    words = "; ".join(
+        f"{name}: {points(mean)}" for name, mean in zip(names, values.mean(axis=0), strict=True)
+    )
     return pictures.drawing(
         folder,
         f"f1_{of.budget}",

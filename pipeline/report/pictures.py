@@ -61,9 +61,7 @@ class Pair:
     caption: str
 
 
-def drawing(
-    figures: Path, name: str, draw: Draw, plot: Draw, alt: str, caption: str
-) -> Picture:
+def drawing(figures: Path, name: str, draw: Draw, plot: Draw, alt: str, caption: str) -> Picture:
     """A drawing in both themes, as files in the light one, and its interactive twin.
 
     Args:
@@ -155,7 +153,9 @@ def closest_pairs(results: Results, of: BudgetResults, figures: Path, *, space: 
     pairs, pictures = [], []
     for nearness, replicate, pair in found:
         picture = _side_by_side(
-            _image(of.synthetic[replicate], pair["synthetic_index"], f"budget {of.budget}, replicate {replicate}"),
+            _image(
+                of.synthetic[replicate], pair["synthetic_index"], f"budget {of.budget}, replicate {replicate}"
+            ),
             _image(results.train, pair["train_index"], "train split"),
         )
         words = f"{short(pair['class'])}: {nearness:.2f}"

@@ -10,6 +10,7 @@ whole texts, no templates, for the same reason.
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import html
 import json
@@ -57,6 +58,7 @@ _MOST_NAMED = 20  # classes: more have no counts in their cells
 Json = dict[str, Any]
 
 
+@functools.cache
 def script() -> tuple[str, str]:
     """plotly.js, gzipped and in base64 (a third of its size), and its name and licence in a line."""
     text = get_plotlyjs()
@@ -132,7 +134,9 @@ def differences(comparisons: Rows, *, theme: Theme) -> Json:
             showlegend=False,
         )
     names = [difference_words(row).partition(" real, ")[2] for row in comparisons]
-    _horizontal(figure, names, theme, title="change of test accuracy (percentage points)")
+    _horizontal(
+        figure, names, theme, bottom=bottom, top=top, title="change of test accuracy<br>(percentage points)"
+    )
     return _json(figure)
 
 
@@ -147,7 +151,9 @@ def low_data_curve(means: pd.DataFrame, dots: pd.DataFrame, *, theme: Theme) -> 
         group = str(name)
         known = rows["low"].notna().all()
         if known:
-            _band(figure, x, rows["low"].clip(bottom), rows["high"].clip(upper=top), colour, group, shown=True)
+            _band(
+                figure, x, rows["low"].clip(bottom), rows["high"].clip(upper=top), colour, group, shown=True
+            )
         intervals = [
             percent_interval(low / 100, high / 100) if known else "none"
             for low, high in zip(rows["low"], rows["high"], strict=True)
@@ -252,7 +258,14 @@ def f1_differences(values: npt.NDArray[np.float64], class_names: Sequence[str], 
             [f"replicate {i}: {points(value)} points" for i, value in enumerate(values[:, y])],
             theme.ink,
         )
-    _horizontal(figure, [short(name) for name in class_names], theme, title="change of F1 (percentage points)")
+    _horizontal(
+        figure,
+        [short(name) for name in class_names],
+        theme,
+        bottom=bottom,
+        top=top,
+        title="change of F1 (percentage points)",
+    )
     return _json(figure)
 
 
@@ -303,12 +316,19 @@ def gan_curves(history: pd.DataFrame, *, theme: Theme) -> Json:
     figure.update_layout(margin={"t": 32})
     figure.update_annotations(font={"size": 13, "color": theme.ink}, x=0, xanchor="left")
     _legend_below(figure)
-    figure.update_xaxes(title="real images shown to the discriminator (thousands)", row=len(panels), col=1)
+    figure.update_xaxes(title="real images shown to the<br>discriminator (thousands)", row=len(panels), col=1)
     return _json(figure)
 
 
 def _accuracy_line(
-    figure: go.Figure, line: Line, cells: pd.DataFrame, arms: Rows, ratios: Sequence[float], theme: Theme, *, shown: bool
+    figure: go.Figure,
+    line: Line,
+    cells: pd.DataFrame,
+    arms: Rows,
+    ratios: Sequence[float],
+    theme: Theme,
+    *,
+    shown: bool,
 ) -> None:
     """One line of the ratio curve: band, dots of the replicates, mean."""
     colour = getattr(theme, line.colour)
@@ -324,7 +344,11 @@ def _accuracy_line(
         found = (cells["arm"] == row["arm"]) & (cells["synthetic_per_real"] == row["synthetic_per_real"])
         beside = -0.07 if line.shift < 0 else 0.07
         dots += [
-            (at + beside, 100 * value, f"{_text(arm_words(row['arm']))}<br>replicate {replicate}: {100 * value:.2f} %")
+            (
+                at + beside,
+                100 * value,
+                f"{_text(arm_words(row['arm']))}<br>replicate {replicate}: {100 * value:.2f} %",
+            )
             for replicate, value in _pairs(cells[found], "replicate", "test_accuracy")
         ]
     values = [value for _, value, _ in dots]
@@ -332,10 +356,22 @@ def _accuracy_line(
         low, high = ([100 * row[f"test_accuracy_{end}"] for row in rows] for end in ("low", "high"))
         bottom, top = limits(values, [*low, *high])
         _band(
-            figure, x, np.maximum(low, bottom), np.minimum(high, min(top, 100)), colour, line.words, shown=shown
+            figure,
+            x,
+            np.maximum(low, bottom),
+            np.minimum(high, min(top, 100)),
+            colour,
+            line.words,
+            shown=shown,
         )
     _dots(
-        figure, [at for at, _, _ in dots], values, [words for _, _, words in dots], colour, line.words, shown=shown
+        figure,
+        [at for at, _, _ in dots],
+        values,
+        [words for _, _, words in dots],
+        colour,
+        line.words,
+        shown=shown,
     )
     figure.add_scatter(
         x=x,
@@ -356,9 +392,7 @@ def _accuracy_line(
     )
 
 
-def _band(
-    figure: go.Figure, x: Any, low: Any, high: Any, colour: str, group: str, *, shown: bool
-) -> None:
+def _band(figure: go.Figure, x: Any, low: Any, high: Any, colour: str, group: str, *, shown: bool) -> None:
     """An interval as a band: there along the lower ends, and back along the upper ones."""
     figure.add_scatter(
         x=[*x, *x[::-1]],
@@ -457,7 +491,11 @@ def _matrix(
     )
     places = list(range(number))
     figure.update_xaxes(
-        title="predicted", tickvals=places, ticktext=names, tickangle=-90 if turned else 0, range=[-0.5, number - 0.5]
+        title="predicted",
+        tickvals=places,
+        ticktext=names,
+        tickangle=-90 if turned else 0,
+        range=[-0.5, number - 0.5],
     )
     figure.update_yaxes(title="actual", tickvals=places, ticktext=names, range=[number - 0.5, -0.5])
     figure.update_xaxes(showgrid=False, zeroline=False)
@@ -465,10 +503,19 @@ def _matrix(
     return _json(figure)
 
 
-def _horizontal(figure: go.Figure, names: Sequence[str], theme: Theme, *, title: str) -> None:
+def _horizontal(
+    figure: go.Figure, names: Sequence[str], theme: Theme, *, bottom: float, top: float, title: str
+) -> None:
     """Rows from top to bottom around a zero line."""
     _lay_out(figure, theme, height=110 + 1.6 * _LINE_HEIGHT * len(names))
-    figure.update_xaxes(title=title, zeroline=True, zerolinecolor=theme.ink, zerolinewidth=1.5)
+    room = 0.02 * (top - bottom)
+    figure.update_xaxes(
+        title=title,
+        range=[bottom - room, top + room],
+        zeroline=True,
+        zerolinecolor=theme.ink,
+        zerolinewidth=1.5,
+    )
     figure.update_yaxes(
         tickvals=list(range(len(names))),
         ticktext=[_text(name) for name in names],
@@ -486,6 +533,7 @@ def _lay_out(figure: go.Figure, theme: Theme, *, height: float) -> None:
         "zeroline": False,
         "automargin": True,
         "ticks": "",
+        "ticklabelstandoff": 5,
     }
     figure.update_layout(
         template="none",

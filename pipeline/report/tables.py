@@ -64,36 +64,37 @@ def arm_text(arm: DeclaredArm) -> str:
 
 
 def verdict_basis(results: Results) -> Table:
-    """The numbers behind each budget's verdict, all from `comparison.json`."""
-    rows = []
+    """The numbers behind each budget's verdict, all from `comparison.json`: a column per budget."""
+    columns = []
     for of in results.budgets:
         judged = of.judged
         validation = judged.get("validation") or {}
-        rows.append(
+        columns.append(
             [
-                _budget_cell(of.budget),
                 Cell(arm_text(of.recommended)),
                 _arm_accuracy(results, of, of.classic),
                 _arm_accuracy(results, of, of.best_synthetic),
-                _points_cell(validation.get("mean_difference"), validation.get("low"), validation.get("high")),
+                _points_cell(
+                    validation.get("mean_difference"), validation.get("low"), validation.get("high")
+                ),
                 _points_cell(judged["mean_difference"], judged["low"], judged["high"]),
-                _detectable(judged["minimum_detectable_effect"]),
-                _settling(judged.get("replicates_to_settle")),
+                Cell(_detectable(judged["minimum_detectable_effect"]).text),
+                Cell(_settling(judged.get("replicates_to_settle")).text),
             ]
         )
+    names = (
+        "recommended",
+        "best classic arm: test accuracy (%)",
+        "best with synthetic images: test accuracy (%)",
+        "their difference on validation (points)",
+        "their difference on test (points)",
+        "difference that would be found (points)",
+        "replicates that would settle it",
+    )
     return Table(
-        "What each verdict rests on: test accuracies in %, differences in points, with intervals.",
-        (
-            "real images",
-            "recommended",
-            "best classic arm",
-            "best with synthetic",
-            "difference on validation",
-            "difference on test",
-            "would be found",
-            "replicates to settle",
-        ),
-        rows,
+        "What the verdict rests on; intervals in brackets.",
+        ("", *(f"{of.budget} real images" for of in results.budgets)),
+        [[Cell(name), *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)],
     )
 
 
@@ -251,9 +252,7 @@ def low_data(points_of_lines: pd.DataFrame) -> Table:
     )
 
 
-def f1_values(
-    results: Results, budget: Budget, name: str, arm: DeclaredArm
-) -> npt.NDArray[np.float64]:
+def f1_values(results: Results, budget: Budget, name: str, arm: DeclaredArm) -> npt.NDArray[np.float64]:
     """(replicates,) test F1 of one class."""
     return cell_values(results.cells, budget, arm, f"test_f1_{name}")
 
@@ -318,7 +317,11 @@ def memorization(of: BudgetResults) -> Table:
     """Near copies, authenticity, C_T and duplicates in pixels and in features, beside real and copied images."""
     anchors = of.generative["memorization"]
     replicates = [
-        (f"replicate {name}", scores["memorization"], "passed" if scores["memorization"]["passed"] else "failed")
+        (
+            f"replicate {name}",
+            scores["memorization"],
+            "passed" if scores["memorization"]["passed"] else "failed",
+        )
         for name, scores in of.generative["replicates"].items()
         if "memorization" in scores
     ]

@@ -46,7 +46,9 @@ function draw({ element, themes }) {
   return Plotly.react(element, data, layout, {
     responsive: true,
     displaylogo: false,
-    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+    // On a phone there is no room for them. Named one by one: none may send data away.
+    displayModeBar: touch.matches ? false : "hover",
+    modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
   });
 }
 
