@@ -51,7 +51,7 @@ ui: install  ## MLflow's UI on the default store (STORE=sqlite:///... for anothe
 report-open:  ## The report in the default browser (REPORT=build/demo/data/report/index.html for another)
 	@test -f "$(REPORT)" || { echo "$(REPORT): no report there; make repro writes it, make demo another" >&2; exit 1; }
 	@echo "$(abspath $(REPORT))"
-	@$(PYTHON) -c 'import pathlib, sys, webbrowser; sys.exit(0 if webbrowser.open(pathlib.Path(sys.argv[1]).as_uri()) else "no browser here: open this file with one")' "$(abspath $(REPORT))"
+	@$(PYTHON) -c 'import pathlib, sys, webbrowser; webbrowser.open(pathlib.Path(sys.argv[1]).as_uri()) or print("no browser here: open this file with one")' "$(abspath $(REPORT))"
 
 .PHONY: test
 test: install  ## The fast test ring, offline

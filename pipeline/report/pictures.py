@@ -178,7 +178,8 @@ def _image(images: LabeledImages, index: int, whose: str) -> npt.NDArray[np.uint
         raise SynthGainError(
             f"closest pairs: image {index} of {whose}, which has {len(images)}; `dvc repro` evaluates again"
         )
-    return images.images[index, 0]
+    image: npt.NDArray[np.uint8] = images.images[index, 0]
+    return image
 
 
 def _side_by_side(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

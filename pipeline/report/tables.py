@@ -244,7 +244,7 @@ def low_data(points_of_lines: pd.DataFrame) -> Table:
         ("real images", *lines),
         [
             [
-                Cell(str(rows["budget"].iloc[0]), float(real_images)),
+                Cell(str(rows["budget"].iloc[0]), float(str(real_images))),
                 *(_accuracy_text(rows[rows["line"] == line]) for line in lines),
             ]
             for real_images, rows in points_of_lines.groupby("real_images", sort=True)
