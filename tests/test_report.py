@@ -473,7 +473,7 @@ def test_a_study_without_ratios_has_a_page_with_small_pictures(write_study, tmp_
 
     assert (files.root / "data/gan/60/0/film_strip.png").stat().st_size > 3_000_000
     assert (tmp_path / "report/index.html").stat().st_size < 8_000_000
-    (strip,) = [image for image in page.images if "of replicate 1" in image["alt"]]
+    (strip,) = [image for image in page.images if "images of replicate 1" in image["alt"]]
     with Image.open(io.BytesIO(base64.b64decode(strip["src"].partition(",")[2]))) as image:
         assert 300 < image.width < 1800
     assert any("12 of each class" in image["alt"] for image in page.images)  # there are no 20

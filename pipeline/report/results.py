@@ -125,7 +125,7 @@ def load_results(
         BudgetResults(
             budget,
             judged,
-            _read_json(metrics / f"synthetic/{budget}.json", needed=("replicates", "floor", "copycat", "n")),
+            _read_generative(metrics / f"synthetic/{budget}.json", grid.replicates),
             _read_history(metrics / f"gan/{budget}.csv", grid.replicates),
             [LabeledImages.load(synthetic / f"{budget}/{i}.npz") for i in range(grid.replicates)],
             [_read_png(gan / f"{budget}/{i}/film_strip.png") for i in range(grid.replicates)],
@@ -166,6 +166,16 @@ def _read_json(path: Path, *, needed: Sequence[str]) -> dict[str, Any]:
     if missing:
         raise SynthGainError(f"{path}: no {', '.join(missing)}; `dvc repro` makes it again")
     return dict(values)
+
+
+def _read_generative(path: Path, replicates: int) -> dict[str, Any]:
+    """The metrics of a budget's synthetic images, of its declared replicates only."""
+    values = _read_json(path, needed=("replicates", "floor", "copycat", "n"))
+    declared = [str(replicate) for replicate in range(replicates)]
+    missing = [replicate for replicate in declared if replicate not in values["replicates"]]
+    if missing:
+        raise SynthGainError(f"{path}: no replicate {', '.join(missing)}; `dvc repro` makes it again")
+    return values | {"replicates": {name: values["replicates"][name] for name in declared}}
 
 
 def _read_history(path: Path, replicates: int) -> pd.DataFrame:

@@ -57,7 +57,7 @@ async function drawAll() {
     await draw(plot);
     await new Promise((resume) => setTimeout(resume)); // the page answers in between
   }
-  document.documentElement.dataset.plots = "drawn";
+  document.documentElement.dataset.plots = dark.matches ? "dark" : "light";
 }
 
 if (plots.length && "DecompressionStream" in window) {
