@@ -225,14 +225,14 @@ def low_data_curve(points: pd.DataFrame, dots: pd.DataFrame, *, theme: Theme) ->
     """Test accuracy against the number of real images (logarithmic), a line per kind of arm.
 
     Args:
-        points: `line, real_images, mean, low, high` in percent; low and high are NaN with one replicate.
+        points: `line, budget, real_images, mean, low, high` in percent; low and high are NaN with one replicate.
         dots: `line, real_images, value` in percent, one row per replicate.
         theme: LIGHT or DARK.
     """
     with _style(theme):
         figure = Figure(figsize=(_WIDTH, 4.4), layout="constrained")
         axes = figure.subplots()
-        budgets = sorted(set(points["real_images"]))
+        budgets = points.drop_duplicates("real_images").sort_values("real_images")
         for (name, rows), look in zip(points.groupby("line", sort=False), LOW_DATA_LOOKS, strict=False):
             colour, marker, shift = getattr(theme, look[0]), look[1], 1 + look[2]
             x = rows["real_images"].to_numpy() * shift
@@ -244,11 +244,11 @@ def low_data_curve(points: pd.DataFrame, dots: pd.DataFrame, *, theme: Theme) ->
         bottom, top = limits([*dots["value"]], [*ends[np.isfinite(ends)]])
         axes.set_ylim(bottom, min(top, 100 + 0.03 * (top - bottom)))
         axes.set_xscale("log")
-        axes.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
+        axes.set_xticks(budgets["real_images"].tolist(), [str(budget) for budget in budgets["budget"]])
         axes.minorticks_off()
         axes.set_xlabel("real images (logarithmic)")
         axes.set_ylabel("test accuracy (%)")
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
         return figure
 
 

@@ -233,7 +233,7 @@ def f1_differences(values: npt.NDArray[np.float64], class_names: Sequence[str], 
     """Paired change of each class's F1; twin of `figures.f1_differences`."""
     intervals = [mean_interval(100 * column) for column in values.T]
     ends = [end for each in intervals for end in (each.low, each.high) if end is not None]
-    bottom, top = limits([*(100 * values).flat], ends)
+    bottom, top = limits([*(100 * values).flat, 0.0], ends)
     colours = [theme.none if each.mean >= 0 else theme.affine for each in intervals]
     figure = go.Figure()
     figure.add_bar(
