@@ -13,6 +13,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 
 STORE ?= sqlite:///$(CURDIR)/mlflow.db
 PORT ?= 5000
+REPORT ?= data/report/index.html
 
 .DEFAULT_GOAL := help
 
@@ -45,6 +46,12 @@ literature: install  ## The literature's GANs beside ours, in build/literature (
 .PHONY: ui
 ui: install  ## MLflow's UI on the default store (STORE=sqlite:///... for another, PORT=5000)
 	mlflow server --backend-store-uri $(STORE) --host 127.0.0.1 --port $(PORT) --workers 1
+
+.PHONY: report-open
+report-open:  ## The report in the default browser (REPORT=build/demo/data/report/index.html for another)
+	@test -f "$(REPORT)" || { echo "$(REPORT): no report there; make repro writes it, make demo another" >&2; exit 1; }
+	@echo "$(abspath $(REPORT))"
+	@$(PYTHON) -c 'import pathlib, sys, webbrowser; webbrowser.open(pathlib.Path(sys.argv[1]).as_uri()) or print("no browser here: open this file with one")' "$(abspath $(REPORT))"
 
 .PHONY: test
 test: install  ## The fast test ring, offline

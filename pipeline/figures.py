@@ -22,13 +22,15 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 
+from pipeline.arms import ARMS
+from pipeline.evaluation.cells import ARM_WORDS
 from pipeline.evaluation.statistics import mean_interval
 from pipeline.runtime import atomic_output
 
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a figure: background, ink, faint lines, and four that mean something."""
+    """The colours of a figure: background, ink, faint lines, four that mean something, and more for other arms."""
 
     background: str
     ink: str
@@ -37,13 +39,34 @@ class Theme:
     affine: str
     elastic: str
     only: str
+    fifth: str
+    sixth: str
+    seventh: str
 
 
 LIGHT = Theme(
-    "#ffffff", "#24292f", "#d5dae0", none="#0072b2", affine="#d55e00", elastic="#b0579a", only="#009e73"
+    "#ffffff",
+    "#24292f",
+    "#d5dae0",
+    none="#0072b2",
+    affine="#d55e00",
+    elastic="#b0579a",
+    only="#009e73",
+    fifth="#7a6400",
+    sixth="#5a4fcf",
+    seventh="#757b82",
 )
 DARK = Theme(
-    "#161b22", "#dde3ea", "#3a424c", none="#56b4e9", affine="#e69f00", elastic="#d48ab8", only="#2bc49a"
+    "#161b22",
+    "#dde3ea",
+    "#3a424c",
+    none="#56b4e9",
+    affine="#e69f00",
+    elastic="#d48ab8",
+    only="#2bc49a",
+    fifth="#f0e442",
+    sixth="#a9a4ff",
+    seventh="#9aa5b1",
 )
 
 _WIDTH = 5.2  # inches: on a phone, the 10-point text of a figure this wide can still be read
@@ -51,7 +74,7 @@ _MAX_NAME = 24
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
     """One line of the ratio curve: its arms from ratio 0 on, and how it looks."""
 
     augmentation: str
@@ -63,9 +86,9 @@ class _Line:
 
 
 _MIXED_LINES = (
-    _Line("none", ("real", "synthetic"), "none", "o", -0.09, "no augmentation"),
-    _Line("affine", ("real_affine", "synthetic_affine"), "affine", "s", 0.0, "affine"),
-    _Line(
+    Line("none", ("real", "synthetic"), "none", "o", -0.09, "no augmentation"),
+    Line("affine", ("real_affine", "synthetic_affine"), "affine", "s", 0.0, "affine"),
+    Line(
         "affine_elastic",
         ("real_affine_elastic", "synthetic_affine_elastic"),
         "elastic",
@@ -74,10 +97,41 @@ _MIXED_LINES = (
         "affine + elastic",
     ),
 )
-_AUGMENTATION_WORDS = {"none": "none", "affine": "affine", "affine_elastic": "affine + elastic"}
-_ONLY_LINE = (_Line("none", ("synthetic_only",), "only", "^", 0.0, "synthetic only"),)
+AUGMENTATION_WORDS = {"none": "none", "affine": "affine", "affine_elastic": "affine + elastic"}
+_ONLY_LINE = (Line("none", ("synthetic_only",), "only", "^", 0.0, "synthetic only"),)
+
+_OTHER_COLOURS = ("fifth", "sixth", "seventh")
+_OTHER_MARKERS = ("v", "P", "X")
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+def mixed_lines(arms: Rows) -> list[Line]:
+    """The lines of real and synthetic images: one per augmentation, and one for each other arm of that kind.
+
+    Args:
+        arms: one per arm and ratio: `arm`, as in `study.arms`.
+    """
+    drawn = {name for line in _MIXED_LINES for name in line.arms}
+    others = [
+        ARMS[name]
+        for name in dict.fromkeys(row["arm"] for row in arms)
+        if name not in drawn and ARMS[name].uses_real and ARMS[name].uses_synthetic
+    ]
+    return [
+        *(line for line in _MIXED_LINES if any(row["arm"] in line.arms for row in arms)),
+        *(
+            Line(
+                arm.classic_augmentation,
+                (*([arm.baseline] if arm.baseline else []), arm.name),
+                _OTHER_COLOURS[place % 3],
+                _OTHER_MARKERS[place % 3],
+                0.2 + 0.06 * place,
+                arm_words(arm.name),
+            )
+            for place, arm in enumerate(others)
+        ),
+    ]
 
 
 def ratio_curve(cells: pd.DataFrame, arms: Rows, *, theme: Theme) -> Figure:
@@ -103,11 +157,12 @@ def ratio_curve(cells: pd.DataFrame, arms: Rows, *, theme: Theme) -> Figure:
             dots = cells[cells["budget"] == str(budget)]
             means = [row for row in arms if row["budget"] == budget]
             axes = part.subplots(panels, 1, sharex=True, squeeze=False, height_ratios=[3, 1.1][:panels])[:, 0]
-            _accuracy_lines(axes[0], dots, means, ratios, _MIXED_LINES, theme)
+            _accuracy_lines(axes[0], dots, means, ratios, mixed_lines(means), theme)
             lines = len(axes[0].get_legend_handles_labels()[1])
             # Three names leave the title no room beside them.
-            axes[0].set_title(f"{budget} real images", loc="left", pad=26 if lines > 2 else None)
-            axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=lines, borderaxespad=0.2)
+            above = -(-lines // 3)  # rows of names
+            axes[0].set_title(f"{budget} real images", loc="left", pad=8 + 18 * above if lines > 2 else None)
+            axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=min(lines, 3), borderaxespad=0.2)
             if panels == 2:
                 _accuracy_lines(axes[1], dots, means, ratios, _ONLY_LINE, theme)
                 axes[1].set_title("synthetic images only (scale of its own)", loc="left")
@@ -124,15 +179,16 @@ def differences(comparisons: Rows, *, theme: Theme) -> Figure:
     """Paired change of test accuracy by adding synthetic images: mean, interval and replicates, per ratio.
 
     Args:
-        comparisons: one per comparison: `budget, synthetic_per_real, classic_augmentation, mean_difference,
-            low, high` (fractions; null with one replicate), and `differences`, one per replicate.
+        comparisons: one per comparison: `budget, candidate, synthetic_per_real, classic_augmentation,
+            mean_difference, low, high` (fractions; null with one replicate), and `differences`, one per
+            replicate.
         theme: LIGHT or DARK.
     """
     with _style(theme):
         figure = Figure(figsize=(_WIDTH, 1.2 + 0.36 * len(comparisons)), layout="constrained")
         axes = figure.subplots()
         for y, row in enumerate(comparisons):
-            line = next(line for line in _MIXED_LINES if line.augmentation == row["classic_augmentation"])
+            line = line_of(row["candidate"])
             colour = getattr(theme, line.colour)
             if row["low"] is not None:
                 axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=2.5)
@@ -141,17 +197,68 @@ def differences(comparisons: Rows, *, theme: Theme) -> Figure:
             axes.plot(replicates, np.full(len(replicates), y + 0.28), ".", color=colour, alpha=0.7)
         _horizontal(
             axes,
-            [
-                f"{row['budget']} real, {_AUGMENTATION_WORDS[row['classic_augmentation']]},"
-                f" + {row['synthetic_per_real']}"
-                for row in comparisons
-            ],
+            [difference_words(row) for row in comparisons],
             [100 * value for row in comparisons for value in row["differences"]],
             [100 * end for row in comparisons for end in (row["low"], row["high"]) if end is not None],
             theme,
         )
         axes.set_xlabel("change of test accuracy\n(percentage points)")
         return figure
+
+
+def line_of(candidate: str) -> Line:
+    """How an arm with synthetic images is drawn, by its name."""
+    for line in _MIXED_LINES:
+        if candidate in line.arms:
+            return line
+    return mixed_lines([{"arm": candidate}])[0]
+
+
+def difference_words(row: Mapping[str, Any]) -> str:
+    """Which comparison it is, as `1000 real, affine, + 0.5`."""
+    known = any(row["candidate"] in line.arms for line in _MIXED_LINES)
+    what = AUGMENTATION_WORDS[row["classic_augmentation"]] if known else arm_words(row["candidate"])
+    return f"{row['budget']} real, {what}, + {row['synthetic_per_real']}"
+
+
+def low_data_curve(points: pd.DataFrame, dots: pd.DataFrame, *, theme: Theme) -> Figure:
+    """Test accuracy against the number of real images (logarithmic), a line per kind of arm.
+
+    Args:
+        points: `line, budget, real_images, mean, low, high` in percent; low and high are NaN with one replicate.
+        dots: `line, real_images, value` in percent, one row per replicate.
+        theme: LIGHT or DARK.
+    """
+    with _style(theme):
+        figure = Figure(figsize=(_WIDTH, 4.4), layout="constrained")
+        axes = figure.subplots()
+        budgets = points.drop_duplicates("real_images").sort_values("real_images")
+        for (name, rows), look in zip(points.groupby("line", sort=False), LOW_DATA_LOOKS, strict=False):
+            colour, marker, shift = getattr(theme, look[0]), look[1], 1 + look[2]
+            x = rows["real_images"].to_numpy() * shift
+            axes.fill_between(x, rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
+            axes.plot(x, rows["mean"], f"{marker}-", color=colour, linewidth=2, markersize=7, label=name)
+            of_line = dots[dots["line"] == name]
+            axes.plot(of_line["real_images"] * shift * 1.02, of_line["value"], ".", color=colour, alpha=0.7)
+        ends = points[["low", "high"]].to_numpy().ravel()
+        bottom, top = limits([*dots["value"]], [*ends[np.isfinite(ends)]])
+        axes.set_ylim(bottom, min(top, 100 + 0.03 * (top - bottom)))
+        axes.set_xscale("log")
+        axes.set_xticks(budgets["real_images"].tolist(), [str(budget) for budget in budgets["budget"]])
+        axes.minorticks_off()
+        axes.set_xlabel("real images (logarithmic)")
+        axes.set_ylabel("test accuracy (%)")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+        return figure
+
+
+# Of the lines of the low-data curve, in their order: colour, marker, and a factor to the side.
+LOW_DATA_LOOKS = (
+    ("none", "o", -0.03),
+    ("affine", "s", 0.0),
+    ("elastic", "D", 0.03),
+    ("only", "^", 0.06),
+)
 
 
 def confusion_matrix(
@@ -170,11 +277,9 @@ def confusion_matrix(
     number = len(class_names)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     norm = PowerNorm(0.4, 0, 1)
-    names = [_short(name) for name in class_names]
+    names = [short(name) for name in class_names]
     with _style(theme):
-        size = max(4.2, 0.38 * number + 1) if number <= 20 else 8.0
-        figure = Figure(figsize=(size, size), layout="constrained")
-        axes = figure.subplots()
+        figure, axes = _matrix_axes(number)
         colours = LinearSegmentedColormap.from_list("shares", [theme.background, theme.none])
         axes.imshow(shares, cmap=colours, norm=norm)
         if number <= 20:  # more would not be legible
@@ -190,16 +295,50 @@ def confusion_matrix(
                     fontsize=min(9.0, 34 / max(digits, 3)),
                     color=theme.background if dark_cell else theme.ink,
                 )
-        turned = max(map(len, names)) > 3
-        axes.set_xticks(range(number), names, rotation=90 if turned else 0, fontsize=9 if number <= 20 else 6)
-        axes.set_yticks(range(number), names, fontsize=9 if number <= 20 else 6)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("actual")
-        axes.set_title(title, loc="left")
-        axes.grid(False)
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
+        _name_matrix(axes, names, title)
         return figure
+
+
+def confusion_difference(
+    change: npt.NDArray[np.int64], class_names: Sequence[str], title: str, *, theme: Theme
+) -> Figure:
+    """What changed between two confusion matrices: blue where it got better, orange where it got worse.
+
+    Better is more on the diagonal and less beside it. The shade is relative to the largest change.
+
+    Args:
+        change: (classes, classes) counts of one arm minus those of the other; rows are actual classes.
+        class_names: in the order of rows and columns.
+        title: whose predictions they are.
+        theme: LIGHT or DARK.
+    """
+    number = len(class_names)
+    better = better_shares(change)
+    with _style(theme):
+        figure, axes = _matrix_axes(number)
+        colours = LinearSegmentedColormap.from_list("change", [theme.affine, theme.background, theme.none])
+        axes.imshow(better, cmap=colours, vmin=-1, vmax=1)
+        if number <= 20:
+            digits = max(len(f"{value:+d}") for value in change.flat)
+            for actual, predicted in np.argwhere(change):
+                axes.text(
+                    predicted,
+                    actual,
+                    f"{change[actual, predicted]:+d}".replace("-", "−"),
+                    ha="center",
+                    va="center",
+                    fontsize=min(9.0, 34 / max(digits, 3)),
+                    color=theme.background if abs(better[actual, predicted]) > 0.55 else theme.ink,
+                )
+        _name_matrix(axes, [short(name) for name in class_names], title)
+        return figure
+
+
+def better_shares(change: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """(classes, classes) in −1..1: how much better (above 0) or worse a cell got, by the root of its share."""
+    signs = 2 * np.eye(len(change)) - 1
+    shares: npt.NDArray[np.float64] = signs * change / max(int(np.abs(change).max()), 1)
+    return np.sign(shares) * np.sqrt(np.abs(shares))
 
 
 def gan_curves(history: pd.DataFrame, *, theme: Theme) -> Figure:
@@ -210,11 +349,7 @@ def gan_curves(history: pd.DataFrame, *, theme: Theme) -> Figure:
             may be missing in a row.
         theme: LIGHT or DARK.
     """
-    panels = (
-        ("loss", (("d_loss", theme.none, "discriminator"), ("g_loss", theme.affine, "generator")), None),
-        ("D accuracy (%)", (("d_accuracy", theme.none, None),), 50),
-        ("label fidelity,\n1-NN (%)", (("label_fidelity_1nn", theme.only, None),), 100),
-    )
+    panels = gan_panels(history, theme)
     with _style(theme):
         figure = Figure(figsize=(_WIDTH, 6.2), layout="constrained")
         for axes, (words, columns, reference) in zip(figure.subplots(3, 1, sharex=True), panels, strict=True):
@@ -235,9 +370,46 @@ def gan_curves(history: pd.DataFrame, *, theme: Theme) -> Figure:
                 axes.axhline(reference, color=theme.ink, linewidth=0.8, linestyle=(0, (4, 4)))
             axes.set_ylabel(words)
             if len(columns) > 1:
-                axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
+                axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(columns), borderaxespad=0.2)
         axes.set_xlabel("real images shown to the discriminator (thousands)")
         figure.align_ylabels()
+        return figure
+
+
+def gan_panels(
+    history: pd.DataFrame, theme: Theme
+) -> list[tuple[str, list[tuple[str, str, str | None]], int | None]]:
+    """The panels of a training's curves: title, (column, colour, name) of each line, and a line at a percentage."""
+    accuracies: list[tuple[str, str, str | None]] = [
+        ("d_accuracy", theme.none, "pairs"),
+        ("d_accuracy_real", theme.only, "real"),
+        ("d_accuracy_fake", theme.affine, "fake"),
+    ]
+    known = [line for line in accuracies if line[0] in history]
+    return [
+        ("loss", [("d_loss", theme.none, "discriminator"), ("g_loss", theme.affine, "generator")], None),
+        ("D accuracy (%)", known if len(known) > 1 else [("d_accuracy", theme.none, None)], 50),
+        ("label fidelity,\n1-NN (%)", [("label_fidelity_1nn", theme.only, None)], 100),
+    ]
+
+
+def pair_gallery(pairs: Sequence[tuple[npt.NDArray[np.uint8], str]], *, theme: Theme) -> Figure:
+    """Closest pairs, six a row: each a synthetic image beside its nearest training image, and words below.
+
+    Args:
+        pairs: picture (H, 2·W + gap) uint8 and words of each.
+        theme: LIGHT or DARK.
+    """
+    columns = 6
+    rows = -(-len(pairs) // columns)
+    with _style(theme):
+        figure = Figure(figsize=(1.6 * columns, 1.25 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in panels:
+            axes.axis("off")
+        for axes, (picture, words) in zip(panels, pairs, strict=False):
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set_title(words, fontsize=8, fontweight="normal")
         return figure
 
 
@@ -283,7 +455,7 @@ def sample_grid(
     classes, columns, height, width = real.shape
     gap = 2
     zoom = max(1, round(56 / width))
-    left, head, edge = 22 + 13 * max(len(_short(name)) for name in class_names), 48, 12  # pixels
+    left, head, edge = 22 + 13 * max(len(short(name)) for name in class_names), 48, 12  # pixels
     block_width, block_height = columns * (width + gap) * zoom, classes * (height + gap) * zoom
     total_width, total_height = left + 2 * (block_width + edge) + edge, head + block_height + edge
     with _style(theme):
@@ -302,7 +474,7 @@ def sample_grid(
             if x == left:
                 for row, name in enumerate(class_names):
                     y = (row + 0.5) * (height + gap) - gap / 2
-                    axes.text(-6 / zoom, y, _short(name), ha="right", va="center", fontsize=14)
+                    axes.text(-6 / zoom, y, short(name), ha="right", va="center", fontsize=14)
         return figure
 
 
@@ -325,9 +497,14 @@ def f1_differences(values: npt.NDArray[np.float64], class_names: Sequence[str], 
                 axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=2)
             axes.plot(100 * values[:, y], np.full(len(values), y), ".", color=theme.ink)
         ends = [end for interval in intervals for end in (interval.low, interval.high) if end is not None]
-        _horizontal(axes, [_short(name) for name in class_names], [*(100 * values).flat], ends, theme)
+        _horizontal(axes, [short(name) for name in class_names], [*(100 * values).flat], ends, theme)
         axes.set_xlabel("change of F1 (percentage points)")
         return figure
+
+
+def arm_words(name: str) -> str:
+    """An arm in words; one that has none is called by its name."""
+    return ARM_WORDS.get(name, name.replace("_", " "))
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -398,7 +575,7 @@ def _accuracy_lines(
     cells: pd.DataFrame,
     arms: Rows,
     ratios: Sequence[float],
-    lines: Sequence[_Line],
+    lines: Sequence[Line],
     theme: Theme,
 ) -> None:
     """One panel of the ratio curve."""
@@ -422,11 +599,30 @@ def _accuracy_lines(
             axes.plot(np.full(len(dots), at + beside), dots, ".", color=colour, alpha=0.7)
     ends = [row[f"test_accuracy_{end}"] for row in means for end in ("low", "high")]
     dots = 100 * cells.loc[cells["arm"].isin(names), "test_accuracy"].to_numpy()
-    bottom, top = _limits([*dots], [100 * end for end in ends if end is not None])
+    bottom, top = limits([*dots], [100 * end for end in ends if end is not None])
     axes.set_ylim(bottom, min(top, 100 + 0.03 * (top - bottom)))
 
 
-def _is_at(row: Mapping[str, Any], line: _Line, ratio: float) -> bool:
+def _matrix_axes(number: int) -> tuple[Figure, Axes]:
+    size = max(4.2, 0.38 * number + 1) if number <= 20 else 8.0
+    figure = Figure(figsize=(size, size), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _name_matrix(axes: Axes, names: Sequence[str], title: str) -> None:
+    turned = max(map(len, names)) > 3
+    size = 9 if len(names) <= 20 else 6
+    axes.set_xticks(range(len(names)), names, rotation=90 if turned else 0, fontsize=size)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("actual")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _is_at(row: Mapping[str, Any], line: Line, ratio: float) -> bool:
     return row["arm"] in line.arms and row["synthetic_per_real"] == ratio
 
 
@@ -437,14 +633,14 @@ def _horizontal(
     axes.axvline(0, color=theme.ink, linewidth=1, zorder=1)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.set_xlim(*_limits([*values, 0.0], ends))
+    axes.set_xlim(*limits([*values, 0.0], ends))
     axes.locator_params(axis="x", nbins=5)
     axes.grid(True, axis="x")
     axes.grid(False, axis="y")
     axes.tick_params(left=False)
 
 
-def _limits(values: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
+def limits(values: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
     """Limits that hold all values, and intervals as far as they leave the values half of the room.
 
     The interval of two replicates is 18 times as wide as their standard deviation: it would hide all else.
@@ -466,5 +662,6 @@ def _tiles(images: npt.NDArray[np.uint8], gap: int) -> npt.NDArray[np.uint8]:
     return canvas.reshape(classes * (height + gap), columns * (width + gap), 4)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A class name that fits beside a picture."""
     return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"

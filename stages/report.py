@@ -23,7 +23,8 @@ def main(
     """
     from pipeline.evaluation.cells import Grid
     from pipeline.params import load_params
-    from pipeline.report import load_results, write_report
+    from pipeline.report.page import write_report
+    from pipeline.report.results import load_results
 
     params = load_params(params_file)
     study = params.study

@@ -252,6 +252,7 @@ def _write_generative_metrics(files: StudyFiles) -> None:
             "recall": 0.62,
             "density": 0.93,
             "coverage": 0.74,
+            "inception_score": 2.75,
             "label_fidelity": 0.97,
             "label_fidelity_per_class": dict.fromkeys(files.class_names, 0.97),
             "fid_per_class": dict.fromkeys(files.class_names, 2 * fid),
@@ -268,10 +269,18 @@ def _write_generative_metrics(files: StudyFiles) -> None:
             "extractor_sha256": "ab" * 32,
             "extractor_test_accuracy": 0.985,
             "replicates": {
-                str(replicate): row(7.0 + replicate) for replicate in range(files.grid.replicates)
+                str(replicate): row(7.0 + replicate)
+                | {"memorization": _memorization_of_replicate(files.class_names, replicate)}
+                for replicate in range(files.grid.replicates)
             },
             "floor": row(1.25),
             "copycat": row(2.5),
+            "memorization": {
+                "n": 290,
+                "rule": "at most 5 points above",
+                "real_test": _nearness(0.01, 0.55),
+                "copycat": _nearness(1.0, 0.0),
+            },
         }
         (files.metrics / f"synthetic/{budget}.json").write_text(json.dumps(summary))
         steps = np.arange(1, 11) * 100
@@ -294,3 +303,35 @@ def _write_generative_metrics(files: StudyFiles) -> None:
             for replicate in range(files.grid.replicates)
         ]
         pd.concat(history).to_csv(files.metrics / f"gan/{budget}.csv", index=False)
+
+
+def _nearness(near_copies: float, authenticity: float) -> dict[str, object]:
+    measures = {
+        "near_copies": near_copies,
+        "authenticity": authenticity,
+        "c_t": -1.5,
+        "near_duplicates": 0.02,
+        "median_distance": 30.0,
+    }
+    return {"pixel": measures, "feature": measures}
+
+
+def _memorization_of_replicate(class_names: Sequence[str], replicate: int) -> dict[str, object]:
+    return {
+        "passed": True,
+        "reason": "0.5% near copies and authenticity as of real images",
+        **_nearness(0.005, 0.6),
+        "exact_duplicates": 0,
+        "closest_pairs": [
+            {
+                "space": space,
+                "synthetic_index": place,
+                "train_index": 2 * place,
+                "class": class_names[0],
+                "distance": 12.5,
+                "nearness": 0.4 + 0.01 * replicate + 0.1 * place,
+            }
+            for space in ("pixel", "feature")
+            for place in range(2)
+        ],
+    }

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from pipeline import figures
-from pipeline.arms import ARMS
+from pipeline.arms import ARMS, Arm
 from pipeline.evaluation.cells import load_cells
 from pipeline.figures import DARK, LIGHT
 
@@ -57,6 +57,16 @@ def history(replicates=2):
     )
 
 
+def low_data_tables():
+    """Two lines at two budgets: their means with intervals, and three replicates each."""
+    keys = [(line, budget) for line in ("real only", "best with synthetic") for budget in (60, 600)]
+    columns = {"line": [line for line, _ in keys], "budget": [str(budget) for _, budget in keys]}
+    columns["real_images"] = [budget for _, budget in keys]
+    means = pd.DataFrame({**columns, "mean": [90.0, 95, 91, 96], "low": [89.0, 94, 90, 95], "high": 97.0})
+    dots = pd.concat(pd.DataFrame({**columns, "value": means["mean"] + shift}) for shift in (-0.5, 0, 0.5))
+    return means, dots
+
+
 def every_figure(cells, comparison, theme, class_names=("0", "1", "2", "3")):
     number = len(class_names)
     rng = np.random.default_rng(0)
@@ -68,6 +78,11 @@ def every_figure(cells, comparison, theme, class_names=("0", "1", "2", "3")):
         "confusion_matrix": figures.confusion_matrix(counts, class_names, "an arm", theme=theme),
         "gan_curves": figures.gan_curves(history(), theme=theme),
         "sample_grid": figures.sample_grid(images, 255 - images, class_names, theme=theme),
+        "confusion_difference": figures.confusion_difference(
+            counts - counts.T, class_names, "change", theme=theme
+        ),
+        "pair_gallery": figures.pair_gallery([(images[0, 0], name) for name in class_names], theme=theme),
+        "low_data_curve": figures.low_data_curve(*low_data_tables(), theme=theme),
         "f1_differences": figures.f1_differences(rng.normal(0, 0.01, (3, number)), class_names, theme=theme),
     }
 
@@ -78,7 +93,7 @@ def test_the_same_data_gives_the_same_files(study, tmp_path):
         for name, figure in every_figure(*results, LIGHT).items():
             figures.save_figure(figure, tmp_path / folder / name)
     first, second = (sorted((tmp_path / folder).iterdir()) for folder in ("first", "second"))
-    assert [file.name for file in first] == [file.name for file in second] and len(first) == 2 * 6
+    assert [file.name for file in first] == [file.name for file in second] and len(first) == 2 * 9
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
 
@@ -106,9 +121,8 @@ def test_colours_stand_out_from_their_background(theme):
         return (bright + 0.05) / (dim + 0.05)
 
     assert contrast(theme.ink) > 7  # WCAG AAA for text
-    assert (
-        min(map(contrast, (theme.none, theme.affine, theme.elastic, theme.only))) > 3
-    )  # WCAG AA for graphics
+    lines = (theme.none, theme.affine, theme.elastic, theme.only, theme.fifth, theme.sixth, theme.seventh)
+    assert len(set(lines)) == 7 and min(map(contrast, lines)) > 3  # WCAG AA for graphics
 
 
 def test_the_ratio_curve_has_a_panel_per_budget_and_a_dot_per_cell(study):
@@ -154,6 +168,7 @@ def test_a_wide_interval_does_not_squeeze_the_replicates(study):
     rows = [
         {
             "budget": 60,
+            "candidate": "synthetic",
             "synthetic_per_real": 1.0,
             "classic_augmentation": "none",
             "mean_difference": 0.0,
@@ -210,7 +225,7 @@ def test_the_sample_grid_shows_each_pixel(tmp_path):
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_odd_class_names_are_drawn_as_they_are(study, theme):
     drawn = every_figure(*study(), theme, class_names=ODD_NAMES)
-    for name in ("confusion_matrix", "sample_grid", "f1_differences"):
+    for name in ("confusion_matrix", "confusion_difference", "sample_grid", "f1_differences"):
         words = texts(drawn[name])
         assert "&lt;b&gt;" in words and "$x_$" in words and "日本語" in words
         assert "a" * 23 + "…" in words and "a" * 24 not in words
@@ -234,3 +249,48 @@ def test_every_augmentation_has_a_line_and_controls_have_none(study):
     rows = [row for row in comparison["comparisons"] if row["metric"] == "test_accuracy"]
     rows = [row for row in rows if row["candidate"].startswith("synthetic_affine_elastic")]
     assert "60 real, affine + elastic, + 0.5" in texts(figures.differences(rows, theme=LIGHT))
+
+
+def test_an_arm_that_nobody_drew_yet_has_a_line_of_its_own(study, monkeypatch):
+    cells, comparison = study(ratios=(0.5, 1))
+    monkeypatch.setitem(
+        ARMS, "synthetic_sieved", Arm("synthetic_sieved", "real_and_synthetic", "none", "real")
+    )
+    new = [row | {"arm": "synthetic_sieved"} for row in comparison["arms"] if row["arm"] == "synthetic"]
+    lines = figures.mixed_lines([*comparison["arms"], *new])
+    assert [line.words for line in lines] == ["no augmentation", "affine", "synthetic sieved"]
+    assert lines[-1].arms == ("real", "synthetic_sieved")
+    assert len({(line.colour, line.marker) for line in lines}) == 3
+    cells = pd.concat([cells, cells[cells["arm"] == "synthetic"].assign(arm="synthetic_sieved")])
+    words = texts(figures.ratio_curve(cells, [*comparison["arms"], *new], theme=LIGHT))
+    assert "synthetic sieved" in words
+    row = added(comparison)[0] | {"candidate": "synthetic_sieved"}
+    assert "60 real, synthetic sieved, + 0.5" in texts(figures.differences([row], theme=LIGHT))
+
+
+def test_the_difference_of_confusion_matrices_says_what_got_better():
+    change = np.array([[8, -8], [2, -2]])
+    better = figures.better_shares(change)
+    assert (better > 0).tolist() == [[True, True], [False, False]]
+    assert np.abs(better).max() == 1
+    (axes,) = figures.confusion_difference(change, ("cat", "dog"), "change", theme=LIGHT).axes
+    assert sorted(text.get_text() for text in axes.texts) == sorted(["+8", "−8", "+2", "−2"])
+    texts(figures.confusion_difference(0 * change, ("cat", "dog"), "no change", theme=LIGHT))
+
+
+def test_the_low_data_curve_has_a_line_per_kind_and_every_dot():
+    means, dots = low_data_tables()
+    (axes,) = figures.low_data_curve(means, dots, theme=LIGHT).axes
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["60", "600"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["real only", "best with synthetic"]
+    drawn = [line for line in axes.lines if line.get_marker() == "."]
+    assert sum(len(line.get_xdata()) for line in drawn) == len(dots)
+
+
+def test_d_accuracy_on_real_and_fake_has_lines_where_it_was_measured():
+    table = history()
+    assert ">fake<" not in texts(figures.gan_curves(table, theme=LIGHT))
+    table = table.assign(d_accuracy_real=0.6, d_accuracy_fake=0.8)
+    words = texts(figures.gan_curves(table, theme=LIGHT))
+    assert all(f">{word}<" in words for word in ("pairs", "real", "fake"))

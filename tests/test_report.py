@@ -1,6 +1,7 @@
 """The page holds what the study declares and nothing else, needs no network, and escapes what users name."""
 
 import base64
+import gzip
 import io
 import json
 import re
@@ -15,17 +16,19 @@ from pipeline.errors import SynthGainError
 from pipeline.evaluation.cells import ARM_WORDS
 from pipeline.evaluation.comparison import p_value
 from pipeline.params import load_params
-from pipeline.report import load_results, write_report
+from pipeline.report.page import write_report
+from pipeline.report.results import load_results
 
 VOID = {"meta", "link", "img", "source", "br", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """The parsed page: text, tables as rows of cell texts, pictures, every address, and open tags."""
+    """The parsed page: text, tables as rows of cell texts, pictures, plots, every address, and open tags."""
 
     def __init__(self, html):
         super().__init__()
         self.html, self.words, self.tables, self.images, self.addresses, self.open = html, [], [], [], [], []
+        self.plots, self.labels, self.sections = [], [], {}
         self.feed(html)
         self.close()
 
@@ -36,6 +39,12 @@ class Page(HTMLParser):
         ]
         if tag == "img":
             self.images.append(attributes)
+        if tag == "section":
+            self.sections[attributes["id"]] = ""
+        if attributes.get("class") == "plot":
+            self.labels.append(attributes["aria-label"])
+        if attributes.get("type") == "application/json":
+            self.plots.append("")
         if tag == "table":
             self.tables.append([])
         if tag == "tr":
@@ -50,8 +59,12 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         if self.open and self.open[-1] in ("script", "style"):
+            if data.startswith('{"light"'):
+                self.plots[-1] = data
             return
         self.words.append(data)
+        if "section" in self.open:
+            self.sections[list(self.sections)[-1]] += f"{data} "
         if self.open and self.open[-1] in ("td", "th"):
             self.tables[-1][-1][-1] += data
 
@@ -129,7 +142,8 @@ def test_every_arm_and_comparison_has_its_row(study, page):
     ]
     differences = page.table_with("candidate", "baseline")
     assert len(differences) == len(comparison["comparisons"]) / 2  # one row has both metrics
-    assert page.html.count('<tr class="marked">') == 2 + 2 * 2  # recommended arms, and two anchors per budget
+    # Recommended arms; per budget, floor and copycat, and the four rows of memorisation's anchors.
+    assert page.html.count('<tr class="marked">') == 2 + 2 * (2 + 4)
 
 
 def test_what_was_left_out_and_what_could_have_been_detected_is_told(write_study, tmp_path):
@@ -142,7 +156,7 @@ def test_what_was_left_out_and_what_could_have_been_detected_is_told(write_study
         "real + extra real",
     ]
     assert arms[-1]["test accuracy"] == "–" and "too few other real images" in page.text
-    assert {row["steps × batch"] for row in arms[:-1]} == {"1000 × 64"}
+    assert {(row["steps"], row["batch size"]) for row in arms[:-1]} == {("1\N{NO-BREAK SPACE}000", "64")}
     first = comparison["comparisons"][0]
     row = page.table_with("candidate", "baseline")[0]
     assert row["p (Holm)"] == p_value(first["p_holm"])
@@ -170,24 +184,200 @@ def test_classes_splits_and_provenance(study, page):
     assert f"learning_rate: {learning_rate}" in page.text and "dvc repro" in page.text
 
 
+DRAWINGS = (
+    "ratio_curve_{}",
+    "differences_{}",
+    "f1_{}",
+    "confusion_{}_real_only",
+    "confusion_{}_recommended",
+    "confusion_{}_difference",
+    "gan_{}",
+)
+
+
 def test_pictures_have_words_and_are_files_too(study, page):
-    per_budget = 1 + 1 + 2 + 1 + 3  # samples, F1, confusions, GAN, film strips
-    assert len(page.images) == 2 + 2 * per_budget
+    pairs = 2 * 2 * 3
+    assert len(page.images) == 1 + 2 * (len(DRAWINGS) + 1 + 3 + pairs)  # samples, film strips
     assert all(len(image["alt"]) > 30 for image in page.images)
-    names = ["ratio_curve", "differences"]
+    names = {"low_data_curve"}
+    strips = set()
     for budget in (60, "all"):
-        names += [f"{name}_{budget}" for name in ("samples", "f1", "gan")]
-        names += [f"confusion_{budget}_{arm}" for arm in ("classic", "synthetic")]
+        names |= {name.format(budget) for name in (*DRAWINGS, "samples_{}")}
+        names |= {f"closest_pairs_{budget}_{space}" for space in ("pixel", "feature")}
+        strips |= {f"film_strip_{budget}_{replicate}.png" for replicate in range(3)}
     files = {file.name for file in (study.root / "report/figures").iterdir()}
-    assert files == {f"{name}.{ending}" for name in names for ending in ("svg", "png")}
+    assert files == strips | {f"{name}.{ending}" for name in names for ending in ("svg", "png")}
 
 
 def test_drawings_come_light_and_dark(page):
     dark = re.findall(
         r'<source media="screen and \(prefers-color-scheme: dark\)" srcset="([^"]+)"', page.html
     )
-    assert len(dark) == len(page.images) - 2 * 3  # film strips are the same
+    assert len(dark) == 1 + 2 * (len(DRAWINGS) + 1)  # film strips and pairs are the same
     assert not set(dark) & {image["src"] for image in page.images}
+
+
+def test_every_drawing_is_an_interactive_plot_too_with_the_same_words(page):
+    assert len(page.plots) == 1 + 2 * len(DRAWINGS)
+    alts = {image["alt"] for image in page.images}
+    assert len(page.labels) == len(page.plots) and set(page.labels) <= alts
+    for text in page.plots:
+        both = json.loads(text)
+        light, dark = both["light"]["layout"], both["dark"]["layout"]
+        assert light["paper_bgcolor"] == "#ffffff" and dark["paper_bgcolor"] == "#161b22"
+        assert light["height"] == dark["height"] > 100
+        assert both["light"]["data"]
+
+
+def test_plotly_is_there_once_and_unpacks(page):
+    (packed,) = re.findall(r'<script type="text/plain" id="plotly">([^<]+)</script>', page.html)
+    script = gzip.decompress(base64.b64decode(packed)).decode()
+    assert "plotly.js v" in script[:200] and len(script) > 1_000_000
+    assert "plotly.js v" in page.text and "MIT license" in page.text  # the notice that its licence asks for
+
+
+SECTIONS = (
+    "verdict",
+    "curve",
+    "low-data",
+    "arms",
+    "differences",
+    "classes",
+    "images",
+    "quality",
+    "memorization",
+    "training",
+    "limits",
+    "data",
+    "reproduce",
+)
+
+
+def test_no_section_is_missing_or_empty(page):
+    assert tuple(page.sections) == SECTIONS
+    assert all(len(words.split()) > 10 for words in page.sections.values())
+
+
+def test_every_number_of_the_verdict_is_in_the_comparison(study, page):
+    comparison = read(study)
+    known = set(re.findall(r"\d+(?:\.\d+)?", study.comparison.read_text()))
+    known |= {"8", "10"} if comparison["power"] == 0.8 else set()  # "8 times in 10"
+    pending = [comparison]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict | list):
+            pending += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, float):
+            known |= {f"{abs(100 * value):.2f}", f"{100 * value:.0f}"}
+    found = re.findall(r"\d+(?:\.\d+)?", page.sections["verdict"])
+    assert len(found) > 40
+    assert set(found) <= known
+    basis = page.tables[0]
+    accuracy = next(
+        row["test_accuracy"]
+        for row in comparison["arms"]
+        if row["budget"] == 60 and row["arm"] == comparison["budgets"][0]["best_classic"]["arm"]
+    )
+    assert f": {100 * accuracy:.2f} [" in basis[2][1]
+
+
+def test_the_low_data_curve_has_the_accuracies_of_every_budget(study, page):
+    table = page.table_with("real images", "best with synthetic")
+    assert [row["real images"] for row in table] == ["60", "all"]
+    accuracy = {
+        (str(row["budget"]), row["arm"]): f"{100 * row['test_accuracy']:.2f}" for row in read(study)["arms"]
+    }
+    for row in table:
+        assert row["real only"].startswith(accuracy[row["real images"], "real"])
+        assert row["real only, affine"].startswith(accuracy[row["real images"], "real_affine"])
+
+
+def change_metrics(files, change, budget=60):
+    path = files.metrics / f"synthetic/{budget}.json"
+    summary = json.loads(path.read_text())
+    change(summary)
+    path.write_text(json.dumps(summary))
+
+
+def test_memorisation_has_its_gate_its_anchors_and_its_closest_pairs(page):
+    for rows in page.tables_with("near copies (%)"):
+        assert [row["images"] for row in rows[::2]] == [
+            *(f"replicate {i}" for i in range(3)),
+            "real test images",
+            "copycat",
+        ]
+        assert rows[0]["near copies (%)"] == "0.50" and rows[0]["C_T"] == "−1.50"
+        assert rows[-1]["near copies (%)"] == "100.00" and rows[0]["gate"] == "passed"
+    assert "3 of 3 replicates pass" in page.text
+    alts = [image["alt"] for image in page.images if "nearest training image" in image["alt"]]
+    assert len(alts) == 2 * 2 * 6
+    assert [alt[-5:-1] for alt in alts[:6]] == ["0.40", "0.41", "0.42", "0.50", "0.51", "0.52"]
+
+
+def test_what_the_metrics_lack_is_said_and_what_they_have_more_is_shown(write_study, tmp_path):
+    files = write_study(ratios=(0.5,), replicates=2)
+    comparison = read(files)
+    comparison["imbalance"] = {
+        "verdict": "Synthetic images mend the rare class.",
+        "comparisons": [
+            {"candidate": "new_arm", "mean_difference": 0.021, "low": 0.01, "rare": ["2"], "recall": 0.5},
+            {"candidate": "repeat", "mean_difference": None, "low": None, "rare": ["2"], "recall": 0.25},
+        ],
+    }
+    files.comparison.write_text(json.dumps(comparison))
+
+    def change(summary):
+        del summary["memorization"]
+        for row in (summary["floor"], summary["copycat"], *summary["replicates"].values()):
+            row |= {"inception_fid": 12.5, "inception_kid": 0.01}
+            del row["inception_score"]
+
+    change_metrics(files, change)
+    page = make(files, tmp_path / "report")
+    assert "hold no memorisation result" in page.sections["memorization"]
+    fid = "FID\N{NO-BREAK SPACE}↓"
+    domain, inception = page.tables_with("images", fid)
+    assert [row[fid] for row in domain] == ["7.00", "8.00", "1.25", "2.50"]
+    assert [row[fid] for row in inception] == 4 * ["12.50"]
+    assert "Inception Score" not in page.text  # no row has it
+    assert list(page.sections)[:3] == ["verdict", "imbalance", "curve"]
+    assert "Synthetic images mend the rare class." in page.sections["imbalance"]
+    rare = page.table_with("candidate", "recall")
+    assert [(row["candidate"], row["mean difference"], row["recall"]) for row in rare] == [
+        ("new arm", "+2.10", "0.5"),
+        ("real, repeated", "–", "0.25"),
+    ]
+
+
+def test_a_failed_gate_is_seen_and_a_pair_of_another_study_is_refused(write_study, tmp_path):
+    files = write_study(ratios=(0.5,), replicates=2)
+
+    def fail(summary):
+        summary["replicates"]["1"]["memorization"] |= {"passed": False, "reason": "9% near copies <here>"}
+
+    change_metrics(files, fail)
+    page = make(files, tmp_path / "report")
+    assert "1 of 2 replicates pass" in page.text and "gate not passed" in page.text
+    assert "Replicate 1: 9% near copies <here>." in page.text
+
+    def misplace(summary):
+        summary["replicates"]["1"]["memorization"]["closest_pairs"][0]["train_index"] = 36
+
+    change_metrics(files, misplace)
+    with pytest.raises(SynthGainError, match="closest pairs: image 36 of train split, which has 36"):
+        make(files, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_where_real_only_is_recommended_the_best_synthetic_arm_stands_beside_it(write_study, tmp_path):
+    files = write_study(ratios=(0.5,), replicates=2, arms=("real", "synthetic"))
+    page = make(files, tmp_path / "report")
+    names = {file.name for file in (tmp_path / "report/figures").glob("confusion_*.png")}
+    assert names == {f"confusion_60_{name}.png" for name in ("real_only", "best_synthetic", "difference")}
+    assert "Real only is recommended; beside it stands real + synthetic at 0.5" in page.text
+    assert tuple(page.sections) == SECTIONS
+    assert "one budget (60 real images)" in page.sections["low-data"]  # a curve needs two
+    assert not (tmp_path / "report/figures/low_data_curve.png").exists()
 
 
 def test_one_replicate_is_no_evidence_and_the_same_bytes_twice(write_study, tmp_path):
@@ -205,7 +395,7 @@ def test_one_replicate_is_no_evidence_and_the_same_bytes_twice(write_study, tmp_
         (file, tmp_path / "second" / file.relative_to(tmp_path / "first"))
         for file in (tmp_path / "first").rglob("*.*")
     ]
-    assert len(pairs) == 15
+    assert len(pairs) == 22
     assert all(one.read_bytes() == other.read_bytes() for one, other in pairs)
 
 
@@ -265,6 +455,9 @@ def test_names_of_classes_cannot_break_the_page(write_study, tmp_path):
     for columns in (("class", "points"), ("class", "floor FID")):
         assert [row["class"] for row in page.table_with(*columns)] == list(hostile)
     assert any(hostile[0] in image["alt"] for image in page.images)
+    drawn = "".join(page.plots)
+    assert "\\u0026lt;script" in drawn  # Plotly would take some of HTML for its own
+    assert not re.search("[<>&]", drawn)
 
 
 def test_a_study_without_ratios_has_a_page_with_small_pictures(write_study, tmp_path):
@@ -274,11 +467,11 @@ def test_a_study_without_ratios_has_a_page_with_small_pictures(write_study, tmp_
         noise.save(files.root / f"data/gan/60/{replicate}/film_strip.png")
     page = make(files, tmp_path / "report", grid_images_per_class=20)
     assert "no arm with real and synthetic images was trained" in page.text
-    assert page.open == []
+    assert page.open == [] and tuple(page.sections) == SECTIONS
 
     assert (files.root / "data/gan/60/0/film_strip.png").stat().st_size > 3_000_000
     assert (tmp_path / "report/index.html").stat().st_size < 8_000_000
-    (strip,) = [image for image in page.images if "of replicate 1" in image["alt"]]
+    (strip,) = [image for image in page.images if "images of replicate 1" in image["alt"]]
     with Image.open(io.BytesIO(base64.b64decode(strip["src"].partition(",")[2]))) as image:
         assert 300 < image.width < 1800
     assert any("12 of each class" in image["alt"] for image in page.images)  # there are no 20

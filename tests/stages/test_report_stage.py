@@ -1,5 +1,6 @@
 """`report` writes a page that a browser opens from disk: no request, no error, sorting, a phone's width."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,8 @@ def open_page(browser):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(path.as_uri())
+        if options.get("java_script_enabled", True):
+            page.wait_for_selector("html[data-plots]", state="attached", timeout=120_000)
         return page, complaints, requests
 
     yield open_
@@ -134,6 +137,58 @@ def test_opens_from_disk_without_an_error_or_a_request(path, open_page, scheme):
     assert pictures and all(complete and width > 50 for complete, width in pictures)
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, background[4:-1].split(","))) < 384) == (scheme == "dark")
+    papers = page.evaluate("[...document.querySelectorAll('.plot')].map(plot => plot.layout.paper_bgcolor)")
+    assert set(papers) == {"#161b22" if scheme == "dark" else "#ffffff"}
+
+
+PLOTS = 3 * 7 + 1  # of each budget, and the low-data curve
+
+
+@pytest.mark.browser
+def test_every_plot_is_drawn_in_the_place_of_its_picture(path, open_page):
+    page, complaints, _ = open_page(path)
+    sizes = page.evaluate(
+        """[...document.querySelectorAll(".plot")].map(plot => {
+          const marks = plot.querySelectorAll(".scatterlayer path, .heatmaplayer image, .barlayer path");
+          const box = plot.querySelector(".main-svg").getBoundingClientRect();
+          return [marks.length, box.width, plot.getBoundingClientRect().width];
+        })"""
+    )
+    assert len(sizes) == PLOTS
+    assert all(marks > 0 and 250 < width <= room + 1 for marks, width, room in sizes)
+    assert page.locator("figure.drawn .static:visible").count() == 0
+    assert page.locator(".drawn > .plot:visible").count() == PLOTS
+    # A name with HTML in it is shown as it was written.
+    shown = page.locator("#classes .plot").nth(0).locator(".ytick").all_text_contents()
+    assert "<script>alert(1)</scrip…" in "".join(shown)
+    assert complaints == []
+
+
+@pytest.mark.browser
+def test_a_name_in_the_legend_shows_and_hides_and_no_button_sends_data(path, open_page):
+    page, complaints, _ = open_page(path)
+    curve = page.locator("#curve .plot").first
+    before = curve.locator(".scatterlayer .trace").count()
+    curve.locator(".legendtoggle").last.click()  # synthetic only, hidden at first
+    page.wait_for_timeout(1000)
+    assert curve.locator(".scatterlayer .trace").count() > before
+    buttons = page.evaluate(
+        "[...document.querySelectorAll('.modebar-btn')].map(button => button.dataset.title)"
+    )
+    assert buttons and not [
+        title for title in buttons if not title or re.search("cloud|share|studio|link", title, re.I)
+    ]
+    assert complaints == []
+
+
+@pytest.mark.browser
+def test_a_change_of_the_colour_scheme_redraws(path, open_page):
+    page, complaints, _ = open_page(path, color_scheme="light")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_selector("html[data-plots=dark]", state="attached", timeout=60_000)
+    papers = page.evaluate("[...document.querySelectorAll('.plot')].map(plot => plot.layout.paper_bgcolor)")
+    assert set(papers) == {"#161b22"}
+    assert complaints == []
 
 
 @pytest.mark.browser
@@ -167,6 +222,8 @@ def test_the_page_reads_without_scripts(path, open_page):
     page, complaints, _ = open_page(path, java_script_enabled=False)
     assert page.locator("#arms tbody tr").count() == 3 * (2 + 3)
     assert page.locator("th button").count() == 0
+    assert page.locator("#curve .static img:visible").count() == 3 * 2
+    assert page.locator(".plot:visible").count() == 0
     assert complaints == []
 
 
@@ -176,3 +233,5 @@ def test_print_hides_the_navigation_and_shows_what_was_folded(path, open_page):
     page.emulate_media(media="print", color_scheme="dark")
     assert not page.locator("nav").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator(".plot:visible").count() == 0
+    assert page.locator("#curve .static img:visible").count() == 3 * 2

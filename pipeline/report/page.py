@@ -1,0 +1,386 @@
+"""One self-contained HTML page, section by section, the verdict first.
+
+The page needs no network: pictures, plots, style and scripts are inside, and its content security policy refuses
+everything else. All text goes through autoescaping: class names come from a user's folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+import yaml
+from markupsafe import Markup
+
+from pipeline import figures
+from pipeline.evaluation.cells import DeclaredArm, cell_values
+from pipeline.evaluation.comparison import points, points_interval
+from pipeline.figures import arm_words
+from pipeline.report import pictures, plots, tables
+from pipeline.report.pictures import Picture
+from pipeline.report.results import BudgetResults, Results
+from pipeline.report.tables import HASH_LENGTH, arm_text
+from pipeline.runtime import atomic_output
+
+_TEMPLATES = Path(__file__).resolve().parents[1] / "templates/report"
+_PAGE_BYTES = 7_500_000
+_DRAWING_BYTES = (
+    800_000  # all SVG and plots of a budget, light and dark, as base64; measured with ten classes
+)
+_CLOSEST_PAIRS = 12  # of each space
+_SPACES = {"pixel": "pixels", "feature": "features"}
+_AUGMENTATIONS = ("none", "affine", "affine_elastic")
+
+
+def write_report(results: Results, out: Path, *, grid_images_per_class: int) -> None:
+    """Write `index.html` and `figures/*.svg` and `*.png`; the same results give the same bytes.
+
+    Args:
+        results: what `load_results` returned.
+        out: replaced as a whole.
+        grid_images_per_class: columns of the sample grid, for real and for synthetic images each.
+    """
+    with atomic_output(out) as folder:
+        (folder / "figures").mkdir(parents=True)
+        content = page_content(results, folder / "figures", grid_images_per_class)
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_TEMPLATES),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        html = environment.get_template("page.html").render(content)
+        (folder / "index.html").write_text(html, encoding="utf-8")
+
+
+def page_content(results: Results, folder: Path, columns: int) -> dict[str, Any]:
+    """What the template shows; the pictures are written to `folder` on the way."""
+    comparison = results.comparison
+    script, script_notice = plots.script()
+    # Film strips and grids (each twice) share what the drawings and the script leave; base64 adds a third.
+    number = len(results.budgets) * (2 + results.grid.replicates)
+    room = max(_PAGE_BYTES - len(script) - _DRAWING_BYTES * len(results.budgets), 1_000_000)
+    most_bytes = room * 3 // 4 // number
+    return {
+        "source": str(results.settings["data"]["source"]),
+        "replicates": results.grid.replicates,
+        "test_images": comparison["test_images"],
+        "confidence": round(100 * comparison["confidence"]),
+        "verdicts": comparison["budgets"],
+        "reading": comparison["verdict"].removeprefix(
+            " ".join(row["verdict"] for row in comparison["budgets"])
+        ),
+        "basis": tables.verdict_basis(results),
+        "worth": tables.worth(results),
+        "has_upper_bound": bool(comparison.get("worth_in_real_images")),
+        "imbalance": _imbalance(comparison),
+        "curves": [_curve(results, of, folder) for of in results.budgets],
+        "low_data": _low_data(results, folder),
+        "arms": tables.arms(results),
+        "comparisons": tables.comparisons(results),
+        "tests": len(comparison["comparisons"]),
+        "budgets": [_budget(results, of, folder, columns, most_bytes) for of in results.budgets],
+        "splits": tables.splits(results),
+        "classes": tables.classes(results),
+        "dropped": len(results.splits.get("dropped_from_train_and_validation", [])),
+        "provenance": tables.provenance(results),
+        "environment": tables.environment(results),
+        "settings": yaml.safe_dump(dict(results.settings), sort_keys=False, allow_unicode=True),
+        "some_budget_is_all": "all" in results.grid.budgets,
+        "test_error": f"{100 * comparison['test_sampling_error']['standard_error']:.2f}",
+        # Markup: base64 and our own JSON, nothing to escape; thousands of kilobytes to escape it in.
+        "script": Markup(script),
+        "script_notice": script_notice,
+    }
+
+
+def _budget(
+    results: Results, of: BudgetResults, folder: Path, columns: int, most_bytes: int
+) -> dict[str, Any]:
+    """What the sections show of one budget."""
+    confused = _confused_arms(of)
+    return {
+        "budget": of.budget,
+        "f1": _f1(results, of, folder),
+        "f1_table": tables.f1(results, of.budget, of.classic, of.best_synthetic)
+        if of.best_synthetic
+        else None,
+        "confusions": _confusions(results, of, folder, *confused),
+        "confusion_words": _confusion_words(of, confused[1]),
+        "grid": pictures.sample_pictures(results, of, folder, columns=columns, most_bytes=most_bytes),
+        "generative": tables.generative(of),
+        "by_inception": tables.generative_by_inception(of),
+        "per_class": tables.generative_per_class(results, of),
+        "facts": of.generative,
+        "extractor": str(of.generative["extractor_sha256"])[:HASH_LENGTH],
+        "anchors": _anchor_words(of.generative),
+        "floor_disjoint": of.generative.get("floor_disjoint_from_copycat", True),
+        "memorization": _memorization(results, of, folder),
+        "training": _training(of, folder),
+        "training_table": tables.training(of),
+        "film_strips": pictures.film_strips(of, folder, most_bytes=most_bytes),
+    }
+
+
+def _imbalance(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The studies with rare classes, of a comparison that has any."""
+    found = comparison.get("imbalance") or []
+    return [
+        {"verdict": str(section.get("verdict", "")), "table": tables.imbalance(section)}
+        for section in (found if isinstance(found, list) else [found])
+    ]
+
+
+def _curve(results: Results, of: BudgetResults, folder: Path) -> dict[str, Any]:
+    """The ratio curve of a budget, and what adding synthetic images changed, ratio by ratio."""
+    arms = results.arm_rows(of.budget)
+    cells = results.cells[results.cells["budget"] == str(of.budget)]
+    words = "; ".join(
+        f"{arm_words(row['arm'])}, {row['synthetic_per_real']} per real: {100 * row['test_accuracy']:.2f} %"
+        for row in arms
+    )
+    curve = pictures.drawing(
+        folder,
+        f"ratio_curve_{of.budget}",
+        partial(figures.ratio_curve, cells, arms),
+        partial(plots.ratio_curve, cells, arms),
+        f"Test accuracy against synthetic images per real image, {of.budget} real images. {words}.",
+        "Mean test accuracy (line), its interval (band, cut off where it would squeeze the rest) and each"
+        " replicate (small dots).",
+    )
+    return {"budget": of.budget, "curve": curve, "differences": _differences(results, of, folder)}
+
+
+def _differences(results: Results, of: BudgetResults, folder: Path) -> Picture | None:
+    rows = [
+        row
+        for row in results.comparison["comparisons"]
+        if row["budget"] == of.budget
+        and row["metric"] == "test_accuracy"
+        and DeclaredArm(row["candidate"], row["synthetic_per_real"]) in results.grid.added_arms()
+    ]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: _AUGMENTATIONS.index(row["classic_augmentation"]))
+    words = "; ".join(
+        f"{figures.difference_words(row)}: {points(row['mean_difference'])} points"
+        f" ({points_interval(row['low'], row['high'])})"
+        for row in rows
+    )
+    return pictures.drawing(
+        folder,
+        f"differences_{of.budget}",
+        partial(figures.differences, rows),
+        partial(plots.differences, rows),
+        f"Paired change of test accuracy by adding synthetic images. {words}.",
+        "What adding synthetic images changed, replicate by replicate (dots), with mean and interval."
+        " An interval that crosses 0 shows no detectable change.",
+    )
+
+
+def _low_data(results: Results, folder: Path) -> dict[str, Any] | None:
+    """The low-data curve and its table; None with one budget."""
+    if len(results.budgets) < 2:
+        return None
+    means, dots = low_data_points(results)
+    table = tables.low_data(means)
+    words = "; ".join(
+        f"{row[0].text} real images: "
+        + ", ".join(f"{line} {cell.text}" for line, cell in zip(table.columns[1:], row[1:], strict=True))
+        for row in table.rows
+    )
+    curve = pictures.drawing(
+        folder,
+        "low_data_curve",
+        partial(figures.low_data_curve, means, dots),
+        partial(plots.low_data_curve, means, dots),
+        f"Test accuracy in percent against the number of real images. {words}.",
+        "Mean, interval and replicates of the arms without synthetic images, and of the arm with them that"
+        " validation chose for each budget (its ratio may differ).",
+    )
+    return {"curve": curve, "table": table}
+
+
+def low_data_points(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The points of the low-data curve, and its dots, one per replicate; accuracies in percent.
+
+    Lines: each classic arm, and the best arm with synthetic images of each budget.
+    """
+    means, dots = [], []
+    for of in results.budgets:
+        real_images = int(results.arm_row(of.budget, DeclaredArm("real", 0))["training_images"])
+        lines = [(arm_words(arm.name), arm) for arm in results.grid.classic_arms()]
+        if of.best_synthetic:
+            lines.append(("best with synthetic", of.best_synthetic))
+        for name, arm in lines:
+            row = results.arm_row(of.budget, arm)
+            key = {"line": name, "budget": str(of.budget), "real_images": real_images}
+            interval = {end: row[f"test_accuracy_{end}"] for end in ("low", "high")}
+            means.append(
+                key
+                | {"mean": 100 * row["test_accuracy"]}
+                | {end: np.nan if value is None else 100 * value for end, value in interval.items()}
+            )
+            dots += [
+                key | {"value": 100 * value}
+                for value in cell_values(results.cells, of.budget, arm, "test_accuracy").tolist()
+            ]
+    table = pd.DataFrame(means)
+    order = {name: place for place, name in enumerate(dict.fromkeys(table["line"]))}
+    table = table.sort_values(
+        ["line", "real_images"], key=lambda column: column.map(order) if column.name == "line" else column
+    )
+    return table.reset_index(drop=True), pd.DataFrame(dots)
+
+
+def _confused_arms(of: BudgetResults) -> tuple[DeclaredArm, DeclaredArm]:
+    """Real only, and what it is compared with: the recommended arm, or else the best with synthetic images."""
+    real = DeclaredArm("real", 0)
+    if of.recommended != real:
+        return real, of.recommended
+    return real, of.best_synthetic or of.classic
+
+
+def _confusion_words(of: BudgetResults, after: DeclaredArm) -> str:
+    if after == of.recommended and after.name != "real":
+        return f"Recommended: {arm_text(after)}."
+    if after.name == "real":
+        return "Real only is recommended, and no other arm was trained to compare it with."
+    return f"Real only is recommended; beside it stands {arm_text(after)}, the best with synthetic images."
+
+
+def _confusions(
+    results: Results, of: BudgetResults, folder: Path, before: DeclaredArm, after: DeclaredArm
+) -> list[Picture]:
+    """The confusion matrices of two arms, and what changed from one to the other."""
+    found = [_confusion(results, of, folder, before, "real_only")]
+    if after == before:
+        return found
+    found.append(
+        _confusion(results, of, folder, after, "recommended" if after == of.recommended else "best_synthetic")
+    )
+    change = results.confusion_counts(of.budget, after) - results.confusion_counts(of.budget, before)
+    names = results.class_names
+    gained = np.diag(change)
+    title = "change against real only"
+    found.append(
+        pictures.drawing(
+            folder,
+            f"confusion_{of.budget}_difference",
+            partial(figures.confusion_difference, change, names, title),
+            partial(plots.confusion_difference, change, names, title),
+            f"Change of the confusion matrix from {arm_text(before)} to {arm_text(after)}, {of.budget} real"
+            f" images: {int(gained.sum()):+d} right predictions; the class with the largest gain is"
+            f" {names[gained.argmax()]} ({int(gained.max()):+d}), that with the smallest is"
+            f" {names[gained.argmin()]} ({int(gained.min()):+d}).",
+            f"{arm_text(after)} minus {arm_text(before)}, in predictions. Blue is better (more right, fewer"
+            " confused), orange is worse.",
+        )
+    )
+    return found
+
+
+def _confusion(results: Results, of: BudgetResults, folder: Path, arm: DeclaredArm, name: str) -> Picture:
+    names = list(results.class_names)
+    counts = results.confusion_counts(of.budget, arm)
+    wrong = counts - np.diag(np.diag(counts))
+    actual, predicted = np.unravel_index(wrong.argmax(), wrong.shape)
+    return pictures.drawing(
+        folder,
+        f"confusion_{of.budget}_{name}",
+        partial(figures.confusion_matrix, counts, names, arm_text(arm)),
+        partial(plots.confusion_matrix, counts, names, arm_text(arm)),
+        f"Confusion matrix of {arm_text(arm)}, {of.budget} real images: {np.trace(counts)} of {counts.sum()}"
+        f" predictions right; the most frequent confusion is {names[actual]} taken for"
+        f" {names[predicted]}, {wrong.max()} times.",
+        f"{arm_text(arm)}: test predictions, summed over replicates; shade: share of the row.",
+    )
+
+
+def _f1(results: Results, of: BudgetResults, folder: Path) -> Picture | None:
+    """What synthetic images changed of each class's F1; None where no arm has any."""
+    classic, synthetic, names = of.classic, of.best_synthetic, results.class_names
+    if not synthetic:
+        return None
+    values = np.stack(
+        [
+            tables.f1_values(results, of.budget, name, synthetic)
+            - tables.f1_values(results, of.budget, name, classic)
+            for name in names
+        ],
+        axis=1,
+    )
+    words = "; ".join(
+        f"{name}: {points(mean)}" for name, mean in zip(names, values.mean(axis=0), strict=True)
+    )
+    return pictures.drawing(
+        folder,
+        f"f1_{of.budget}",
+        partial(figures.f1_differences, values, names),
+        partial(plots.f1_differences, values, names),
+        f"Change of F1 per class in points, {arm_text(synthetic)} against {arm_text(classic)}, {of.budget} real:"
+        f" {words}.",
+        f"Change of each class's F1: {arm_text(synthetic)}, against {arm_text(classic)}. Lines: intervals; dots:"
+        " replicates.",
+    )
+
+
+def _training(of: BudgetResults, folder: Path) -> Picture:
+    last = of.history.groupby("replicate").last().mean(numeric_only=True)
+    return pictures.drawing(
+        folder,
+        f"gan_{of.budget}",
+        partial(figures.gan_curves, of.history),
+        partial(plots.gan_curves, of.history),
+        f"GAN training with {of.budget} real images. At the end, mean over replicates: discriminator loss"
+        f" {last['d_loss']:.2f}, generator loss {last['g_loss']:.2f}, discriminator accuracy"
+        f" {last['d_accuracy']:.0%}, label fidelity {last['label_fidelity_1nn']:.0%}.",
+        "Thin: replicates; thick: their mean. D accuracy on pairs: the share of pairs in which the discriminator"
+        " scores the real image higher; at 50 % (dashed) it cannot tell them apart. Label fidelity here"
+        " is a quick look: by the label of the nearest real training image.",
+    )
+
+
+def _memorization(results: Results, of: BudgetResults, folder: Path) -> dict[str, Any] | None:
+    """The gate's result, its measures and the closest pairs; None where they were not measured."""
+    replicates = of.generative["replicates"]
+    if "memorization" not in of.generative or any("memorization" not in row for row in replicates.values()):
+        return None
+    failed = [name for name, row in replicates.items() if not row["memorization"]["passed"]]
+    galleries = [
+        {
+            "space": words,
+            "pairs": pictures.closest_pairs(results, of, folder, space=space, most=_CLOSEST_PAIRS),
+        }
+        for space, words in _SPACES.items()
+    ]
+    return {
+        "passed": len(replicates) - len(failed),
+        "of": len(replicates),
+        "reasons": [
+            f"Replicate {name}: {row['memorization']['reason']}." for name, row in replicates.items()
+        ],
+        "failed": bool(failed),
+        "rule": of.generative["memorization"]["rule"],
+        "n": of.generative["memorization"]["n"],
+        "table": tables.memorization(of),
+        "galleries": galleries,
+    }
+
+
+def _anchor_words(generative: Mapping[str, Any]) -> str:
+    """Whether the GAN beats the copycat, in a sentence."""
+    fid = float(np.mean([row["fid"] for row in generative["replicates"].values()]))
+    copycat, floor = generative["copycat"]["fid"], generative["floor"]["fid"]
+    outcome = "beats" if fid < copycat else "does not beat"
+    return (
+        f"With a mean FID of {fid:.2f}, the GAN {outcome} the copycat ({copycat:.2f});"
+        f" real images reach {floor:.2f} (floor)."
+        + ("" if fid < copycat else " By FID alone, repeating the training images would look better.")
+    )

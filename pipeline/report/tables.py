@@ -1,0 +1,608 @@
+"""The tables of the page: plain rows of texts, and what each cell is sorted by."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.arms import Budget
+from pipeline.evaluation.cells import METRICS, DeclaredArm, cell_values
+from pipeline.evaluation.comparison import p_value, percent_interval, points, points_interval
+from pipeline.evaluation.statistics import paired_difference
+from pipeline.figures import arm_words
+from pipeline.report.results import BudgetResults, Results
+
+HASH_LENGTH = 12  # of 64: enough to compare by eye
+NO_VALUE = "–"
+# Key, heading and number format of the generative metrics; a column that no row has is left out.
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+_GENERATIVE = (
+    ("fid", "FID", "↓", ".2f"),
+    ("kid", "KID", "↓", ".4f"),
+    ("precision", "precision", "↑", ".3f"),
+    ("recall", "recall", "↑", ".3f"),
+    ("density", "density", "↑", ".3f"),
+    ("coverage", "coverage", "↑", ".3f"),
+    ("inception_score", "Inception Score", "↑", ".2f"),
+    ("label_fidelity", "label fidelity (%)", "↑", "percent"),
+)
+# Of the original FID network: in a table of their own, for FIDs of two extractors never share one.
+_INCEPTION = tuple(
+    (f"inception_{key}", heading, arrow, form) for key, heading, arrow, form in _GENERATIVE[:6]
+)
+_SHOWN_PACKAGES = ("synthgain", "torch", "torchvision", "numpy", "scipy", "pandas", "dvc", "mlflow", "plotly")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One table cell: what it shows, and what it is sorted by (its text unless given)."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page; `marked` are the positions of rows that stand out."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    marked: frozenset[int] = frozenset()
+
+
+def arm_text(arm: DeclaredArm) -> str:
+    """An arm and its ratio: `real + synthetic, affine at 0.5`."""
+    return arm_words(arm.name) + (f" at {arm.synthetic_per_real}" if arm.synthetic_per_real else "")
+
+
+def verdict_basis(results: Results) -> Table:
+    """The numbers behind each budget's verdict, all from `comparison.json`: a column per budget."""
+    columns = []
+    for of in results.budgets:
+        judged = of.judged
+        validation = judged.get("validation") or {}
+        columns.append(
+            [
+                Cell(arm_text(of.recommended)),
+                _arm_accuracy(results, of, of.classic),
+                _arm_accuracy(results, of, of.best_synthetic),
+                _points_cell(
+                    validation.get("mean_difference"), validation.get("low"), validation.get("high")
+                ),
+                _points_cell(judged["mean_difference"], judged["low"], judged["high"]),
+                Cell(_detectable(judged["minimum_detectable_effect"]).text),
+                Cell(_settling(judged.get("replicates_to_settle")).text),
+            ]
+        )
+    names = (
+        "recommended",
+        "best classic arm: test accuracy (%)",
+        "best with synthetic images: test accuracy (%)",
+        "their difference on validation (points)",
+        "their difference on test (points)",
+        "difference that would be found (points)",
+        "replicates that would settle it",
+    )
+    return Table(
+        "What the verdict rests on; intervals in brackets.",
+        ("", *(f"{of.budget} real images" for of in results.budgets)),
+        [[Cell(name), *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)],
+    )
+
+
+def worth(results: Results) -> Table | None:
+    """What one synthetic image is worth in extra real ones; None where no gain tells."""
+    told = [
+        row
+        for row in results.comparison.get("worth_in_real_images", [])
+        if row["real_images_per_synthetic"] is not None
+    ]
+    if not told:
+        return None
+    return Table(
+        "Extra real images that one synthetic image is worth, where synthetic images help.",
+        ("real images", "arm", "per real", "worth", "interval"),
+        [
+            [
+                _budget_cell(row["budget"]),
+                Cell(arm_words(row["arm"])),
+                _ratio_cell(row["synthetic_per_real"]),
+                Cell(f"{row['real_images_per_synthetic']:.2f}", row["real_images_per_synthetic"]),
+                Cell(_worth_interval(row)),
+            ]
+            for row in told
+        ],
+    )
+
+
+def imbalance(section: Mapping[str, Any]) -> Table | None:
+    """The comparisons of an `imbalance` section, whatever columns they have; None where it lists none.
+
+    Differences and ends of intervals are shown in points, other fractions in percent.
+    """
+    comparisons = section.get("comparisons") or []
+    columns = [
+        name for name, value in (comparisons[0].items() if comparisons else ()) if _is_scalar(name, value)
+    ]
+    if not columns:
+        return None
+    return Table(
+        "Study with rare classes: differences in points, with the ends of their intervals.",
+        [name.replace("_", " ") for name in columns],
+        [[_any_cell(name, row.get(name)) for name in columns] for row in comparisons],
+    )
+
+
+def arms(results: Results) -> Table:
+    """Every arm that was trained or left out; the recommended ones are marked."""
+    rows = results.comparison["arms"]
+    recommended = [(of.budget, of.recommended) for of in results.budgets]
+    marked = (
+        index
+        for index, row in enumerate(rows)
+        if (row["budget"], DeclaredArm(row["arm"], row["synthetic_per_real"])) in recommended
+    )
+    return Table(
+        "Means over replicates in %, with intervals.",
+        (
+            *_budget_heading(results),
+            "arm",
+            "per real",
+            "test accuracy",
+            "interval",
+            "validation accuracy",
+            "test macro F1",
+            "interval",
+            "images",
+            "steps",
+            "batch size",
+        ),
+        [
+            [
+                *_budget_cells(results, row["budget"]),
+                Cell(arm_words(row["arm"])),
+                _ratio_cell(row["synthetic_per_real"]),
+                _percent(row["test_accuracy"]),
+                Cell(percent_interval(row["test_accuracy_low"], row["test_accuracy_high"])),
+                _percent(row["validation_accuracy"]),
+                _percent(row["test_macro_f1"]),
+                Cell(percent_interval(row["test_macro_f1_low"], row["test_macro_f1_high"])),
+                _count(row["training_images"]),
+                _count(row["optimizer_steps"]),
+                _count(row["batch_size"]),
+            ]
+            for row in rows
+        ]
+        + [
+            [
+                *_budget_cells(results, row["budget"]),
+                Cell(arm_words(row["arm"])),
+                _ratio_cell(row["synthetic_per_real"]),
+                Cell(NO_VALUE, -1.0),
+                Cell(f"left out: {row['reason']}"),
+                *(Cell(NO_VALUE, -1.0) for _ in range(2)),
+                Cell(NO_VALUE),
+                *(Cell(NO_VALUE, -1.0) for _ in range(3)),
+            ]
+            for row in results.comparison["left_out"]
+        ],
+        frozenset(marked),
+    )
+
+
+def comparisons(results: Results) -> Table:
+    """Each arm against its baseline, accuracy and macro F1 in one row."""
+    rows = results.comparison["comparisons"]
+    by_metric = [[row for row in rows if row["metric"] == metric] for metric in METRICS]
+    return Table(
+        "Candidate minus baseline on test, in percentage points; intervals of the paired difference.",
+        (
+            *_budget_heading(results),
+            "candidate",
+            "per real",
+            "accuracy",
+            "interval",
+            "p (Holm)",
+            "detectable",
+            "P(better)",
+            "baseline",
+            "macro F1",
+            "interval",
+            "accuracy, each replicate",
+        ),
+        [
+            [
+                *_budget_cells(results, accuracy["budget"]),
+                Cell(arm_words(accuracy["candidate"])),
+                _ratio_cell(accuracy["synthetic_per_real"]),
+                *_difference_cells(accuracy["mean_difference"], accuracy["low"], accuracy["high"]),
+                Cell(p_value(accuracy["p_holm"]), _or_infinite(accuracy["p_holm"])),
+                _detectable(accuracy["minimum_detectable_effect"]),
+                _improvement(accuracy),
+                Cell(arm_words(accuracy["baseline"])),
+                *_difference_cells(f1["mean_difference"], f1["low"], f1["high"]),
+                Cell("  ".join(points(value) for value in accuracy["differences"])),
+            ]
+            for accuracy, f1 in zip(*by_metric, strict=True)
+        ],
+    )
+
+
+def low_data(points_of_lines: pd.DataFrame) -> Table:
+    """The points of the low-data curve: a row per budget, a column per line."""
+    lines = list(dict.fromkeys(points_of_lines["line"]))
+    return Table(
+        "Test accuracy in %, with intervals.",
+        ("real images", *lines),
+        [
+            [
+                Cell(str(rows["budget"].iloc[0]), float(str(real_images))),
+                *(_accuracy_text(rows[rows["line"] == line]) for line in lines),
+            ]
+            for real_images, rows in points_of_lines.groupby("real_images", sort=True)
+        ],
+    )
+
+
+def f1_values(results: Results, budget: Budget, name: str, arm: DeclaredArm) -> npt.NDArray[np.float64]:
+    """(replicates,) test F1 of one class."""
+    return cell_values(results.cells, budget, arm, f"test_f1_{name}")
+
+
+def f1(results: Results, budget: Budget, classic: DeclaredArm, synthetic: DeclaredArm) -> Table:
+    """The F1 of each class, and how it changed."""
+    rows = []
+    for name in results.class_names:
+        before, after = (f1_values(results, budget, name, arm) for arm in (classic, synthetic))
+        change = paired_difference(baseline=before, candidate=after)
+        rows.append(
+            [
+                Cell(name),
+                _percent(before.mean()),
+                _percent(after.mean()),
+                *_difference_cells(change.mean, change.low, change.high),
+            ]
+        )
+    return Table(
+        f"F1 on test in %: classic is {arm_text(classic)}, synthetic is {arm_text(synthetic)}.",
+        ("class", "classic", "synthetic", "points", "interval"),
+        rows,
+    )
+
+
+def generative(of: BudgetResults) -> Table:
+    """Each replicate's synthetic images against real test images, beside floor and copycat."""
+    return _generative(of, _GENERATIVE, "Compared with real test images.")
+
+
+def generative_by_inception(of: BudgetResults) -> Table | None:
+    """The same in the features of the original FID network; None where it was not asked."""
+    if "inception_fid" not in of.generative["floor"]:
+        return None
+    return _generative(of, _INCEPTION, "In the features of the original FID network (Inception).")
+
+
+def generative_per_class(results: Results, of: BudgetResults) -> Table:
+    """Label fidelity and FID of each class."""
+    replicates = list(of.generative["replicates"].values())
+
+    def mean(metric: str, name: str) -> float:
+        return float(np.mean([scores[f"{metric}_per_class"][name] for scores in replicates]))
+
+    floor = of.generative["floor"]["fid_per_class"]
+    return Table(
+        "Per class, means over replicates.",
+        ("class", f"label fidelity (%){_NO_BREAK}↑", f"FID{_NO_BREAK}↓", "floor FID"),
+        [
+            [
+                Cell(name),
+                _percent(mean("label_fidelity", name)),
+                Cell(f"{mean('fid', name):.2f}", mean("fid", name)),
+                Cell(f"{floor[name]:.2f}", floor[name]),
+            ]
+            for name in results.class_names
+        ],
+    )
+
+
+def memorization(of: BudgetResults) -> Table:
+    """Near copies, authenticity, C_T and duplicates in pixels and in features, beside real and copied images."""
+    anchors = of.generative["memorization"]
+    replicates = [
+        (
+            f"replicate {name}",
+            scores["memorization"],
+            "passed" if scores["memorization"]["passed"] else "failed",
+        )
+        for name, scores in of.generative["replicates"].items()
+        if "memorization" in scores
+    ]
+    rows = [
+        *replicates,
+        ("real test images", anchors["real_test"], NO_VALUE),
+        ("copycat", anchors["copycat"], NO_VALUE),
+    ]
+    return Table(
+        "Nearness to the training images.",
+        (
+            "images",
+            "in",
+            "near copies (%)",
+            "authenticity (%)",
+            "C_T",
+            "near duplicates (%)",
+            "exact duplicates",
+            "gate",
+        ),
+        [
+            [
+                Cell(name),
+                Cell({"pixel": "pixels", "feature": "features"}[space]),
+                _percent(found[space]["near_copies"]),
+                _percent(found[space]["authenticity"]),
+                _number(found[space]["c_t"], ".2f"),
+                _percent(found[space]["near_duplicates"]),
+                _number(found.get("exact_duplicates"), "d"),
+                Cell(gate),
+            ]
+            for name, found, gate in rows
+            for space in ("pixel", "feature")
+        ],
+        frozenset(range(2 * len(replicates), 2 * len(rows))),
+    )
+
+
+def training(of: BudgetResults) -> Table:
+    """The end of each replicate's GAN training."""
+    last = of.history.groupby("replicate").last()
+    known = [
+        (column, heading, form)
+        for column, heading, form in (
+            ("images_seen", "images shown", "count"),
+            ("d_loss", "D loss", ".3f"),
+            ("g_loss", "G loss", ".3f"),
+            ("d_accuracy", "D accuracy, pairs (%)", "percent"),
+            ("d_accuracy_real", "on real (%)", "percent"),
+            ("d_accuracy_fake", "on fake (%)", "percent"),
+            ("label_fidelity_1nn", "label fidelity, 1-NN (%)", "percent"),
+        )
+        if column in last
+    ]
+    return Table(
+        "At the end of training.",
+        ("replicate", *(heading for _, heading, _ in known)),
+        [
+            [
+                Cell(str(replicate), float(str(replicate))),
+                *(_formatted(float(row[column]), form) for column, _, form in known),
+            ]
+            for replicate, row in last.iterrows()
+        ],
+    )
+
+
+def splits(results: Results) -> Table:
+    """The real images, split by split."""
+    return Table(
+        "The real images.",
+        (
+            "split",
+            "images",
+            "smallest class",
+            "largest class",
+            "distinct images",
+            "index hash",
+            "pixel hash",
+        ),
+        [
+            [
+                Cell(name),
+                _count(facts["images"]),
+                _count(min(facts["images_per_class"].values())),
+                _count(max(facts["images_per_class"].values())),
+                _count(facts["distinct_images"]),
+                Cell(facts["index_sha256"][:HASH_LENGTH]),
+                Cell(facts["pixels_sha256"][:HASH_LENGTH]),
+            ]
+            for name in ("train", "validation", "test")
+            for facts in (results.splits["splits"][name],)
+        ],
+    )
+
+
+def classes(results: Results) -> Table:
+    """How many images of each class each split has."""
+    parts = ("train", "validation", "test")
+    return Table(
+        "Images of each class.",
+        ("class", *parts),
+        [
+            [
+                Cell(name),
+                *(_count(results.splits["splits"][part]["images_per_class"].get(name, 0)) for part in parts),
+            ]
+            for name in results.class_names
+        ],
+    )
+
+
+def provenance(results: Results) -> Table:
+    """Each replicate's own real subset, generator and synthetic images."""
+    return Table(
+        "Each replicate's own real subset, generator and synthetic images (hashes: SHA-256, shortened).",
+        (*_budget_heading(results), "replicate", "real subset", "generator", "seed", "synthetic images"),
+        [
+            [
+                *_budget_cells(results, of.budget),
+                Cell(str(replicate), replicate),
+                Cell(str(images.provenance["real_subset_sha256"])[:HASH_LENGTH]),
+                Cell(str(images.provenance["generator_sha256"])[:HASH_LENGTH]),
+                Cell(str(images.provenance["seed"])),
+                _count(len(images)),
+            ]
+            for of in results.budgets
+            for replicate, images in enumerate(of.synthetic)
+        ],
+    )
+
+
+def environment(results: Results) -> Table:
+    """What this page was written with, and the hashes of what it was written from."""
+    rows = [
+        ("Python", platform.python_version()),
+        ("system", f"{platform.system()} {platform.machine()}"),
+        *((name, _version(name)) for name in _SHOWN_PACKAGES),
+        *((f"SHA-256 of {name}", sha256) for name, sha256 in results.files.items()),
+        *(
+            (f"SHA-256 of the extractor, budget {of.budget}", str(of.generative["extractor_sha256"]))
+            for of in results.budgets
+        ),
+    ]
+    return Table(
+        "The environment that wrote this page, and the files it was written from.",
+        ("what", "value"),
+        [[Cell(what), Cell(value)] for what, value in rows],
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _generative(of: BudgetResults, columns: Sequence[tuple[str, str, str, str]], caption: str) -> Table:
+    named = [(f"replicate {i}", row) for i, row in of.generative["replicates"].items()]
+    anchors = [("floor", of.generative["floor"]), ("copycat", of.generative["copycat"])]
+    known = [column for column in columns if any(column[0] in row for _, row in named)]
+    return Table(
+        caption,
+        ("images", *(f"{heading}{_NO_BREAK}{arrow}" for _, heading, arrow, _ in known)),
+        [
+            [Cell(name), *(_formatted(row.get(key), form) for key, _, _, form in known)]
+            for name, row in named + anchors
+        ],
+        frozenset((len(named), len(named) + 1)),
+    )
+
+
+def _budget_heading(results: Results) -> list[str]:
+    """A column of equal values would push what matters off a phone's screen."""
+    return ["real images"] if len(results.budgets) > 1 else []
+
+
+def _budget_cells(results: Results, budget: Budget) -> list[Cell]:
+    return [_budget_cell(budget)] if len(results.budgets) > 1 else []
+
+
+def _budget_cell(budget: Budget) -> Cell:
+    return Cell(str(budget), float("inf") if budget == "all" else float(budget))
+
+
+def _ratio_cell(ratio: float) -> Cell:
+    return Cell(str(ratio), ratio)
+
+
+def _arm_accuracy(results: Results, of: BudgetResults, arm: DeclaredArm | None) -> Cell:
+    if arm is None:
+        return Cell(NO_VALUE)
+    row = results.arm_row(of.budget, arm)
+    interval = _bracketed(percent_interval(row["test_accuracy_low"], row["test_accuracy_high"]))
+    return Cell(f"{arm_text(arm)}: {100 * row['test_accuracy']:.2f}{interval}")
+
+
+def _points_cell(mean: float | None, low: float | None, high: float | None) -> Cell:
+    if mean is None:
+        return Cell(NO_VALUE)
+    return Cell(f"{points(mean)}{_bracketed(points_interval(low, high))}")
+
+
+def _bracketed(interval: str) -> str:
+    return "" if interval == NO_VALUE else f" [{interval}]"
+
+
+def _settling(replicates: int | None) -> Cell:
+    return Cell(NO_VALUE, float("inf")) if replicates is None else _count(replicates)
+
+
+def _worth_interval(row: Mapping[str, Any]) -> str:
+    """The ends of a worth; an end beyond the most real images that were tried is not known."""
+    low, high = row["low"], row["high"]
+    if low is None:
+        return NO_VALUE
+    if high is None:
+        return f"{low:.2f} to more than was tried"
+    return f"{low:.2f} to {high:.2f}"
+
+
+def _is_scalar(name: str, value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, bool))
+
+
+def _any_cell(name: str, value: Any) -> Cell:
+    if value is None or isinstance(value, (list, dict)):
+        return Cell(NO_VALUE)
+    if isinstance(value, bool):
+        return Cell("yes" if value else "no")
+    if isinstance(value, float) and ("difference" in name or name in ("low", "high")):
+        return Cell(points(value), value)
+    if isinstance(value, (int, float)):
+        return Cell(f"{value:g}", value)
+    return Cell(arm_words(value) if name in ("arm", "candidate", "baseline") else value)
+
+
+def _accuracy_text(rows: pd.DataFrame) -> Cell:
+    if not len(rows):
+        return Cell(NO_VALUE, -1.0)
+    row = rows.iloc[0]
+    interval = "" if np.isnan(row["low"]) else f" [{row['low']:.2f} to {row['high']:.2f}]"
+    return Cell(f"{row['mean']:.2f}{interval}", row["mean"])
+
+
+def _formatted(value: float | None, form: str) -> Cell:
+    if value is None or np.isnan(value):
+        return Cell(NO_VALUE, float("inf"))
+    if form == "percent":
+        return _percent(value)
+    return _count(round(value)) if form == "count" else Cell(f"{value:{form}}".replace("-", "−"), value)
+
+
+def _number(value: float | None, form: str) -> Cell:
+    return _formatted(value, form) if value is None or form != "d" else _count(int(value))
+
+
+def _percent(fraction: float) -> Cell:
+    return Cell(f"{100 * fraction:.2f}", fraction)
+
+
+def _difference_cells(mean: float, low: float | None, high: float | None) -> list[Cell]:
+    return [Cell(points(mean), mean), Cell(points_interval(low, high), low)]
+
+
+def _detectable(effect: float | None) -> Cell:
+    return Cell(NO_VALUE if effect is None else f"{100 * effect:.2f}", _or_infinite(effect))
+
+
+def _improvement(row: Mapping[str, Any]) -> Cell:
+    """The share of replicates that improved, and its interval where replicates disagree."""
+    share, low, high = (row[f"probability_of_improvement{end}"] for end in ("", "_low", "_high"))
+    interval = "" if low is None else f" ({low:.2f} to {high:.2f})"
+    return Cell(f"{share:.2f}{interval}", share)
+
+
+def _or_infinite(value: float | None) -> float:
+    """What an unknown value is sorted by."""
+    return float("inf") if value is None else value
+
+
+def _count(number: int) -> Cell:
+    return Cell(f"{number:,}".replace(",", _NO_BREAK), number)
