@@ -33,6 +33,8 @@ from pipeline.progress import progress
 from pipeline.runtime import write_text
 
 SHARD_SIZE = 10_000
+# Of the unfinished work: what an earlier version of this code left is not gone on with.
+_LAYOUT = 2
 _FINGERPRINT = "fingerprint.json"
 _READY = "ready"
 
@@ -241,6 +243,7 @@ def _fingerprint(samples: Samples, formats: Sequence[str], facts: Mapping[str, A
         "formats": list(formats),
         "facts": facts,
         "schema_version": SCHEMA_VERSION,
+        "layout": _LAYOUT,
         "versions": {"numpy": np.__version__, "pyarrow": pa.__version__, "zlib": zlib.ZLIB_RUNTIME_VERSION},
     }
     return json.dumps(content, sort_keys=True)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import SynthGainError
+from pipeline.export.deflate import deflate_blocks
 from pipeline.export.png import encode_pngs
 from pipeline.export.samples import Samples
 
@@ -81,6 +82,11 @@ class Shard:
     def pngs(self) -> list[bytes]:
         """Each image as a PNG file."""
         return encode_pngs(self.images)
+
+    @cached_property
+    def deflated(self) -> bytes:
+        """The pixels of all images, compressed."""
+        return deflate_blocks(self.images)
 
     @cached_property
     def pixel_sha256(self) -> list[str]:
