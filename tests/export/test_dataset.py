@@ -300,6 +300,24 @@ def test_a_failure_leaves_the_earlier_export_and_no_rubbish(export, tmp_path, mo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source.npz"]
 
 
+def test_a_failure_in_one_worker_stops_the_others(export, tmp_path, monkeypatch):
+    written = []
+
+    def dying(*_):
+        raise SynthGainError("a worker was killed")
+
+    def slow(shard, *_):
+        time.sleep(0.1)
+        written.append(shard.number)
+
+    monkeypatch.setattr(dataset, "_write_in", dying)  # what the other worker is handed its shards by
+    monkeypatch.setattr(dataset, "write_shard", slow)
+    with pytest.raises(SynthGainError, match="a worker was killed"):
+        export(shard_size=1, workers=2)
+    assert len(written) < 21
+    assert [path.name for path in tmp_path.iterdir()] == ["source.npz"]
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a tmpfs")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_is_one_line_and_changes_nothing(tmp_path, workers):

@@ -121,8 +121,8 @@ def test_filter_keeps_what_the_classifier_is_sure_of_and_says_so(study, tmp_path
         digits.subset(np.arange(300, 1797)),
         channels=8,
         feature_dim=32,
-        steps=200,
-        batch_size=32,
+        steps=400,
+        batch_size=64,
         learning_rate=3e-3,
         weight_decay=0.01,
         label_smoothing=0.0,
@@ -136,7 +136,7 @@ def test_filter_keeps_what_the_classifier_is_sure_of_and_says_so(study, tmp_path
     images = LabeledImages.load(source)
     scores = load_label_scores(extractor, class_names=images.class_names)(images.images[:, 0], images.labels)
     kept = scores >= 0.9
-    assert 0.2 < kept.mean() < 0.9, "the test needs both"
+    assert 0.2 < kept.mean() < 1, "the test needs both"
     out = tmp_path / "out"
     synthgain("export", source, "--filter", 0.9, "--extractor", extractor, "--out", out)
     assert verify(out / "parquet") == []
