@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import math
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -208,46 +210,54 @@ def test_a_bad_model_replaces_nothing_even_with_force(model, tmp_path, damage):
     refuse(("generate", "--model", model, "--per-class", 1, "--force"), f"{model}: no", tmp_path)
 
 
-def run_killed(arguments, cwd, moments):
-    """Run a command of `synthgain` in `cwd`, killing it after so many seconds; at last to its end."""
+def bytes_on_disk(folder):
+    """What the files below a folder take, some of which may go while this looks."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.stat(f"{path}/{name}").st_blocks * 512
+    return total
+
+
+def run_killed(arguments, cwd, sizes=()):
+    """Run a command of `synthgain` in `cwd`, killed when so much is on disk, and again; at last to its end."""
     command = [sys.executable, "-c", "import stages.cli; stages.cli.main()", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    killed = 0
-    for seconds in (*moments, None):
+    kills = 0
+    for size in (*sizes, math.inf):
         process = subprocess.Popen(
             command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        # Not by the clock: a fast machine is through before, a slow one has not begun.
+        while process.poll() is None and bytes_on_disk(cwd) < size:
+            time.sleep(0.002)
+        process.kill()
         code = process.wait()
         assert code in (0, -signal.SIGKILL)
-        killed += code != 0
         if code == 0:
             break
-    return killed
+        kills += 1
+    return kills
 
 
 @pytest.mark.slow
 def test_generated_and_exported_with_kills_at_random_moments_it_ends_byte_equal(model, tmp_path):
-    """SIGKILL anywhere, while it starts, writes, joins and puts in place; then the same command again."""
-    generate = ("generate", "--model", model, "--per-class", 6000, "--out", "s.npz")
+    """SIGKILL anywhere while it writes, joins and puts in place; then the same command again."""
+    generate = ("generate", "--model", model, "--per-class", 6000, "--out", "s.npz", "--force")
     export = ("export", "s.npz", "--format", "idx,parquet,webdataset", "--shard-size", 1000, "--out", "out")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    seconds = []
-    for command in (generate, export):
-        whole.mkdir(exist_ok=True)
-        start = time.monotonic()
-        assert run_killed(command, whole, []) == 0
-        seconds.append(time.monotonic() - start)
     moments = random.Random(0)
     kills = 0
-    for command, usual in zip((generate, export), seconds, strict=True):
-        killed.mkdir(exist_ok=True)
-        again = (*command, "--force") if command is generate else command
-        kills += run_killed(again, killed, [moments.uniform(0.2, 1) * usual for _ in range(6)])
-    assert kills >= 4, "the test did not interrupt anything"
+    for command in (generate, export):
+        for folder in (whole, killed):
+            folder.mkdir(exist_ok=True)
+        before = bytes_on_disk(whole)
+        run_killed(command, whole)
+        written = bytes_on_disk(whole) - before
+        sizes = sorted(before + written * moments.uniform(0.05, 1) for _ in range(4))
+        kills += run_killed(command, killed, sizes)
+    assert kills >= 4, "the test interrupted little"
     assert tree(killed) == tree(whole)
     assert sorted(path.name for path in killed.iterdir()) == ["out", "s.npz"]
 
