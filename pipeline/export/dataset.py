@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from zlib_ng import zlib_ng
 
 from pipeline.errors import SynthGainError
 from pipeline.export import idx
@@ -244,7 +245,12 @@ def _fingerprint(samples: Samples, formats: Sequence[str], facts: Mapping[str, A
         "facts": facts,
         "schema_version": SCHEMA_VERSION,
         "layout": _LAYOUT,
-        "versions": {"numpy": np.__version__, "pyarrow": pa.__version__, "zlib": zlib.ZLIB_RUNTIME_VERSION},
+        "versions": {
+            "numpy": np.__version__,
+            "pyarrow": pa.__version__,
+            "zlib": zlib.ZLIB_RUNTIME_VERSION,
+            "zlib-ng": zlib_ng.ZLIBNG_VERSION,
+        },
     }
     return json.dumps(content, sort_keys=True)
 
