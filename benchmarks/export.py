@@ -22,7 +22,6 @@ from pipeline.export.dataset import export_dataset
 from pipeline.export.samples import select_samples
 from pipeline.export.shards import FORMATS
 from pipeline.export.source import open_images
-from pipeline.gan.sampling import latent_hashes
 from pipeline.images import LabeledImages
 
 
@@ -62,6 +61,9 @@ def bare_files(folder: Path, count: int, content: bytes) -> None:
 
 
 def ratio(count: int, workers: int, where: Path | None) -> None:
+    # Not at the top: a worker imports this file again, and torch with it.
+    from pipeline.gan.sampling import latent_hashes
+
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(10, dtype=np.int64), count // 10)
     provenance = {"kind": "synthetic", "seed": 1, "z_dim": 64, "generator_sha256": "0" * 64}
