@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from pipeline.evaluation.comparison import compare_cells
 from pipeline.evaluation.imbalance import with_imbalance
 from pipeline.images import LabeledImages
 from pipeline.params import ARMS_OF_IMBALANCE, load_params
+
+# MLflow asks the network for its telemetry's settings, in a thread and as soon as it is imported: a socket that
+# nobody closes is then the error of whichever test runs at that moment.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 REAL_PARAMS = Path(__file__).parents[1] / "params.yaml"
 TEST_PER_CLASS = 100

@@ -9,27 +9,33 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from zlib_ng import zlib_ng
 
 from pipeline.errors import SynthGainError
 from pipeline.export import idx
 from pipeline.export.manifest import SCHEMA_VERSION, foreign_files, write_manifest
 from pipeline.export.samples import Samples
-from pipeline.export.shards import CLASSES, FORMATS, assemble, record_path, write_shard
-from pipeline.export.table import cut_shard
+from pipeline.export.shards import CLASSES, FORMATS, assemble, prepare, record_path, write_shard
+from pipeline.export.table import Shard, cut_shard
 from pipeline.progress import progress
 from pipeline.runtime import write_text
 
 SHARD_SIZE = 10_000
+# Of the unfinished work: what an earlier version of this code left is not gone on with.
+_LAYOUT = 2
 _FINGERPRINT = "fingerprint.json"
 _READY = "ready"
 
@@ -63,7 +69,7 @@ def export_dataset(
         study: what the study found of these images (JSON values).
         metrics: generative metrics with floors (JSON values).
         shard_size: samples of a shard. Memory grows with it, and with nothing else.
-        workers: processes that write shards.
+        workers: processes that write shards; this one is one of them.
         force: see above.
 
     Raises:
@@ -116,41 +122,49 @@ def check_formats(formats: Sequence[str]) -> list[str]:
 
 
 def _write_shards(samples: Samples, work: Path, formats: list[str], shard_size: int, workers: int) -> None:
-    for folder in ("records", "parts", *formats, *(f"parts/{name}" for name in formats)):
-        (work / folder).mkdir(exist_ok=True)
+    prepare(formats, work, samples=len(samples), image_size=samples.synthetic_file.image_size)
     count = -(-len(samples) // shard_size)
     missing = [number for number in range(count) if not record_path(work, number).exists()]
     if done := count - len(missing):
         print(f"{done} of {count} shards are there already; going on with the others", file=sys.stderr)
     with progress(f"writing {', '.join(formats)}", total=len(missing), unit="shards") as advance:
-        if workers == 1 or len(missing) <= 1:
-            for number in missing:
-                write_shard(cut_shard(samples, number, shard_size), formats, work)
-                advance(1)
+        helpers = min(workers, len(missing)) - 1
+        numbers, turn = iter(missing), threading.Lock()
+
+        def write_all(write: Callable[[Shard], None]) -> None:
+            try:
+                while True:
+                    with turn:
+                        number = next(numbers, None)
+                    if number is None:
+                        return
+                    write(cut_shard(samples, number, shard_size))
+                    with turn:
+                        advance(1)
+            except BaseException:
+                with turn:
+                    deque(numbers, maxlen=0)  # nobody begins another one
+                raise
+
+        # This process is one of the workers. Each of the others has a thread here that hands it a shard after
+        # another: no more shards in memory than are being written.
+        if helpers < 1:
+            write_all(lambda shard: write_shard(shard, formats, work))
             return
-        with _pool(min(workers, len(missing))) as pool:
-            running: set[Future[None]] = set()
-            for number in missing:
-                # No more shards in memory than are being written, and one that waits.
-                while len(running) > workers:
-                    running = _take_finished(running, advance)
-                shard = cut_shard(samples, number, shard_size)
-                running.add(pool.submit(write_shard, shard, formats, work))
-            while running:
-                running = _take_finished(running, advance)
+        with _pool(helpers) as pool, ThreadPoolExecutor(helpers) as threads:
+            at_work = [
+                threads.submit(write_all, partial(_write_in, pool, formats, work)) for _ in range(helpers)
+            ]
+            write_all(lambda shard: write_shard(shard, formats, work))
+            for each in at_work:
+                each.result()
 
 
-def _take_finished(running: set[Future[None]], advance: Any) -> set[Future[None]]:
-    finished, running = wait(running, return_when=FIRST_COMPLETED)
-    for future in finished:
-        try:
-            future.result()
-        except BrokenProcessPool:
-            raise SynthGainError(
-                "a worker was killed, perhaps for want of memory; use fewer --workers"
-            ) from None
-        advance(1)
-    return running
+def _write_in(pool: ProcessPoolExecutor, formats: list[str], work: Path, shard: Shard) -> None:
+    try:
+        pool.submit(write_shard, shard, formats, work).result()
+    except BrokenProcessPool:
+        raise SynthGainError("a worker was killed, perhaps for want of memory; use fewer --workers") from None
 
 
 @contextmanager
@@ -188,8 +202,8 @@ def _finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str
             written[name] |= files
         pixels.update(bytes.fromhex("".join(record["pixel_sha256"])))
     size = samples.synthetic_file.image_size
+    common = assemble(formats, work, samples=len(samples), shards=count, image_size=size)
     for name in formats:
-        assemble(name, work, samples=len(samples), shards=count, image_size=size)
         if name in ("idx", "idx_gz"):
             text = "".join(f"{each}\n" for each in samples.class_names)
             (work / name / CLASSES).write_text(text, encoding="utf-8", newline="\n")
@@ -199,7 +213,7 @@ def _finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str
             format_name=name,
             pixel_sha256=pixels.hexdigest(),
             shards=count,
-            known_hashes=written[name],
+            known_hashes=common | written[name],
             **facts,
         )
 
@@ -230,7 +244,13 @@ def _fingerprint(samples: Samples, formats: Sequence[str], facts: Mapping[str, A
         "formats": list(formats),
         "facts": facts,
         "schema_version": SCHEMA_VERSION,
-        "versions": {"numpy": np.__version__, "pyarrow": pa.__version__, "zlib": zlib.ZLIB_RUNTIME_VERSION},
+        "layout": _LAYOUT,
+        "versions": {
+            "numpy": np.__version__,
+            "pyarrow": pa.__version__,
+            "zlib": zlib.ZLIB_RUNTIME_VERSION,
+            "zlib-ng": zlib_ng.ZLIBNG_VERSION,
+        },
     }
     return json.dumps(content, sort_keys=True)
 

@@ -1,4 +1,8 @@
-"""Where the real data sets come from, and under which licence: what a card has to say of its source."""
+"""Where the real data sets come from, and under which licence: what a card has to say of its source.
+
+Taken from the data sets' own pages and repositories and from the documentation of Keras and scikit-learn. What none of
+these states is called not confirmed.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ class RealSource:
 
     Attributes:
         name: as its authors call it.
-        licence: its name, and who says so where that is not the authors.
-        licence_url: its text, empty where there is none to point at.
+        licence: its name, and who says so where that is not the authors; or that it is not confirmed, and why.
+        licence_url: its text, empty where there is none to point at or the licence is not confirmed.
         citation: the work to cite.
     """
 
@@ -25,21 +29,22 @@ class RealSource:
 _MNIST = "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-based learning applied to document recognition, 1998"
 _EMNIST = RealSource(
     "EMNIST",
-    "public domain (a work of the US government: NIST Special Database 19)",
-    "https://www.nist.gov/itl/products-and-services/emnist-dataset",
+    "not confirmed. NIST's page (https://www.nist.gov/itl/products-and-services/emnist-dataset) names none; the US"
+    " federal catalogue lists what it was made from, Special Database 19, under https://www.nist.gov/open/license",
+    "",
     "G. Cohen, S. Afshar, J. Tapson, A. van Schaik: EMNIST: an extension of MNIST to handwritten letters, 2017",
 )
 REAL_SOURCES = {
     "mnist": RealSource(
         "MNIST",
-        "CC BY-SA 3.0 (as the documentation of Keras states; the original page names none)",
+        "CC BY-SA 3.0 (as the documentation of Keras states)",
         "https://creativecommons.org/licenses/by-sa/3.0/",
         _MNIST,
     ),
     "fashion_mnist": RealSource(
         "Fashion-MNIST",
         "MIT",
-        "https://opensource.org/license/mit",
+        "https://github.com/zalandoresearch/fashion-mnist/blob/master/LICENSE",
         "H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST, arXiv:1708.07747, 2017",
     ),
     "kmnist": RealSource(
@@ -53,8 +58,9 @@ REAL_SOURCES = {
     "emnist_letters": _EMNIST,
     "digits": RealSource(
         "Optical Recognition of Handwritten Digits (scikit-learn's embedded digits)",
-        "CC BY 4.0",
-        "https://creativecommons.org/licenses/by/4.0/",
+        "not confirmed. scikit-learn, which ships the images, names none; they come from the UCI repository"
+        " (https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits)",
+        "",
         "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",
     ),
 }

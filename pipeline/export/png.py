@@ -7,13 +7,13 @@ import os
 import re
 import struct
 import unicodedata
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from zlib_ng import zlib_ng
 
 if TYPE_CHECKING:
     from pipeline.export.table import Shard
@@ -23,34 +23,32 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 # File systems allow 255 bytes; a character takes up to four.
 _LONGEST_NAME = 60
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
-# A level beyond 6 costs twice the time for 1 % of the size.
-_LEVEL = 6
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_END = struct.pack(">I4sI", 0, b"IEND", zlib_ng.crc32(b"IEND"))
+# zlib-ng sets up and packs a small image four times as fast as zlib does, to the size of Pillow's files (MNIST: 275
+# bytes). Its other levels take as long as zlib.
+_LEVEL = 1
 
 
-def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
-    """One grey image (H, W) as a PNG file: signature, header, pixels, end. No time, no program's name.
+def encode_pngs(images: npt.NDArray[np.uint8]) -> list[bytes]:
+    """Grey images (n, H, W) as a PNG file each: signature, header, pixels, end. No time, no program's name.
 
-    Pillow spends 100 µs on a small image, most of it around the compression; this takes 20. Rows are not
+    Pillow spends 100 µs on a small image, most of it around the compression; this takes 5. Rows are not
     filtered (type 0): filters gain nothing on images with plain backgrounds.
     """
-    height, width = image.shape
+    count, height, width = images.shape
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    rows = np.zeros((height, width + 1), dtype=np.uint8)
-    rows[:, 1:] = image
-    pixels = b"IDAT" + zlib.compress(rows.data, _LEVEL)
-    return b"".join(
-        (
-            _PNG,
-            struct.pack(">I", len(header) - 4),
-            header,
-            struct.pack(">II", zlib.crc32(header), len(pixels) - 4),
-            pixels,
-            struct.pack(">I", zlib.crc32(pixels)),
-            _END,
-        )
+    begin = (
+        _SIGNATURE + struct.pack(">I", len(header) - 4) + header + struct.pack(">I", zlib_ng.crc32(header))
     )
+    rows = np.zeros((count, height, width + 1), dtype=np.uint8)
+    rows[:, :, 1:] = images
+    files = []
+    for each in rows:
+        pixels = b"IDAT" + zlib_ng.compress(each.data, _LEVEL)
+        length, check = struct.pack(">I", len(pixels) - 4), struct.pack(">I", zlib_ng.crc32(pixels))
+        files.append(b"".join((begin, length, pixels, check, _END)))
+    return files
 
 
 def write_shard(shard: Shard, folder: Path) -> dict[str, str]:
@@ -60,8 +58,10 @@ def write_shard(shard: Shard, folder: Path) -> dict[str, str]:
         (folder / name).mkdir(exist_ok=True)
     written = {}
     root = str(folder)
-    # Class by class: ext4 takes three times as long to make files in turn in several folders.
-    for position in np.argsort(shard.labels, kind="stable").tolist():
+    # Class by class: ext4 takes three times as long to make files in turn in several folders. Each shard begins
+    # with another class: two workers that make files in the same folder wait for each other.
+    turn = (np.array(shard.labels) - shard.number) % len(folders)
+    for position in np.argsort(turn, kind="stable").tolist():
         png = shard.pngs[position]
         path = f"{folders[shard.labels[position]]}/{shard.ids[position]}.png"
         _write(f"{root}/{path}", png)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,6 @@ _FILE_PER_SHARD = {
     "webdataset": (webdataset.write_shard, ".tar"),
     "arrow": (arrow.write_shard, ".arrow"),
 }
-_PART_PER_SHARD = {"idx": idx.write_part, "idx_gz": idx.write_gzip_part}
 
 
 def write_shard(shard: Shard, formats: Sequence[str], work: Path) -> None:
@@ -36,16 +36,18 @@ def write_shard(shard: Shard, formats: Sequence[str], work: Path) -> None:
     for name in formats:
         if name in _FILE_PER_SHARD:
             write, suffix = _FILE_PER_SHARD[name]
-            write(shard, work / name)
             file_name = shard.file_name(suffix)
-            hashes[name] = {file_name: file_sha256(work / name / file_name)}
+            sha256 = write(shard, work / name)
+            hashes[name] = {file_name: sha256 or file_sha256(work / name / file_name)}
         elif name == "png":
             hashes[name] = png.write_shard(shard, work / name)
+        elif name == "idx":
+            idx.write_shard(shard, work / name)
         else:
-            _PART_PER_SHARD[name](shard, work / "parts" / name)
+            idx.write_gzip_part(shard, work / "parts" / name)
     if set(formats) - set(SELF_CONTAINED):
         parquet.write_table_part(shard, work / "parts")
-    record = {"files": hashes, "pixel_sha256": shard.table["pixel_sha256"].to_pylist()}
+    record = {"files": hashes, "pixel_sha256": shard.pixel_sha256}
     write_text(record_path(work, shard.number), json.dumps(record, separators=(",", ":")))
 
 
@@ -66,12 +68,32 @@ def data_files(name: str, shards: int) -> set[str]:
     return beside | {CLASSES, f"{idx.IMAGES}{suffix}", f"{idx.LABELS}{suffix}"}
 
 
-def assemble(name: str, work: Path, *, samples: int, shards: int, image_size: tuple[int, int]) -> None:
-    """Join the parts of a format, if it has any, and put the sample table beside formats that do not carry it."""
-    folder, parts = work / name, work / "parts"
-    if name == "idx":
-        idx.assemble(parts / name, folder, samples=samples, shards=shards, image_size=image_size)
-    elif name == "idx_gz":
-        idx.assemble_gzip(parts / name, folder, samples=samples, shards=shards, image_size=image_size)
-    if name not in SELF_CONTAINED:
-        parquet.assemble_table(parts, folder, shards=shards)
+def prepare(formats: Sequence[str], work: Path, *, samples: int, image_size: tuple[int, int]) -> None:
+    """Make the folders, and the files that shards are written into."""
+    for folder in ("records", "parts", *formats, *(f"parts/{name}" for name in formats)):
+        (work / folder).mkdir(exist_ok=True)
+    if "idx" in formats:
+        idx.prepare(work / "idx", samples=samples, image_size=image_size)
+
+
+def assemble(
+    formats: Sequence[str], work: Path, *, samples: int, shards: int, image_size: tuple[int, int]
+) -> dict[str, str]:
+    """Join the parts of a format, if it has any, and put the sample table beside formats that do not carry it.
+
+    Returns:
+        The SHA-256 of the files that lie in each of these formats.
+    """
+    parts = work / "parts"
+    if "idx_gz" in formats:
+        idx.assemble_gzip(
+            parts / "idx_gz", work / "idx_gz", samples=samples, shards=shards, image_size=image_size
+        )
+    beside = [name for name in formats if name not in SELF_CONTAINED]
+    if not beside:
+        return {}
+    parquet.assemble_table(parts, work / beside[0], shards=shards)
+    table = work / beside[0] / parquet.TABLE
+    for name in beside[1:]:
+        shutil.copyfile(table, work / name / parquet.TABLE)
+    return {parquet.TABLE: file_sha256(table)}

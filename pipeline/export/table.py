@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.export.png import encode_png
+from pipeline.errors import SynthGainError
+from pipeline.export.deflate import deflate_blocks
+from pipeline.export.png import encode_pngs
 from pipeline.export.samples import Samples
 
 # Hashes are hexadecimal text; what is not known is null. All columns are nullable, or Hugging Face does not
@@ -34,6 +37,8 @@ COLUMNS = pa.schema(
 # What Hugging Face's Image feature decodes.
 _IMAGE = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 _DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.bool_(): "bool", pa.float32(): "float32"}
+# Arrow counts the bytes of a column of text in 32 bits.
+_MOST_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,17 +47,19 @@ class Shard:
 
     Attributes:
         number: from 0.
+        start: place of its first sample in the export.
         count: of the shards of the export.
         class_names: in label order.
         images: (n, H, W) uint8.
-        columns: the sample table without `pixel_sha256`.
+        columns: the values of the sample table by column, all but `pixel_sha256`; None where not known.
     """
 
     number: int
+    start: int
     count: int
     class_names: tuple[str, ...]
     images: npt.NDArray[np.uint8]
-    columns: pa.Table
+    columns: Mapping[str, list[Any]]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -61,32 +68,53 @@ class Shard:
         """`train.parquet`, or `train-00003-of-00010.parquet` where there are several."""
         return shard_name(self.number, self.count, suffix)
 
-    @cached_property
+    @property
     def ids(self) -> list[str]:
         """The id of each sample."""
-        return [str(value) for value in self.columns["id"].to_pylist()]
+        return self.columns["id"]
 
-    @cached_property
+    @property
     def labels(self) -> list[int]:
         """The label of each sample."""
-        return [int(value) for value in self.columns["label"].to_pylist()]
+        return self.columns["label"]
 
     @cached_property
     def pngs(self) -> list[bytes]:
         """Each image as a PNG file."""
-        return [encode_png(image) for image in self.images]
+        return encode_pngs(self.images)
+
+    @cached_property
+    def deflated(self) -> bytes:
+        """The pixels of all images, compressed."""
+        return deflate_blocks(self.images)
+
+    @cached_property
+    def pixel_sha256(self) -> list[str]:
+        """The hash of each image's pixels."""
+        return [hashlib.sha256(image).hexdigest() for image in self.images]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The sample table, row by row."""
+        columns = {**self.columns, "pixel_sha256": self.pixel_sha256}
+        names = COLUMNS.names
+        return [
+            dict(zip(names, row, strict=True)) for row in zip(*(columns[name] for name in names), strict=True)
+        ]
 
     @cached_property
     def table(self) -> pa.Table:
         """The sample table."""
-        hashes = [hashlib.sha256(image).hexdigest() for image in self.images]
-        return self.columns.append_column(COLUMNS.field("pixel_sha256"), pa.array(hashes, pa.string()))
+        columns = {**self.columns, "pixel_sha256": self.pixel_sha256}
+        return pa.Table.from_arrays(
+            [_array(columns[field.name], field.type) for field in COLUMNS], schema=COLUMNS
+        )
 
     @cached_property
     def table_with_images(self) -> pa.Table:
         """The sample table with the images as PNG, as Hugging Face's `datasets` reads it."""
         image = pa.StructArray.from_arrays(
-            [pa.array(self.pngs, pa.binary()), pa.array([f"{each}.png" for each in self.ids], pa.string())],
+            [_array(self.pngs, pa.binary()), _array([f"{each}.png" for each in self.ids], pa.string())],
             fields=list(_IMAGE.type),
         )
         table = self.table.add_column(1, _IMAGE, image)
@@ -101,24 +129,49 @@ def shard_name(number: int, count: int, suffix: str) -> str:
 def cut_shard(samples: Samples, number: int, size: int) -> Shard:
     """Samples number·size..(number + 1)·size − 1, as far as there are so many."""
     start, stop = number * size, min((number + 1) * size, len(samples))
-    real = samples.real[start:stop]
+    real = samples.real[start:stop].tolist()
     seed, generator = (samples.provenance.get(key) for key in ("seed", "generator_sha256"))
-    unknown = np.full(stop - start, np.nan, dtype=np.float32)
-    values: dict[str, Any] = {
+    columns: dict[str, list[Any]] = {
         "id": samples.ids(start, stop),
-        "label": samples.labels[start:stop],
-        "synthetic": ~real,
+        "label": samples.labels[start:stop].tolist(),
+        "synthetic": [not each for each in real],
         "seed": [None if each else seed for each in real],
         "z_sha256": samples.z_sha256(start, stop),
         "generator_sha256": [None if each else generator for each in real],
     }
     for name in ("label_score", "nearest_real_distance"):
-        known = samples.measurements[name][start:stop] if name in samples.measurements else unknown
-        values[name] = pa.array(known, pa.float32(), from_pandas=True)  # NaN → null
-    schema = COLUMNS.remove(COLUMNS.get_field_index("pixel_sha256"))
-    columns = pa.table(values, schema=schema)
+        columns[name] = [None] * len(real)
+        if name in samples.measurements:
+            values = samples.measurements[name][start:stop].tolist()
+            columns[name] = [None if math.isnan(value) else value for value in values]
     count = -(-len(samples) // size)
-    return Shard(number, count, samples.class_names, samples.images(start, stop), columns)
+    return Shard(number, start, count, samples.class_names, samples.images(start, stop), columns)
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Values, None where there is none, as an Arrow array.
+
+    `pa.array` does the same, and imports pandas first: a third of a second in every worker.
+    """
+    known = np.fromiter((value is not None for value in values), np.bool_, len(values))
+    validity = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
+    if kind in (pa.string(), pa.binary()):
+        content = [
+            b"" if each is None else each.encode() if isinstance(each, str) else each for each in values
+        ]
+        ends = np.cumsum([0, *map(len, content)])
+        if ends[-1] > _MOST_BYTES:
+            raise SynthGainError(
+                f"shard size {len(values)}: {ends[-1]:,} bytes in a column, {_MOST_BYTES:,} are allowed; lower"
+                " --shard-size"
+            )
+        buffers = [pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(content))]
+    elif kind == pa.bool_():
+        buffers = [pa.py_buffer(np.packbits(np.array(values, dtype=np.bool_), bitorder="little"))]
+    else:
+        dtype = np.int64 if kind == pa.int64() else np.float32
+        buffers = [pa.py_buffer(np.array([0 if each is None else each for each in values], dtype=dtype))]
+    return pa.Array.from_buffers(kind, len(values), [validity, *buffers])
 
 
 def _features(class_names: Sequence[str]) -> dict[str, Any]:

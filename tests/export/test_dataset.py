@@ -16,7 +16,7 @@ import pytest
 from pipeline.errors import SynthGainError
 from pipeline.export import dataset
 from pipeline.export.dataset import export_dataset
-from pipeline.export.shards import FORMATS, write_shard
+from pipeline.export.shards import FORMATS, prepare, write_shard
 from pipeline.export.source import open_images, open_study_images
 from pipeline.export.table import cut_shard
 from pipeline.images import LabeledImages
@@ -43,8 +43,8 @@ def test_shards_in_another_order_give_the_same_bytes(tmp_path):
     samples = samples_of(synthetic_images(), tmp_path / "source.npz")
     for folder, before in (("forward", []), ("mixed", [5, 2])):
         work = tmp_path / folder
-        for name in ("records", "parts", *FORMATS, *(f"parts/{name}" for name in FORMATS)):
-            (work / name).mkdir(parents=True)
+        work.mkdir()
+        prepare(FORMATS, work, samples=len(samples), image_size=(8, 8))
         for number in before:
             write_shard(cut_shard(samples, number, 4), FORMATS, work)
         dataset._write_shards(samples, work, list(FORMATS), 4, 1)
@@ -298,6 +298,24 @@ def test_a_failure_leaves_the_earlier_export_and_no_rubbish(export, tmp_path, mo
         export(synthetic_images(seed=1))
     assert tree(tmp_path / "out") == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source.npz"]
+
+
+def test_a_failure_in_one_worker_stops_the_others(export, tmp_path, monkeypatch):
+    written = []
+
+    def dying(*_):
+        raise SynthGainError("a worker was killed")
+
+    def slow(shard, *_):
+        time.sleep(0.1)
+        written.append(shard.number)
+
+    monkeypatch.setattr(dataset, "_write_in", dying)  # what the other worker is handed its shards by
+    monkeypatch.setattr(dataset, "write_shard", slow)
+    with pytest.raises(SynthGainError, match="a worker was killed"):
+        export(shard_size=1, workers=2)
+    assert len(written) < 21
+    assert [path.name for path in tmp_path.iterdir()] == ["source.npz"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a tmpfs")

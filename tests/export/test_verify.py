@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import SynthGainError
-from pipeline.export.png import encode_png
+from pipeline.export.png import encode_pngs
 from pipeline.export.readers import Unreadable, decode_png
 from pipeline.export.shards import FORMATS
 from pipeline.export.verify import find_exports, verify
@@ -89,7 +89,7 @@ def change_a_pixel(folder):
             path.write_bytes(gzip.compress(bytes(content)))
         case "png":
             path = next(iter(sorted(folder.rglob("*.png"))))
-            path.write_bytes(encode_png(np.zeros((8, 8), dtype=np.uint8)))
+            path.write_bytes(encode_pngs(np.zeros((1, 8, 8), dtype=np.uint8))[0])
         case "npz":
             path = folder / "train.npz"
             with np.load(path) as arrays:
@@ -104,7 +104,7 @@ def change_a_pixel(folder):
                 with pa.ipc.open_file(path) as reader:
                     table = reader.read_all()
             rows = table.to_pylist()
-            rows[0]["image"]["bytes"] = encode_png(np.zeros((8, 8), dtype=np.uint8))
+            rows[0]["image"]["bytes"] = encode_pngs(np.zeros((1, 8, 8), dtype=np.uint8))[0]
             changed = pa.Table.from_pylist(rows, schema=table.schema)
             if folder.name == "parquet":
                 pq.write_table(changed, path)
@@ -116,7 +116,7 @@ def change_a_pixel(folder):
 
 
 def black(name, content, target):
-    return encode_png(np.zeros((8, 8), dtype=np.uint8)) if name == target else content
+    return encode_pngs(np.zeros((1, 8, 8), dtype=np.uint8))[0] if name == target else content
 
 
 def retar(path, change):
