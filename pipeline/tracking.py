@@ -309,6 +309,64 @@ def fetch_generator(uri: str, store: Store) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class LeftRun:
+    """A run that was started and never ended.
+
+    Attributes:
+        run_id, name, experiment: what MLflow calls it.
+        since: when it was started, local time.
+        is_ours: whether this checkout made it: the next `mirror` ends it.
+    """
+
+    run_id: str
+    name: str
+    experiment: str
+    since: str
+    is_ours: bool
+
+
+def runs_left_running(store: Store) -> list[LeftRun] | None:
+    """The runs of all experiments that are RUNNING; None while another process mirrors to this SQLite store.
+
+    Raises:
+        SynthGainError: if the store cannot be reached or used.
+    """
+    with warnings.catch_warnings(), _explained(store):
+        warnings.simplefilter("ignore", SADeprecationWarning)
+        if _is_busy(store):
+            return None
+        _check(store)
+        client = MlflowClient(store.uri, registry_uri=store.uri)
+        experiments = {each.experiment_id: each.name for each in client.search_experiments()}
+        runs = client.search_runs(list(experiments), "attributes.status = 'RUNNING'", max_results=1000)
+        return [
+            LeftRun(
+                run.info.run_id,
+                run.info.run_name,
+                experiments[run.info.experiment_id],
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info.start_time / 1000)),
+                run.data.tags.get(_WORKSPACE) == store.workspace,
+            )
+            for run in runs
+        ]
+
+
+def _is_busy(store: Store) -> bool:
+    """Whether another process holds the lock that `_alone` takes."""
+    lock = None if store.database is None else Path(f"{store.database}.lock")
+    if lock is None or not lock.is_file() or sys.platform == "win32":
+        return False
+    import fcntl
+
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     quoted = name.replace("'", "")
     return list(client.search_model_versions(f"name = '{quoted}'", max_results=1000))

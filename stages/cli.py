@@ -7,6 +7,7 @@ import typer
 
 from stages import (
     compare,
+    doctor,
     download,
     evaluate_classifiers,
     evaluate_synthetic,
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command("demo", rich_help_panel="Start here")(workspace.demo)
 app.command("literature", rich_help_panel="Start here")(literature.literature)
 app.command("workspace", rich_help_panel="Start here")(workspace.workspace)
+app.command("doctor", rich_help_panel="When in doubt")(doctor.main)
 for command, name in (
     (handover_generate, "generate"),
     (handover_export, "export"),
