@@ -66,6 +66,8 @@ from pipeline.runs import Images, PlannedRun
 from pipeline.views import MEANS_QUERY, TAG_PREFIX, saved_views
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
+# It logs a traceback of each database error that it raises as well; ours is one line (`_explained`).
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 _PROBE_SECONDS = 3.0
 _LOCKED_SECONDS = 20.0
@@ -672,7 +674,7 @@ def _explained(store: Store) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).partition(" [SQL:")[0]
     for reason, pattern in (
         ("connection refused", "refused"),
         ("no such host", "failed to resolve|getaddrinfo|name or service not known"),

@@ -95,8 +95,8 @@ def explain(error: BaseException) -> tuple[list[str], int]:
         return [f"error: out of memory; {advice}"], 1
     if _DISK_FULL.search(text):
         return [
-            f"error: the disk is full ({text[:200]}); make room and give the same command again, nothing"
-            " half-written is left behind"
+            f"error: the disk is full, or a quota reached ({text[:200]}); make room and give the same command"
+            " again, nothing half-written is left behind"
         ], 1
     if isinstance(error, OSError):  # no permission, too many links: the system's own words name the file
         return [f"error: {text}"], 1

@@ -15,7 +15,8 @@ from pipeline.checkpoints import file_sha256, load_checkpoint, save_checkpoint
 from pipeline.classifier.cells import save_cells
 from pipeline.classifier.study import train_cells
 from pipeline.gan.generators import save_generator
-from pipeline.gan.sampling import synthetic_images
+from pipeline.gan.networks import Generator
+from pipeline.gan.sampling import sample_images, synthetic_images
 from pipeline.gan.training import train_gan
 from pipeline.images import LabeledImages
 from pipeline.params import dump_params, parse_params
@@ -174,3 +175,33 @@ def test_the_command_says_bit_exact_or_not(study, monkeypatch, tmp_path):
         (study / "data/synthetic/60/0.npz").write_bytes(kept)
     assert done.exit_code == 1
     assert "differs" in done.output and "120 of 120 images differ" in done.output
+
+
+def test_generated_images_do_not_depend_on_the_number_of_threads():
+    """A promise of docs/reproducibility.md: each output of a forward pass is summed by one thread."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())["gan"]
+    torch.manual_seed(0)
+    generator = Generator(
+        architecture=values["architecture"],
+        z_dim=values["z_dim"],
+        class_embedding_dim=values["class_embedding_dim"],
+        channels=values["generator_channels"],
+        strides=values["generator_strides"],
+        upsampling=values["upsampling"],
+        normalization=values["normalization"],
+        conditioning=values["conditioning"],
+        leak=values["generator_leak"],
+        noise=values["generator_noise"],
+        num_classes=10,
+        image_size=28,
+    )
+    generator = generator.to(memory_format=torch.channels_last).eval()
+    before = torch.get_num_threads()
+    made = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            made.append(sample_images(generator, seed=7, label=3, start=0, count=250, device=CPU))
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(made[0], made[1]) and np.array_equal(made[0], made[2])
