@@ -195,6 +195,19 @@ def test_a_torchvision_that_does_not_load_is_a_finding(monkeypatch, tmp_path):
     assert found.where == "torchvision" and "make install" in found.remedy
 
 
+@pytest.mark.parametrize(
+    "missing, importer", [("torchvision", "pipeline.sources.published"), ("mlflow", "pipeline.tracking")]
+)
+def test_a_broken_library_stops_no_other_check(project, monkeypatch, missing, importer):
+    shutil.copyfile(ROOT / "params.yaml", project / "params.yaml")
+    (project / "data/raw").mkdir()
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, importer, raising=False)
+    checks = list(examine(project, project / "params.yaml"))
+    assert [check.name for check in checks][-1] == "MLflow runs"
+    assert {one.where for check in checks for one in check.findings} >= {missing}
+
+
 # --- data, cells, processes, MLflow ---
 
 

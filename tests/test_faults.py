@@ -1060,7 +1060,7 @@ FAULTS = [
         TRAINING,
         "a truncated checkpoint",
         cut_off_then(halve),
-        "error: .work/gan-60-…/0/state.pt: not a readable state of this training (RuntimeError); "
+        "error: .work/gan-60-…/0/state.pt: not a readable state of this training (…); "
         "remove .work/gan-60-…/0 to start it anew",
     ),
     Fault(

@@ -28,7 +28,7 @@ def fails_with(error):
         (
             OSError(errno.ENOSPC, "No space left on device", "data/x"),
             1,
-            ["error: the disk is full ([Errno 28]"],
+            ["error: the disk is full, or a quota reached ([Errno 28]"],
         ),
         (MemoryError(), 1, ["error: out of memory"]),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, ["error: out of memory"]),
