@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -107,8 +108,12 @@ def _only_writer(path: Path) -> Iterator[None]:
 
     It lies in the system's folder for temporary files: beside the output, DVC would count it as data.
     """
-    place = os.path.realpath(path)
-    lock = Path(tempfile.gettempdir()) / f"synthgain-{hashlib.sha256(place.encode()).hexdigest()[:32]}.lock"
+    if sys.platform == "win32":  # without flock, two at once are not noticed
+        yield
+        return
+    place = hashlib.sha256(os.path.realpath(path).encode()).hexdigest()[:32]
+    # A user's own: what somebody else left behind after a kill could not be opened.
+    lock = Path(tempfile.gettempdir()) / f"synthgain-{os.getuid()}-{place}.lock"
     while True:
         with lock.open("w") as file:
             if not _locked(file):
