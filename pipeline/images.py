@@ -99,6 +99,8 @@ class LabeledImages:
                     tuple(str(name) for name in arrays["class_names"]),
                     json.loads(str(arrays["provenance"])),
                 )
+        except SynthGainError as error:  # what is in it does not fit together
+            raise SynthGainError(f"{path}: {error}; make it again") from None
         except FileNotFoundError:
             raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -140,7 +142,10 @@ def stratified_indices(
     if size < num_classes:
         raise SynthGainError(f"{size} images asked for; {num_classes} classes need at least one each")
     if available.min() == 0:
-        raise SynthGainError(f"class {int(available.argmin())} has no image")
+        raise SynthGainError(
+            f"class {int(available.argmin())} has no image among {len(labels)}; at least one of each is needed:"
+            " make the splits again (`dvc repro prepare`)"
+        )
     quota = available * (size / len(labels))
     counts = np.maximum(np.floor(quota).astype(np.int64), 1)
     while counts.sum() > size:  # only where the minimum of one raised small classes

@@ -514,6 +514,8 @@ _ALLOWED = {
     "list_type": "a list",
     "model_type": "a section of keys and values",
     "finite_number": "a finite number",
+    "too_short": "a list of at least 1 item",
+    "string_too_short": "text, and not an empty one",
 }
 
 

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,17 +85,48 @@ def atomic_output(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` (file or folder) that takes its place when the block ends well.
 
     Killed or failed in between, `path` is as it was before; what a killed process left is removed by the next.
+
+    Raises:
+        SynthGainError: if another process is writing the same output.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.tmp"
-    _remove(temporary)
-    try:
-        yield temporary
-        if path.is_dir():  # os.replace cannot replace a folder that holds something
-            _remove(path)
-        os.replace(temporary, path)
-    finally:
+    with _only_writer(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f".{path.name}.tmp"
         _remove(temporary)
+        try:
+            yield temporary
+            if path.is_dir():  # os.replace cannot replace a folder that holds something
+                _remove(path)
+            os.replace(temporary, path)
+        finally:
+            _remove(temporary)
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    """Hold the lock of an output: two stages at once would put each other's half-written files in place.
+
+    It lies in the system's folder for temporary files: beside the output, DVC would count it as data.
+    """
+    if sys.platform == "win32":  # without flock, two at once are not noticed
+        yield
+        return
+    place = hashlib.sha256(os.path.realpath(path).encode()).hexdigest()[:32]
+    # A user's own: what somebody else left behind after a kill could not be opened.
+    lock = Path(tempfile.gettempdir()) / f"synthgain-{os.getuid()}-{place}.lock"
+    while True:
+        with lock.open("w") as file:
+            if not _locked(file):
+                raise SynthGainError(
+                    f"{path}: another process is writing it; wait for it, or stop it (`synthgain doctor` names it)"
+                )
+            if not lock.exists() or os.fstat(file.fileno()).st_ino != lock.stat().st_ino:
+                continue  # removed by its holder between our opening and locking it
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
 
 
 @contextmanager

@@ -66,6 +66,8 @@ from pipeline.runs import Images, PlannedRun
 from pipeline.views import MEANS_QUERY, TAG_PREFIX, saved_views
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
+# It logs a traceback of each database error that it raises as well; ours is one line (`_explained`).
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 _PROBE_SECONDS = 3.0
 _LOCKED_SECONDS = 20.0
@@ -307,6 +309,64 @@ def fetch_generator(uri: str, store: Store) -> Path:
     if not path.is_file():
         raise SynthGainError(f"{uri}: not a generator of SynthGain (no artifacts/{_WEIGHTS} in it)")
     return path
+
+
+@dataclass(frozen=True)
+class LeftRun:
+    """A run that was started and never ended.
+
+    Attributes:
+        run_id, name, experiment: what MLflow calls it.
+        since: when it was started, local time.
+        is_ours: whether this checkout made it: the next `mirror` ends it.
+    """
+
+    run_id: str
+    name: str
+    experiment: str
+    since: str
+    is_ours: bool
+
+
+def runs_left_running(store: Store) -> list[LeftRun] | None:
+    """The runs of all experiments that are RUNNING; None while another process mirrors to this SQLite store.
+
+    Raises:
+        SynthGainError: if the store cannot be reached or used.
+    """
+    with warnings.catch_warnings(), _explained(store):
+        warnings.simplefilter("ignore", SADeprecationWarning)
+        if _is_busy(store):
+            return None
+        _check(store)
+        client = MlflowClient(store.uri, registry_uri=store.uri)
+        experiments = {each.experiment_id: each.name for each in client.search_experiments()}
+        runs = client.search_runs(list(experiments), "attributes.status = 'RUNNING'", max_results=1000)
+        return [
+            LeftRun(
+                run.info.run_id,
+                run.info.run_name,
+                experiments[run.info.experiment_id],
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info.start_time / 1000)),
+                run.data.tags.get(_WORKSPACE) == store.workspace,
+            )
+            for run in runs
+        ]
+
+
+def _is_busy(store: Store) -> bool:
+    """Whether another process holds the lock that `_alone` takes."""
+    lock = None if store.database is None else Path(f"{store.database}.lock")
+    if lock is None or not lock.is_file() or sys.platform == "win32":
+        return False
+    import fcntl
+
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
@@ -614,7 +674,7 @@ def _explained(store: Store) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).partition(" [SQL:")[0]
     for reason, pattern in (
         ("connection refused", "refused"),
         ("no such host", "failed to resolve|getaddrinfo|name or service not known"),

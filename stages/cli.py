@@ -7,6 +7,7 @@ import typer
 
 from stages import (
     compare,
+    doctor,
     download,
     evaluate_classifiers,
     evaluate_synthetic,
@@ -19,6 +20,7 @@ from stages import (
     literature,
     prepare,
     report,
+    reproduce_check,
     score_labels,
     track,
     train_augmented,
@@ -36,10 +38,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Does adding GAN images help my classifier, how much, at which ratio, and more than classic augmentation?",
+    epilog="--debug anywhere on the line (or SYNTHGAIN_DEBUG=1) shows the traceback of an error.",
 )
 app.command("demo", rich_help_panel="Start here")(workspace.demo)
 app.command("literature", rich_help_panel="Start here")(literature.literature)
 app.command("workspace", rich_help_panel="Start here")(workspace.workspace)
+app.command("doctor", rich_help_panel="When in doubt")(doctor.main)
+app.command("reproduce-check", rich_help_panel="When in doubt")(reproduce_check.main)
 for command, name in (
     (handover_generate, "generate"),
     (handover_export, "export"),

@@ -1,13 +1,22 @@
-"""How every stage starts and fails: plumbing around Typer, not a stage."""
+"""How every stage starts and fails: plumbing around Typer, not a stage.
+
+Exit statuses: 0 done, 1 what the message says can be mended, 2 wrong usage, 70 a fault of the program,
+130 interrupted (Ctrl-C), 143 ended by a signal (SIGTERM). docs/faults.md lists the messages.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -15,6 +24,22 @@ from pipeline.errors import SynthGainError
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
 PARAMS_FILE = Path("params.yaml")
+
+# Taken off the command line before Typer sees it: it belongs to no command, and goes with each.
+DEBUG_FLAG = "--debug"
+DEBUG_VARIABLE = "SYNTHGAIN_DEBUG"
+
+_INTERNAL_FAULT = 70  # sysexits.h: EX_SOFTWARE
+_INTERRUPTED, _TERMINATED = 130, 143  # as shells say it: 128 + the signal's number
+# What torch and safetensors say instead of raising MemoryError or OSError.
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+_DISK_FULL = re.compile(
+    r"no space left|disk quota|file too large|file write failed|os error (?:28|122|27)\b", re.IGNORECASE
+)
+
+
+class _Ended(BaseException):
+    """SIGTERM: on the way up, half-written outputs are removed as after Ctrl-C."""
 
 
 def run(main: Callable[..., None]) -> None:
@@ -31,27 +56,73 @@ def run(main: Callable[..., None]) -> None:
 
 
 def report_errors(app: Callable[[], Any]) -> None:
-    """Run an app; bad input ends in one clear line (or one per problem) and exit status 1."""
+    """Run an app; what goes wrong ends in one clear line (or one per problem) and an exit status.
+
+    With `--debug` on the command line, or SYNTHGAIN_DEBUG in the environment, the traceback comes before it.
+    """
+    debug = bool(os.environ.get(DEBUG_VARIABLE))
+    if DEBUG_FLAG in sys.argv:
+        debug = True
+        sys.argv = [part for part in sys.argv if part != DEBUG_FLAG]
+    with _ended_by_sigterm():
+        try:
+            app()
+        except SystemExit as ending:
+            if ending.code == _INTERRUPTED:  # all that Typer leaves of a KeyboardInterrupt
+                print(explain(KeyboardInterrupt())[0][0], file=sys.stderr)
+            raise
+        except (Exception, KeyboardInterrupt, _Ended) as error:
+            if debug:
+                traceback.print_exc()
+            lines, status = explain(error)
+            for line in lines:
+                print(line, file=sys.stderr)
+            sys.exit(status)
+
+
+def explain(error: BaseException) -> tuple[list[str], int]:
+    """The lines for the user, and the exit status."""
+    if isinstance(error, SynthGainError):
+        return [f"error: {line}" for line in str(error).splitlines()], 1
+    if isinstance(error, KeyboardInterrupt | _Ended):
+        what, status = (
+            ("interrupted", _INTERRUPTED) if isinstance(error, KeyboardInterrupt) else ("ended", _TERMINATED)
+        )
+        return [f"{what}: nothing half-written is left behind; the same command starts again"], status
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(text):
+        advice = "lower the batch sizes or the number of images in params.yaml, or end what else runs here"
+        return [f"error: out of memory; {advice}"], 1
+    if _DISK_FULL.search(text):
+        return [
+            f"error: the disk is full, or a quota reached ({text[:200]}); make room and give the same command"
+            " again, nothing half-written is left behind"
+        ], 1
+    if isinstance(error, OSError):  # no permission, too many links: the system's own words name the file
+        return [f"error: {text}"], 1
+    where = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(where[-1].filename).name}:{where[-1].lineno}" if where else ""
+    return [
+        f"error: a fault of the program: {type(error).__name__}{place}: {text[:300] or 'no message'}; give the"
+        f" same command with {DEBUG_FLAG} for the traceback, and report it"
+    ], _INTERNAL_FAULT
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds the stack like Ctrl-C, for as long as the block runs."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise _Ended
+
+    if threading.current_thread() is not threading.main_thread():  # Python hears signals in the main thread
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        app()
-    except SynthGainError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(1)
-    except MemoryError:
-        print(
-            "error: out of memory; lower the batch sizes or the number of images in params.yaml",
-            file=sys.stderr,
-        )
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print(
-            "interrupted: nothing half-written is left behind; the same command starts again", file=sys.stderr
-        )
-        sys.exit(130)
-    except OSError as error:  # disk full, no permission: the system's own words name the file
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _die_with_parent() -> None:

@@ -76,6 +76,7 @@ def main(
             budget=made.get("budget", "all"),
             replicate=made.get("replicate", 0),
             seed=load_params(params_file).seed,
+            imbalance=made.get("imbalance", {}),
         )
         if real.provenance["real_subset_sha256"] != made.get("real_subset_sha256"):
             raise SynthGainError(

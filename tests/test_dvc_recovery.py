@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -10,12 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
+KILLS = 20
 
 TINY = {
     "data": {"source": "digits", "image_size": 8, "validation_images": 100},
@@ -124,6 +127,141 @@ def test_a_killed_run_leaves_no_orphan_and_nothing_half_written_and_goes_on(proj
     output = run(project, "dvc", "repro", "train_gan")
     assert re.findall(r"Running stage '([^']+)'", output) == ["train_gan@60"]  # what had finished is kept
     assert [path.name for path in (project / "data/gan").iterdir() if path.name != ".gitignore"] == ["60"]
+
+
+def start_repro(folder: Path, *targets: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", *targets],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """Every file that the stages made; of a training's history all but how fast it went."""
+    found = {}
+    for path in sorted((folder / "data").rglob("*")):
+        if path.is_file() and path.name != ".gitignore" and "report" not in path.parts:
+            content = path.read_bytes()
+            if path.parent.name == "gan" and path.suffix == ".csv":
+                content = pd.read_csv(path).drop(columns="images_per_second").to_csv().encode()
+            found[str(path.relative_to(folder))] = content
+    return found
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_uninterrupted_one(project, tmp_path):
+    whole = tmp_path / "whole"
+    shutil.copytree(project, whole)
+    start = time.monotonic()
+    run(whole, "dvc", "repro")
+    lasted = time.monotonic() - start
+    moments = random.Random(7)
+    for _ in range(KILLS):
+        process = start_repro(project)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=moments.uniform(0, lasted / 4))
+        with contextlib.suppress(ProcessLookupError):  # it had ended
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    run(project, "dvc", "repro")
+    assert results(project) == results(whole)
+    assert [path.name for path in (project / ".work").glob("*")] == []
+    left = [path for path in (project / "data").rglob(".*") if path.name != ".gitignore"]
+    assert left == []
+
+
+def test_of_two_runs_at_once_one_is_told_that_the_other_is_at_work(project):
+    processes = [start_repro(project) for _ in range(2)]
+    said = [process.communicate(timeout=600)[0] for process in processes]
+    ended_well = [process.returncode == 0 for process in processes]
+    assert any(ended_well), said
+    for process, text in zip(processes, said, strict=True):
+        assert "Traceback" not in text
+        if process.returncode:
+            assert "another DVC process is running" in text or "is busy" in text, text
+    # Whatever the second did, the state is that of one whole run.
+    assert "Running stage" not in run(project, "dvc", "repro")
+
+
+def test_a_stage_started_by_hand_beside_the_same_stage_of_a_run_is_refused(project):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["gan"]["total_images"] = 640_000
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    process = start_repro(project, "train_gan")
+    try:
+        wait_for_stage(process.pid, "stages.train_gan")
+        deadline = time.monotonic() + 60
+        while not list((project / ".work").glob("*.lock")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        command = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["train_gan"]["cmd"]
+        beside = subprocess.run(
+            [sys.executable, *command.replace("${item.budget}", "60").split()[1:]],
+            cwd=project,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert beside.returncode == 1
+    assert "another process is at this work; wait for it, or stop it" in beside.stderr
+    assert "Traceback" not in beside.stderr
+
+
+SMALL_DISK = """
+mkdir .work && mount -t tmpfs -o size=$2k none .work || exit 99
+"$1" -m stages.train_gan $3 && exit 98
+cp -r .work kept
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a disk of its own")
+def test_a_full_disk_keeps_the_last_good_state_and_the_training_goes_on_from_it(project):
+    """A disk with room for one state, and not for the next beside it."""
+    run(project, "dvc", "repro", "prepare")
+    command = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["train_gan"]["cmd"]
+    arguments = command.replace("${item.budget}", "60").split()[3:]
+    stage = [sys.executable, "-m", "stages.train_gan", *arguments]
+    run(project, *stage)
+    whole = results(project)
+    kilobytes = str(size_of_a_state(project, stage) * 3 // 2 // 1024)
+    shutil.rmtree(project / ".work")
+    full = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", SMALL_DISK, "sh", sys.executable, kilobytes, " ".join(arguments)],
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if full.returncode == 99 or "unshare" in full.stderr:
+        pytest.skip("no right to mount a disk here")
+    assert full.returncode == 0, full.stderr
+    assert "error: the disk is full" in full.stderr and "Traceback" not in full.stderr
+    assert list((project / "kept").rglob("state.pt"))
+    (project / "kept").rename(project / ".work")
+    shutil.rmtree(project / "data/gan/60")
+    run(project, *stage)
+    assert results(project) == whole
+
+
+def size_of_a_state(project: Path, stage: list[str]) -> int:
+    """The bytes of a training's first state, left by a training that is killed."""
+    process = subprocess.Popen(stage, cwd=project, env=environment())
+    states: list[Path] = []
+    while not states and process.poll() is None:
+        time.sleep(0.01)
+        states = list((project / ".work").rglob("state.pt"))
+    process.kill()
+    process.wait()
+    return states[0].stat().st_size
 
 
 def wait_for_stage(parent: int, module: str) -> psutil.Process:

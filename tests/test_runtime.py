@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -67,3 +71,38 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
         temporary.mkdir()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert not list((tmp_path / "out").iterdir())
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from pipeline.runtime import atomic_output
+
+with atomic_output(Path(sys.argv[1])) as temporary:
+    temporary.write_text("of the first")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+@pytest.mark.parametrize("ends", ["well", "killed"])
+def test_two_writers_of_one_output_do_not_mix(tmp_path, ends):
+    path = tmp_path / "out.txt"
+    first = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with first:
+        assert first.stdout.readline() == b"writing\n"
+        with pytest.raises(SynthGainError, match="another process is writing it; wait for it"):
+            write_text(path, "of the second")
+        assert not path.exists()
+        if ends == "killed":
+            first.kill()
+    assert path.exists() == (ends == "well")
+    write_text(path, "of the second")
+    assert path.read_text() == "of the second"
+    assert list(tmp_path.iterdir()) == [path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,8 +109,11 @@ def save_state(state: TrainingState, folder: Path) -> None:
         "history": state.history,
         "film": torch.from_numpy(np.stack(state.film)),
     }
+    # Through memory: torch's own writer says "unexpected pos" where the system says that the disk is full.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with atomic_output(folder / _FILE) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_state(state: TrainingState, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from pathlib import Path
 
@@ -59,6 +60,10 @@ def read_grey(path: Path) -> tuple[Grey, set[str]]:
         raise UnusableImage(f"over {MAX_PIXELS // 1_000_000} megapixels") from None
     except UnusableImage:
         raise
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnusableImage("a link that leads to itself") from None
+        raise UnusableImage(f"corrupt ({' '.join(str(error).split()) or type(error).__name__})") from None
     except Exception as error:  # Pillow's decoders raise what they like on damaged files
         raise UnusableImage(f"corrupt ({' '.join(str(error).split()) or type(error).__name__})") from None
 

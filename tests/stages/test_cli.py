@@ -53,7 +53,17 @@ def test_every_command_has_help_with_an_example(command):
 
 
 def test_the_hand_over_commands_stand_at_the_top():
-    assert {"generate", "export", "verify", "inspect", "demo", "literature", "workspace"} == set(COMMANDS)
+    assert {
+        "generate",
+        "export",
+        "verify",
+        "inspect",
+        "demo",
+        "doctor",
+        "literature",
+        "reproduce-check",
+        "workspace",
+    } == set(COMMANDS)
 
 
 def test_the_stages_of_dvc_yaml_are_commands_below_stage():

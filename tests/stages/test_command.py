@@ -1,6 +1,13 @@
 import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import typer
 
 from pipeline.errors import SynthGainError
 from stages.command import report_errors
@@ -18,8 +25,25 @@ def fails_with(error):
     [
         (SynthGainError("a: b"), 1, ["error: a: b"]),
         (SynthGainError("a: b\nc: d"), 1, ["error: a: b", "error: c: d"]),
-        (OSError(errno.ENOSPC, "No space left on device", "data/x"), 1, ["error: [Errno 28]"]),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "data/x"),
+            1,
+            ["error: the disk is full, or a quota reached ([Errno 28]"],
+        ),
         (MemoryError(), 1, ["error: out of memory"]),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, ["error: out of memory"]),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 1, ["error: out of memory"]),
+        (
+            RuntimeError("PytorchStreamWriter failed writing file: file write failed"),
+            1,
+            ["error: the disk is"],
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "data/x"), 1, ["error: [Errno 13]"]),
+        (
+            ZeroDivisionError("1/0\nand more"),
+            70,
+            ["error: a fault of the program: ZeroDivisionError at test_com"],
+        ),
         (KeyboardInterrupt(), 130, ["interrupted"]),
     ],
 )
@@ -32,6 +56,66 @@ def test_what_a_user_can_mend_is_told_in_a_line_each(capsys, error, status, line
     assert all(found.startswith(wanted) for found, wanted in zip(printed, lines, strict=True))
 
 
-def test_a_mistake_of_ours_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        report_errors(fails_with(ZeroDivisionError()))
+def test_the_traceback_is_shown_on_request_only(capsys, monkeypatch):
+    for arguments, variable, shown in (
+        (["x"], "", False),
+        (["x", "--debug", "y"], "", True),
+        (["x"], "1", True),
+    ):
+        monkeypatch.setattr(sys, "argv", arguments)
+        monkeypatch.setenv("SYNTHGAIN_DEBUG", variable)
+        with pytest.raises(SystemExit):
+            report_errors(fails_with(SynthGainError("a: b")))
+        printed = capsys.readouterr().err
+        assert ("Traceback" in printed) == shown
+        assert printed.endswith("error: a: b\n")
+        assert sys.argv == [part for part in arguments if part != "--debug"]
+
+
+def test_a_ctrl_c_that_typer_swallowed_is_told_all_the_same(capsys):
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(fails_with(KeyboardInterrupt()))
+    with pytest.raises(SystemExit) as caught:
+        report_errors(lambda: app([]))
+    assert caught.value.code == 130
+    assert capsys.readouterr().err.splitlines()[0].startswith("interrupted: nothing half-written")
+
+
+STAGE = """
+import sys, time
+from pathlib import Path
+from pipeline.runtime import atomic_output
+from stages.command import run
+
+def main() -> None:
+    with atomic_output(Path(sys.argv[0])) as temporary:
+        temporary.write_text("half")
+        print("working", flush=True)
+        time.sleep(60)
+
+sys.argv = [sys.argv[1]]
+run(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    "number, status, words", [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended")]
+)
+def test_a_signal_leaves_one_line_and_nothing_half_written(tmp_path, number, status, words):
+    out = tmp_path / "out"
+    out.write_text("before")
+    process = subprocess.Popen(
+        [sys.executable, "-c", STAGE, str(out)],
+        cwd=Path(__file__).parents[2],
+        env={key: value for key, value in os.environ.items() if key != "DVC_STAGE"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert re.fullmatch(f"{words}: nothing half-written is left behind; .*\n", errors)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and out.read_text() == "before"

@@ -1,0 +1,1439 @@
+"""The table of faults: what is wrong, the exit status, and the message, word for word. No traceback in any.
+
+docs/faults.md is this table (`python tests/test_faults.py > docs/faults.md`), and a test holds one against the other.
+"""
+
+import contextlib
+import gzip
+import http.server
+import io
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "data": {"source": "digits", "image_size": 8, "validation_images": 100},
+    "study": {
+        "real_images": [60],
+        "replicates": 1,
+        "synthetic_per_real": [1.0],
+        "arms": ["real", "real_affine", "synthetic", "synthetic_only", "extra_real"],
+    },
+    "gan": {
+        "z_dim": 8,
+        "generator_channels": [8, 4],
+        "discriminator_channels": [4, 8, 8],
+        "total_images": 320,
+        "batch_size": 32,
+        "history_points": 4,
+        "film_strip_frames": 2,
+    },
+    "generation": {"images_per_class": 12},
+    "extractor": {"channels": 4, "feature_dim": 8, "steps": 8, "batch_size": 32},
+    "classifier": {"channels": 4, "feature_dim": 8, "steps": 4, "batch_size": 16},
+    "evaluation": {"images": 100},
+    "report": {"grid_images_per_class": 2},
+    "export": {"formats": ["idx"], "allow_memorized": True},
+    "execution": {"device": "cpu", "precision": "float32", "threads": 1},
+}
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def command_of(stage: str) -> list[str]:
+    """The command of dvc.yaml, as an argument list of the console app."""
+    text = STAGES[stage]["cmd"]
+    for name, value in (
+        ("${item.budget}", "60"),
+        ("${item.synthetic_per_real}", "1.0"),
+        ("${data.folder}", "data/own"),
+    ):
+        text = text.replace(name, value)
+    return ["stage", stage.replace("_", "-"), *text.split()[3:]]
+
+
+@dataclass
+class Bench:
+    """An empty folder to go wrong in, which is the current one."""
+
+    folder: Path
+    study: Path
+    patch: pytest.MonkeyPatch
+    closing: contextlib.ExitStack
+
+    def params(self, **changes: object) -> None:
+        """params.yaml: the shipped one, tiny; `gan__z_dim=3` changes a value, `gan=3` a section, None removes."""
+        values = yaml.safe_load((ROOT / "params.yaml").read_text())
+        for section, own in TINY.items():
+            values[section] |= own
+        for place, value in changes.items():
+            section, _, key = place.partition("__")
+            target, name = (values[section], key) if key else (values, section)
+            if value is None:
+                del target[name]
+            else:
+                target[name] = value
+        Path("params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+    def results(self, *paths: str) -> None:
+        """These results of a tiny study, and its params.yaml."""
+        self.params()
+        for path in paths or ("data",):
+            source = self.study / path
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, path)
+            else:
+                shutil.copyfile(source, path)
+
+
+Act = Callable[[Bench], list[str]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row of the table.
+
+    Attributes:
+        area: the section of the document.
+        given: what is wrong, in words.
+        act: makes it so in an empty folder; the command line that meets it.
+        message: what is printed, "…" for what differs from machine to machine.
+        status: of the exit.
+    """
+
+    area: str
+    given: str
+    act: Act
+    message: str
+    status: int = 1
+
+
+def run_command(arguments: list[str], patch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """The console app in this process: its exit status, and what it said (on stderr, else on stdout)."""
+    from stages import cli
+
+    said, shown = io.StringIO(), io.StringIO()
+    patch.setattr(sys, "argv", ["synthgain", *arguments])
+    status = 0
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(shown):
+        try:
+            cli.main()
+        except SystemExit as ending:
+            status = ending.code or 0
+    return status, said.getvalue() or shown.getvalue()
+
+
+# --- what goes wrong ---
+
+
+def with_params(**changes: object) -> Act:
+    """A value of params.yaml; every command reads all of it first."""
+
+    def act(bench: Bench) -> list[str]:
+        bench.params(**changes)
+        return command_of("compare")
+
+    return act
+
+
+def with_file(text: str | None) -> Act:
+    def act(bench: Bench) -> list[str]:
+        if text is not None:
+            Path("params.yaml").write_text(text)
+        return command_of("compare")
+
+    return act
+
+
+def idx_file(array: np.ndarray, *, kind: int = 8) -> bytes:
+    header = bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    return header + array.tobytes()
+
+
+def own_idx(damage: Callable[[dict[str, bytes]], None]) -> Act:
+    """Own images as IDX files of which one is damaged."""
+
+    def act(bench: Bench) -> list[str]:
+        bench.params(data__source="folder")
+        rng = np.random.default_rng(0)
+        files = {
+            "train-images-idx3-ubyte": idx_file(rng.integers(0, 255, (12, 8, 8), dtype=np.uint8)),
+            "train-labels-idx1-ubyte": idx_file(np.arange(12, dtype=np.uint8) % 3),
+        }
+        damage(files)
+        Path("data/own").mkdir(parents=True)
+        for name, content in files.items():
+            Path("data/own", name).write_bytes(content)
+        return command_of("download")
+
+    return act
+
+
+def truncate_gzip(files: dict[str, bytes]) -> None:
+    packed = gzip.compress(files.pop("train-images-idx3-ubyte"))
+    files["train-images-idx3-ubyte.gz"] = packed[: len(packed) // 2]
+
+
+def wrong_magic(files: dict[str, bytes]) -> None:
+    files["train-images-idx3-ubyte"] = b"PK\3\4" + files["train-images-idx3-ubyte"][4:]
+
+
+def swapped(files: dict[str, bytes]) -> None:
+    images, labels = sorted(files)
+    files[images], files[labels] = files[labels], files[images]
+
+
+def no_bytes(files: dict[str, bytes]) -> None:
+    files["train-labels-idx1-ubyte"] = b""
+
+
+def own_folder(change: Callable[[Path, Bench], None], stage: str = "download") -> Act:
+    """Own images, two classes of four PNG files each, with something wrong about them."""
+
+    def act(bench: Bench) -> list[str]:
+        from PIL import Image
+
+        bench.params(data__source="folder", data__validation_images=2)
+        folder = Path("data/own")
+        rng = np.random.default_rng(0)
+        for name in ("cat", "dog"):
+            (folder / name).mkdir(parents=True)
+            for number in range(4):
+                pixels = rng.integers(0, 255, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / name / f"{number}.png")
+        change(folder, bench)
+        if stage == "prepare":
+            status, said = run_command(command_of("download"), bench.patch)
+            assert status == 0, said
+        return command_of(stage)
+
+    return act
+
+
+def one_image(folder: Path, bench: Bench) -> None:
+    for number in range(1, 4):
+        (folder / f"cat/{number}.png").unlink()
+
+
+def class_missing_from_test(folder: Path, bench: Bench) -> None:
+    for split, names in (("train", ("cat", "dog")), ("test", ("cat",))):
+        for name in names:
+            shutil.copytree(folder / name, folder / split / name)
+    for name in ("cat", "dog"):
+        shutil.rmtree(folder / name)
+
+
+def all_identical(folder: Path, bench: Bench) -> None:
+    for path in folder.rglob("*.png"):
+        if path != folder / "cat/0.png":
+            shutil.copyfile(folder / "cat/0.png", path)
+
+
+def nan_pixels(folder: Path, bench: Bench) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(folder / "cat/nan.tiff")
+
+
+def empty_image(folder: Path, bench: Bench) -> None:
+    (folder / "cat/0.png").write_bytes(b"")
+
+
+def link_to_itself(folder: Path, bench: Bench) -> None:
+    (folder / "cat/5.png").symlink_to("5.png")
+
+
+def folder_loop(folder: Path, bench: Bench) -> None:
+    (folder / "cat/again").symlink_to("..")
+
+
+def unreadable(folder: Path, bench: Bench) -> None:
+    """As for another user: root may read what it likes."""
+    from PIL import Image
+
+    really = Image.open
+
+    def opened(path, *arguments, **options):
+        if Path(path).name == "2.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path, *arguments, **options)
+
+    bench.patch.setattr(Image, "open", opened)
+
+
+def no_folder(bench: Bench) -> list[str]:
+    bench.params(data__source="folder")
+    return command_of("download")
+
+
+def mirror_with(content: bytes | None) -> Act:
+    """MNIST from one local mirror that holds other bytes, or nothing."""
+
+    def act(bench: Bench) -> list[str]:
+        from pipeline.sources.published import PublishedDataset
+
+        bench.params(data__source="mnist", data__image_size=28, data__mirrors=["mirror"])
+        bench.patch.delenv("SYNTHGAIN_MIRROR", raising=False)
+        bench.patch.setattr(PublishedDataset, "addresses", ())  # the published ones are not asked here
+        if content is not None:
+            Path("mirror").mkdir()
+            Path("mirror/train-images-idx3-ubyte.gz").write_bytes(content)
+        return command_of("download")
+
+    return act
+
+
+def raw_altered(bench: Bench) -> list[str]:
+    from torchvision import datasets
+
+    bench.params(data__source="mnist", data__image_size=28)
+    Path("data/raw").mkdir(parents=True)
+    for name, _ in datasets.MNIST.resources:
+        Path("data/raw", name).write_bytes(b"altered")
+    return command_of("prepare")
+
+
+def train_file(change: Callable[[Path], None], stage: str = "train_gan") -> Act:
+    def act(bench: Bench) -> list[str]:
+        bench.results("data/prepared")
+        change(Path("data/prepared/train.npz"))
+        return command_of(stage)
+
+    return act
+
+
+def labels_out_of_range(path: Path) -> None:
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    content["labels"][0] = 77
+    np.savez(path, **content)
+
+
+def no_image_of_a_class(path: Path) -> None:
+    from pipeline.images import LabeledImages
+
+    images = LabeledImages.load(path)
+    images.subset(np.flatnonzero(images.labels != 4)).save(path)
+
+
+def halve(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def gan_with(**changes: object) -> Act:
+    """A GAN training with these values."""
+
+    def act(bench: Bench) -> list[str]:
+        bench.results("data/prepared")
+        bench.params(**changes)
+        return command_of("train_gan")
+
+    return act
+
+
+def larger_than_the_data(bench: Bench) -> list[str]:
+    bench.results("data/prepared")
+    command = command_of("train_gan")
+    command[command.index("--budget") + 1] = "9000"
+    return command
+
+
+def budget_in_words(bench: Bench) -> list[str]:
+    bench.results("data/prepared")
+    command = command_of("train_gan")
+    command[command.index("--budget") + 1] = "many"
+    return command
+
+
+def collapse(bench: Bench) -> list[str]:
+    from pipeline.gan import training
+
+    bench.patch.setattr(training, "generator_loss", lambda *_, real, fake: 0 * (real.sum() + fake.sum()))
+    return gan_with(gan__total_images=960, gan__history_points=10, gan__collapse_patience=3)(bench)
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """Writes beyond this many bytes fail, as on a full disk: the system's limit, for root as well."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def full_disk(stage: str) -> Act:
+    """The first file of a stage is its checkpoint (GAN), its network (extractor) or its images."""
+
+    def act(bench: Bench) -> list[str]:
+        bench.results()
+        bench.closing.enter_context(files_of_at_most(2000))
+        return command_of(stage)
+
+    return act
+
+
+def cut_off_then(change: Callable[[Path], None]) -> Act:
+    """A GAN training that was cut off after its first save, whose state is then changed."""
+
+    def act(bench: Bench) -> list[str]:
+        from pipeline.gan import training
+
+        command = gan_with()(bench)
+        really = training.save_state
+
+        def once(state, folder):
+            really(state, folder)
+            raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "save_state", once)
+            status, said = run_command(command, bench.patch)
+            assert status == 130, said
+        (kept,) = Path(".work").rglob("state.pt")
+        change(kept)
+        return command
+
+    return act
+
+
+def of_other_params(kept: Path) -> None:
+    import torch
+
+    content = torch.load(kept, weights_only=True)
+    name = next(iter(content["generator"]))
+    content["generator"][name] = torch.zeros(3, 5)
+    torch.save(content, kept)
+
+
+def of_a_newer_version(kept: Path) -> None:
+    import torch
+
+    content = torch.load(kept, weights_only=True)
+    content["second_moments"] = content.pop("d_optimizer")
+    torch.save(content, kept)
+
+
+def at_the_same_work(bench: Bench) -> list[str]:
+    """Another process holds the lock of this training's scratch folder."""
+    import fcntl
+
+    command = cut_off_then(lambda kept: None)(bench)
+    (lock,) = Path(".work").glob("*.lock")
+    file = bench.closing.enter_context(lock.open("a"))
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return command
+
+
+def classifier_diverges(bench: Bench) -> list[str]:
+    bench.results("data/prepared")
+    bench.params(classifier__learning_rate=1.0e30)
+    return command_of("train_baselines")
+
+
+def without(stage: str, *paths: str) -> Act:
+    """A stage whose inputs are not all there."""
+
+    def act(bench: Bench) -> list[str]:
+        bench.results()
+        for path in paths:
+            shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
+        return command_of(stage)
+
+    return act
+
+
+def with_changed(stage: str, path: str, change: Callable[[Path], None]) -> Act:
+    def act(bench: Bench) -> list[str]:
+        bench.results()
+        change(Path(path))
+        return command_of(stage)
+
+    return act
+
+
+def newer_generator(path: Path) -> None:
+    from pipeline.checkpoints import load_checkpoint, save_checkpoint
+
+    tensors, metadata = load_checkpoint(path, kind="generator")
+    metadata["arguments"]["attention"] = True
+    save_checkpoint(path, tensors, metadata)
+
+
+def other_kind(path: Path) -> None:
+    from pipeline.checkpoints import load_checkpoint, save_checkpoint
+
+    tensors, metadata = load_checkpoint(path, kind="generator")
+    save_checkpoint(path, tensors, metadata | {"kind": "feature_extractor"})
+
+
+def drop_first_row(path: Path) -> None:
+    header, _, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, *rows]))
+
+
+def store_at(uri: str) -> Act:
+    """`track` with this MLFLOW_TRACKING_URI."""
+
+    def act(bench: Bench) -> list[str]:
+        bench.results()
+        bench.patch.setenv("MLFLOW_TRACKING_URI", uri)
+        return command_of("track")
+
+    return act
+
+
+def server_that(kind: str) -> Act:
+    """`track` against a server on loopback that is down, silent or failing."""
+
+    def act(bench: Bench) -> list[str]:
+        listening = socket.create_server(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        if kind == "hangs":
+            bench.closing.enter_context(listening)
+        else:
+            listening.close()
+        if kind == "fails":
+
+            class Failing(http.server.BaseHTTPRequestHandler):
+                def do_GET(self):
+                    self.send_error(500)
+
+                def log_message(self, *args):
+                    pass
+
+            server = http.server.HTTPServer(("127.0.0.1", port), Failing)
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            bench.closing.callback(thread.join)
+            bench.closing.callback(server.server_close)
+            bench.closing.callback(server.shutdown)
+        return store_at(f"http://user:secret@127.0.0.1:{port}")(bench)
+
+    return act
+
+
+def database_with(*statements: str) -> Act:
+    def act(bench: Bench) -> list[str]:
+        bench.results()
+        bench.patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with closing(sqlite3.connect("mlflow.db")) as connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
+        return command_of("track")
+
+    return act
+
+
+def read_only_store(bench: Bench) -> list[str]:
+    """`mirror` runs as another user: root may write what it likes."""
+    import tempfile
+
+    from pipeline import tracking
+    from pipeline.runs import PlannedRun
+
+    folder = Path(bench.closing.enter_context(tempfile.TemporaryDirectory()))
+    command = store_at(f"sqlite:///{folder}/mlflow.db")(bench)
+    store = tracking.find_store(os.environ, Path())
+    tracking.mirror([PlannedRun("study", "study", "s")], experiment="other", store=store, root=Path())
+    folder.chmod(0o755)
+    (folder / "mlflow.db").chmod(0o444)
+    (folder / "mlflow.db.lock").chmod(0o666)
+    bench.folder.chmod(0o755)
+    really, user = tracking.mirror, os.geteuid()
+
+    def as_nobody(*arguments, **options):
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            return really(*arguments, **options)
+        finally:
+            os.seteuid(user)
+
+    bench.patch.setattr(tracking, "mirror", as_nobody)
+    return command
+
+
+def not_a_database(bench: Bench) -> list[str]:
+    bench.results()
+    bench.patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Path("mlflow.db").write_text("hello " * 1000)
+    return command_of("track")
+
+
+def generate_with(*arguments: str, there: str = "") -> Act:
+    def act(bench: Bench) -> list[str]:
+        bench.results("data/gan")
+        if there:
+            Path(there).write_text("mine")
+        model = "data/gan/60/0/generator.safetensors"
+        return ["generate", "--model", model, "--threads", "1", *arguments]
+
+    return act
+
+
+def export_with(*arguments: str, foreign: bool = False) -> Act:
+    def act(bench: Bench) -> list[str]:
+        bench.results("data/synthetic")
+        if foreign:
+            Path("out/idx").mkdir(parents=True)
+            Path("out/idx/thesis.txt").write_text("mine")
+        return ["export", "data/synthetic/60/0.npz", "--out", "out", "--workers", "1", *arguments]
+
+    return act
+
+
+def full_disk_at_the_export(bench: Bench) -> list[str]:
+    import errno
+
+    from pipeline.export import dataset
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", "out/.part")
+
+    bench.patch.setattr(dataset, "write_shard", full)
+    return export_with("--format", "idx")(bench)
+
+
+def verify_altered(bench: Bench) -> list[str]:
+    bench.results("data/export")
+    Path("data/export/idx/classes.txt").write_text("one\n")
+    return ["verify", "data/export"]
+
+
+def in_any(*arguments: str) -> Act:
+    def act(bench: Bench) -> list[str]:
+        bench.params()
+        return list(arguments)
+
+    return act
+
+
+def fault_of_ours(bench: Bench) -> list[str]:
+    from pipeline.evaluation import cells
+
+    def broken(*arguments, **options):
+        return 1 / 0
+
+    bench.results("data/metrics")
+    bench.patch.setattr(cells, "load_cells", broken)
+    return command_of("compare")
+
+
+PARAMS, DATA, TRAINING = "params.yaml", "Data", "Training"
+TRACKING, RESULTS, HAND_OVER, ANY = (
+    "Tracking",
+    "Results of earlier stages",
+    "Generating and exporting",
+    "Any command",
+)
+FAULTS = [
+    Fault(
+        PARAMS,
+        "a key that there is not",
+        with_params(gan__bathc_size=3),
+        "error: params.yaml: gan.bathc_size: unknown key; remove it or mend its spelling",
+    ),
+    Fault(
+        PARAMS,
+        "a section that there is not",
+        with_params(trainer={}),
+        "error: params.yaml: trainer: unknown key; remove it or mend its spelling",
+    ),
+    Fault(
+        PARAMS,
+        "a section that is no section",
+        with_params(classifier="x"),
+        "error: params.yaml: classifier: found 'x'; allowed: a section of keys and values",
+    ),
+    Fault(
+        PARAMS,
+        "a key left out",
+        with_params(gan__z_dim=None),
+        "error: params.yaml: gan.z_dim: missing; every value stands in params.yaml",
+    ),
+    Fault(
+        PARAMS,
+        "a negative seed",
+        with_params(seed=-1),
+        "error: params.yaml: seed: found -1; allowed: greater than or equal to 0",
+    ),
+    Fault(
+        PARAMS,
+        "an unknown source",
+        with_params(data__source="mnits"),
+        "error: params.yaml: data.source: found 'mnits'; allowed: 'mnist', 'fashion_mnist', 'kmnist', "
+        "'emnist_balanced', 'emnist_digits', 'emnist_letters', 'digits' or 'folder'",
+    ),
+    Fault(
+        PARAMS,
+        "no validation images",
+        with_params(data__validation_images=0),
+        "error: params.yaml: data.validation_images: found 0; allowed: greater than or equal to 1",
+    ),
+    Fault(
+        PARAMS,
+        "an image size that no network here fits",
+        with_params(data__image_size=30),
+        "error: params.yaml: data.image_size: found 30; allowed: a multiple of 4",
+    ),
+    Fault(
+        PARAMS,
+        "an empty list of budgets",
+        with_params(study__real_images=[]),
+        "error: params.yaml: study.real_images: found []; allowed: a list of at least 1 item",
+    ),
+    Fault(
+        PARAMS,
+        "a budget smaller than the number of classes",
+        with_params(study__real_images=[5]),
+        "error: params.yaml: study.real_images: found 5; digits has 10 classes, so a budget needs at "
+        "least one image of each",
+    ),
+    Fault(
+        PARAMS,
+        "a ratio twice",
+        with_params(study__synthetic_per_real=[1, 1.0]),
+        "error: params.yaml: study.synthetic_per_real: found [1, 1.0]; each value may stand once (1 "
+        "and 1.0 are the same)",
+    ),
+    Fault(
+        PARAMS,
+        "a ratio that is not a number",
+        with_params(study__synthetic_per_real=[float("nan")]),
+        "error: params.yaml: study.synthetic_per_real.0: found nan; allowed: a finite number",
+    ),
+    Fault(
+        PARAMS,
+        "a ratio that needs more images than are generated",
+        with_params(study__synthetic_per_real=[9.0]),
+        "error: params.yaml: generation.images_per_class: found 12; the largest "
+        "study.synthetic_per_real (9.0) at 60 real images needs 54",
+    ),
+    Fault(
+        PARAMS,
+        "yes in the place of a number",
+        with_params(study__replicates=True),
+        "error: params.yaml: study.replicates: found True; allowed: a whole number",
+    ),
+    Fault(
+        PARAMS,
+        "an arm without the one it is compared with",
+        with_params(study__arms=["real", "synthetic_affine"]),
+        "error: params.yaml: study.arms: found synthetic_affine without real_affine, which it is "
+        "compared with; add real_affine, or remove synthetic_affine",
+    ),
+    Fault(
+        PARAMS,
+        "a number that YAML reads as text",
+        with_params(gan__generator_learning_rate="2e-4"),
+        "error: params.yaml: gan.generator_learning_rate: found '2e-4'; allowed: a number (YAML reads "
+        "2e-4 as text: write it with a decimal point, as in 2.0e-4)",
+    ),
+    Fault(
+        PARAMS,
+        "an infinite learning rate",
+        with_params(gan__generator_learning_rate=float("inf")),
+        "error: params.yaml: gan.generator_learning_rate: found inf; allowed: a finite number",
+    ),
+    Fault(
+        PARAMS,
+        "options that do nothing together",
+        with_params(gan__label_smoothing=0.1),
+        "error: params.yaml: gan.label_smoothing: found 0.1; loss relativistic has no target to "
+        "smooth: set it to 0.0, or the loss to non_saturating or least_squares",
+    ),
+    Fault(
+        PARAMS,
+        "no image of each class to generate",
+        with_params(generation__images_per_class=0),
+        "error: params.yaml: generation.images_per_class: found 0; allowed: greater than or equal to 1",
+    ),
+    Fault(
+        PARAMS,
+        "a batch of one",
+        with_params(extractor__batch_size=1),
+        "error: params.yaml: extractor.batch_size: found 1; allowed: greater than or equal to 2",
+    ),
+    Fault(
+        PARAMS,
+        "text in the place of a number",
+        with_params(classifier__steps="many"),
+        "error: params.yaml: classifier.steps: found 'many'; allowed: a whole number",
+    ),
+    Fault(
+        PARAMS,
+        "too few images for a metric",
+        with_params(evaluation__images=10),
+        "error: params.yaml: evaluation.images: found 10; allowed: greater than or equal to 100",
+    ),
+    Fault(
+        PARAMS,
+        "an empty grid of samples",
+        with_params(report__grid_images_per_class=0),
+        "error: params.yaml: report.grid_images_per_class: found 0; allowed: greater than or equal to 1",
+    ),
+    Fault(
+        PARAMS,
+        "an experiment without a name",
+        with_params(tracking__experiment=""),
+        "error: params.yaml: tracking.experiment: found ''; allowed: text, and not an empty one",
+    ),
+    Fault(
+        PARAMS,
+        "an unknown export format",
+        with_params(export__formats=["zip"]),
+        "error: params.yaml: export.formats.0: found 'zip'; allowed: 'idx', 'idx_gz', 'png', 'npz', "
+        "'parquet', 'webdataset' or 'arrow'",
+    ),
+    Fault(
+        PARAMS,
+        "a replicate that there is not",
+        with_params(export__replicate=4),
+        "error: params.yaml: export.replicate: found 4; replicates count from 0, and study.replicates is 1",
+    ),
+    Fault(
+        PARAMS,
+        "an unknown device",
+        with_params(execution__device="gpu"),
+        "error: params.yaml: execution.device: found 'gpu'; allowed: 'auto', 'cpu' or 'cuda'",
+    ),
+    Fault(
+        PARAMS,
+        "two mistakes",
+        with_params(gan__beta1=2, classifier__steps=0),
+        "error: params.yaml: gan.beta1: found 2; allowed: less than 1\nerror: params.yaml: "
+        "classifier.steps: found 0; allowed: greater than or equal to 1",
+    ),
+    Fault(
+        PARAMS,
+        "no file",
+        with_file(None),
+        "error: params.yaml: no such file; run this where params.yaml is, or pass --params",
+    ),
+    Fault(
+        PARAMS,
+        "an empty file",
+        with_file(""),
+        "error: params.yaml: expected sections of keys and values, found NoneType",
+    ),
+    Fault(
+        PARAMS,
+        "a file that is no YAML",
+        with_file("a: [1"),
+        'error: params.yaml: not valid YAML (while parsing a flow sequence in "<unicode string>", '
+        "line 1, column 4: a: [1 ^ expected ',' or ']', but got '<stream end>' in \"<unicode "
+        'string>", line 1, column 6: a: [1 ^)',
+    ),
+    Fault(
+        DATA,
+        "own images: no such folder",
+        no_folder,
+        "error: data/own: no such folder; put one folder per class there (<class name>/*.png), "
+        "optionally under train/ and test/, or IDX files with MNIST's names (docs/own-data.md)",
+    ),
+    Fault(
+        DATA,
+        "own images: a truncated gzip file",
+        own_idx(truncate_gzip),
+        "error: data/own: 1 problem; nothing was packed\nerror:   train-images-idx3-ubyte.gz: cannot "
+        "be read, damaged or truncated (Compressed file ended before the end-of-stream marker was "
+        "reached)",
+    ),
+    Fault(
+        DATA,
+        "own images: a wrong magic number",
+        own_idx(wrong_magic),
+        "error: data/own: 1 problem; nothing was packed\nerror:   train-images-idx3-ubyte: not an IDX "
+        "file (it begins with 504b0304)",
+    ),
+    Fault(
+        DATA,
+        "own images: images and labels swapped",
+        own_idx(swapped),
+        "error: data/own: 1 problem; nothing was packed\nerror:   train-images-idx3-ubyte: IDX of type "
+        "8 with 1 dimensions; unsigned bytes (type 8) with 3 are needed",
+    ),
+    Fault(
+        DATA,
+        "own images: an IDX file of 0 bytes",
+        own_idx(no_bytes),
+        "error: data/own: 1 problem; nothing was packed\nerror:   train-labels-idx1-ubyte: not an IDX "
+        "file (it begins with nothing)",
+    ),
+    Fault(
+        DATA,
+        "own images: a picture of 0 bytes",
+        own_folder(empty_image),
+        "error: data/own: 1 problem; nothing was packed\nerror:   cat/0.png: empty file",
+    ),
+    Fault(
+        DATA,
+        "own images: NaN pixels",
+        own_folder(nan_pixels),
+        "error: data/own: 1 problem; nothing was packed\nerror:   cat/nan.tiff: floating-point values; "
+        "8 or 16 bits are needed",
+    ),
+    Fault(
+        DATA,
+        "own images: a link to itself",
+        own_folder(link_to_itself),
+        "error: data/own: 1 problem; nothing was packed\nerror:   cat/5.png: a link that leads to itself",
+    ),
+    Fault(
+        DATA,
+        "own images: a folder that holds itself",
+        own_folder(folder_loop),
+        "error: data/own: 1 problem; nothing was packed\nerror:   cat/again: a link to a folder that "
+        "is read already",
+    ),
+    Fault(
+        DATA,
+        "own images: a file that may not be read",
+        own_folder(unreadable),
+        "error: data/own: 2 problems; nothing was packed\nerror:   cat/2.png: no permission to read "
+        "it\nerror:   dog/2.png: no permission to read it",
+    ),
+    Fault(
+        DATA,
+        "own images: a class with too few images",
+        own_folder(one_image),
+        "error: data/own: 1 problem; nothing was packed\nerror:   class cat: 1 usable train images; at "
+        "least 3 are needed (train, validation and test)",
+    ),
+    Fault(
+        DATA,
+        "own images: a class missing from test",
+        own_folder(class_missing_from_test),
+        "error: data/own: 1 problem; nothing was packed\nerror:   class dog: no test image",
+    ),
+    Fault(
+        DATA,
+        "own images: all identical",
+        own_folder(all_identical, stage="prepare"),
+        "error: all 6 images of the published train split are identical",
+    ),
+    Fault(
+        DATA,
+        "MNIST: no mirror gives it",
+        mirror_with(None),
+        "error: train-images-idx3-ubyte.gz: not to be had; places tried, in order:\nerror:   mirror: "
+        "no such folder\nerror:   data/own: no such folder\nerror: three ways out:\nerror:   1. a "
+        "mirror: set SYNTHGAIN_MIRROR, or data.mirrors in params.yaml, to a base URL or a local folder "
+        "that holds the files\nerror:   2. by hand: put train-images-idx3-ubyte.gz, "
+        "train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz into "
+        "data/own\nerror:   3. no data set at all: `make demo` runs everything on the digits embedded "
+        "in scikit-learn",
+    ),
+    Fault(
+        DATA,
+        "MNIST: a mirror with a wrong checksum",
+        mirror_with(b"altered"),
+        "error: train-images-idx3-ubyte.gz: not to be had; places tried, in order:\nerror:   mirror: "
+        "altered or truncated (md5 expected f68b3c2dcbeaaa9fbdd348bbdeb94873, found "
+        "32e4306ff72b73fda27df65692e29975, 7 bytes)\nerror:   data/own: no such folder\nerror: three "
+        "ways out:\nerror:   1. a mirror: set SYNTHGAIN_MIRROR, or data.mirrors in params.yaml, to a "
+        "base URL or a local folder that holds the files\nerror:   2. by hand: put "
+        "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
+        "t10k-labels-idx1-ubyte.gz into data/own\nerror:   3. no data set at all: `make demo` runs "
+        "everything on the digits embedded in scikit-learn",
+    ),
+    Fault(
+        DATA,
+        "MNIST: raw files altered after the download",
+        raw_altered,
+        "error: data/raw/train-images-idx3-ubyte.gz: altered or truncated, or of another data set (md5 "
+        "expected f68b3c2dcbeaaa9fbdd348bbdeb94873, found 32e4306ff72b73fda27df65692e29975); run the "
+        "`download` stage again",
+    ),
+    Fault(
+        DATA,
+        "a truncated train split",
+        train_file(halve),
+        "error: data/prepared/train.npz: not a readable labelled image file (File is not a zip file); "
+        "make it again",
+    ),
+    Fault(
+        DATA,
+        "a train split without labels in range",
+        train_file(labels_out_of_range),
+        "error: data/prepared/train.npz: labels: found 0..77; 10 classes allow 0..9; make it again",
+    ),
+    Fault(
+        DATA,
+        "a train split without one class",
+        train_file(no_image_of_a_class),
+        "error: class 4 has no image among 1166; at least one of each is needed: make the splits again "
+        "(`dvc repro prepare`)",
+    ),
+    Fault(
+        DATA,
+        "no train split",
+        train_file(Path.unlink, stage="train_extractor"),
+        "error: data/prepared/train.npz: no such file; `dvc repro` makes it",
+    ),
+    Fault(
+        TRAINING,
+        "a budget larger than the data",
+        larger_than_the_data,
+        "error: study.real_images: found 9000; the train split has 1297 images",
+    ),
+    Fault(
+        TRAINING,
+        "a budget in words",
+        budget_in_words,
+        "error: --budget: found many; a whole number of images, or all",
+    ),
+    Fault(
+        TRAINING,
+        "a GAN loss that is not a number",
+        gan_with(
+            gan__generator_learning_rate=1e30, gan__discriminator_learning_rate=1e30, gan__warmup_steps=0
+        ),
+        "error: GAN 60, replicate 1 of 1: the training diverged by step … (D loss nan, G loss …); "
+        "lower gan.generator_learning_rate (now 1e+30) and gan.discriminator_learning_rate (now "
+        "1e+30), or raise gan.penalty_weight (now 0.1)",
+    ),
+    Fault(
+        TRAINING,
+        "a collapsed generator",
+        collapse,
+        "error: GAN 60, replicate 1 of 1: the generator has collapsed (diversity … of the real "
+        "images', label fidelity …, 3 times in a row); lower the learning rates, raise "
+        "gan.penalty_weight or gan.augment_probability, or set gan.collapse_patience to 0 to train on "
+        "all the same; the last state before it is kept in .work/gan-60-…/0",
+    ),
+    Fault(
+        TRAINING,
+        "a classifier loss that is not a number",
+        classifier_diverges,
+        "error: the classifier diverged (loss nan); lower its learning_rate",
+    ),
+    Fault(
+        TRAINING,
+        "a network too large for the memory",
+        gan_with(gan__class_embedding_dim=10**12),
+        "error: out of memory; lower the batch sizes or the number of images in params.yaml, or end "
+        "what else runs here",
+    ),
+    Fault(
+        TRAINING,
+        "a full disk while a checkpoint is written",
+        full_disk("train_gan"),
+        "error: the disk is full, or a quota reached ([Errno 27] File too large); make room and give "
+        "the same command again, nothing half-written is left behind",
+    ),
+    Fault(
+        TRAINING,
+        "a full disk while a network is written",
+        full_disk("train_extractor"),
+        "error: the disk is full, or a quota reached (Error while serializing: I/O error: File too "
+        "large (os error 27)); make room and give the same command again, nothing half-written is left "
+        "behind",
+    ),
+    Fault(
+        TRAINING,
+        "a full disk while images are written",
+        full_disk("generate"),
+        "error: the disk is full, or a quota reached ([Errno 27] File too large); make room and give "
+        "the same command again, nothing half-written is left behind",
+    ),
+    Fault(
+        TRAINING,
+        "a truncated checkpoint",
+        cut_off_then(halve),
+        "error: .work/gan-60-…/0/state.pt: not a readable state of this training (…); "
+        "remove .work/gan-60-…/0 to start it anew",
+    ),
+    Fault(
+        TRAINING,
+        "a checkpoint of other params under this name",
+        cut_off_then(of_other_params),
+        "error: .work/gan-60-…/0/state.pt: not a readable state of this training (RuntimeError); "
+        "remove .work/gan-60-…/0 to start it anew",
+    ),
+    Fault(
+        TRAINING,
+        "a checkpoint of a newer version",
+        cut_off_then(of_a_newer_version),
+        "error: .work/gan-60-…/0/state.pt: not a readable state of this training (KeyError); remove "
+        ".work/gan-60-…/0 to start it anew",
+    ),
+    Fault(
+        TRAINING,
+        "another process at the same training",
+        at_the_same_work,
+        "error: .work/gan-60-…: another process is at this work; wait for it, or stop it",
+    ),
+    Fault(
+        RESULTS,
+        "no generator",
+        without("generate", "data/gan"),
+        "error: data/gan/60/0/generator.safetensors: no such file; `dvc repro` makes it",
+    ),
+    Fault(
+        RESULTS,
+        "a truncated generator",
+        with_changed("generate", "data/gan/60/0/generator.safetensors", halve),
+        "error: data/gan/60/0/generator.safetensors: not a readable SynthGain checkpoint (Error while "
+        "deserializing header: incomplete metadata, file not fully covered)",
+    ),
+    Fault(
+        RESULTS,
+        "a generator of a newer version",
+        with_changed("generate", "data/gan/60/0/generator.safetensors", newer_generator),
+        "error: data/gan/60/0/generator.safetensors: not a generator of this version of SynthGain "
+        "(Generator.__init__() got an unexpected keyword argument 'attention'); train it again",
+    ),
+    Fault(
+        RESULTS,
+        "another network in the place of a generator",
+        with_changed("generate", "data/gan/60/0/generator.safetensors", other_kind),
+        "error: data/gan/60/0/generator.safetensors: holds a feature_extractor, a generator is needed",
+    ),
+    Fault(
+        RESULTS,
+        "synthetic images missing",
+        without("train_augmented", "data/synthetic/60/0.npz"),
+        "error: data/synthetic/60/0.npz: no such file; `dvc repro` makes it",
+    ),
+    Fault(
+        RESULTS,
+        "a classifier missing",
+        without("evaluate_classifiers", "data/classifier/60/augmented/1.0.safetensors"),
+        "error: data/classifier/60/augmented/1.0.safetensors: no such file; `dvc repro` makes it",
+    ),
+    Fault(
+        RESULTS,
+        "the test split among the training images",
+        with_changed(
+            "evaluate_classifiers",
+            "data/prepared/test.npz",
+            lambda path: shutil.copyfile("data/prepared/train.npz", path),
+        ),
+        "error: 60 images of the test split are among the real training images of the cell budget 60, "
+        "arm real, synthetic_per_real 0, replicate 0: its scores there would be worth nothing; make "
+        "the splits again (`dvc repro prepare`) and train again",
+    ),
+    Fault(
+        RESULTS,
+        "a row of the table missing",
+        with_changed("compare", "data/metrics/cells.csv", drop_first_row),
+        "error: data/metrics/cells.csv: no row for the cell budget 60, arm real, synthetic_per_real 0, "
+        "replicate 0; `dvc repro` makes it",
+    ),
+    Fault(
+        RESULTS,
+        "a table that is none",
+        with_changed("compare", "data/metrics/cells.csv", lambda path: path.write_text("hello")),
+        "error: data/metrics/cells.csv: no column budget, arm, synthetic_per_real, replicate, "
+        "classic_augmentation, real_images, training_images, optimizer_steps, batch_size, "
+        "real_subset_sha256, validation_accuracy, validation_macro_f1, test_accuracy, test_macro_f1; "
+        "make it again",
+    ),
+    Fault(
+        RESULTS,
+        "no comparison for the report",
+        without("report", "data/metrics/comparison.json"),
+        "error: data/metrics/comparison.json: no such file; `dvc repro` makes it",
+    ),
+    Fault(
+        RESULTS,
+        "no comparison for the export",
+        without("export", "data/metrics/comparison.json"),
+        "error: data/metrics/comparison.json: no such file; `dvc repro compare` makes it",
+    ),
+    Fault(
+        RESULTS,
+        "truncated metrics for the export",
+        with_changed("export", "data/metrics/synthetic/60.json", halve),
+        "error: data/metrics/synthetic/60.json: not readable metrics of replicate 0 (Expecting "
+        "property name enclosed in double quotes: line 115 column 3 (char 2565)); `dvc repro` makes "
+        "them again",
+    ),
+    Fault(
+        TRACKING,
+        "a server that is down",
+        server_that("is down"),
+        "error: MLflow server http://…@127.0.0.1:… (MLFLOW_TRACKING_URI): connection refused. Nothing "
+        "else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) mirrors "
+        "them later",
+    ),
+    Fault(
+        TRACKING,
+        "a server that says nothing",
+        server_that("hangs"),
+        "error: MLflow server http://…@127.0.0.1:… (MLFLOW_TRACKING_URI): no answer in time. Nothing "
+        "else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) mirrors "
+        "them later",
+    ),
+    Fault(
+        TRACKING,
+        "a server that fails",
+        server_that("fails"),
+        "error: MLflow server http://…@127.0.0.1:…: /health has status 500 (MLFLOW_TRACKING_URI). "
+        "Nothing else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) "
+        "mirrors them later",
+    ),
+    Fault(
+        TRACKING,
+        "a URI that cannot hold runs",
+        store_at("ftp://user:secret@host"),
+        "error: MLFLOW_TRACKING_URI: found ftp://…@host; allowed are http://host:port, https://host "
+        "and sqlite:///folder/mlflow.db; unset it for mlflow.db of this project",
+    ),
+    Fault(
+        TRACKING,
+        "a store that may not be written",
+        read_only_store,
+        "error: MLflow at sqlite:///…/mlflow.db: (sqlite3.OperationalError) attempt to write a "
+        "readonly database. Nothing else is lost: all results are files, and `dvc repro` (or "
+        "`synthgain stage track`) mirrors them later",
+    ),
+    Fault(
+        TRACKING,
+        "a store of a newer MLflow",
+        database_with(
+            "CREATE TABLE alembic_version (version_num TEXT)",
+            "INSERT INTO alembic_version VALUES ('ffffffffffff')",
+        ),
+        "error: ./mlflow.db: made by a newer MLflow than the … here (schema ffffffffffff); install "
+        "that one, or name another store in MLFLOW_TRACKING_URI. Nothing else is lost: all results are "
+        "files, and `dvc repro` (or `synthgain stage track`) mirrors them later",
+    ),
+    Fault(
+        TRACKING,
+        "a database of something else",
+        database_with("CREATE TABLE customers (name TEXT)"),
+        "error: ./mlflow.db: an SQLite file, but no MLflow store (its tables: customers); name another "
+        "file in MLFLOW_TRACKING_URI",
+    ),
+    Fault(
+        TRACKING,
+        "a file that is no database",
+        not_a_database,
+        "error: ./mlflow.db: cannot be used as an MLflow store (file is not a database). Nothing else "
+        "is lost: all results are files, and `dvc repro` (or `synthgain stage track`) mirrors them "
+        "later",
+    ),
+    Fault(
+        HAND_OVER,
+        "no image to generate",
+        generate_with("--per-class", "0", "--out", "s.npz"),
+        "error: --per-class: found 0; at least 1 is needed",
+    ),
+    Fault(
+        HAND_OVER,
+        "no count",
+        generate_with("--out", "s.npz"),
+        "error: counts: name one of --per-class, --counts and --like",
+    ),
+    Fault(
+        HAND_OVER,
+        "a class that the generator does not know",
+        generate_with("--counts", "x=3", "--out", "s.npz"),
+        "error: --counts: unknown class 'x'; this generator knows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+    ),
+    Fault(
+        HAND_OVER,
+        "a file that is there already",
+        generate_with("--per-class", "3", "--out", "s.npz", there="s.npz"),
+        "error: s.npz: is there already; name another file, or pass --force to replace it",
+    ),
+    Fault(
+        HAND_OVER,
+        "an unknown format",
+        export_with("--format", "zip"),
+        "error: format: found 'zip'; allowed are idx, idx_gz, png, npz, parquet, webdataset, arrow",
+    ),
+    Fault(
+        HAND_OVER,
+        "a folder with foreign files",
+        export_with("--format", "idx", foreign=True),
+        "error: out/idx: holds thesis.txt, which no export wrote; choose another --out, or pass "
+        "--force to move it aside",
+    ),
+    Fault(
+        HAND_OVER,
+        "a full disk",
+        full_disk_at_the_export,
+        "error: out: the disk is full; make room or name another --out. Nothing was changed",
+    ),
+    Fault(
+        HAND_OVER,
+        "verify where no export is",
+        in_any("verify", "."),
+        "error: .: holds no export (no manifest.json); name what `synthgain export` wrote, or a "
+        "format's folder in it",
+    ),
+    Fault(
+        HAND_OVER,
+        "verify of an altered export",
+        verify_altered,
+        "data/export/idx: classes.txt: 4 bytes, 20 were written",
+    ),
+    Fault(
+        ANY, "an unknown option", in_any("stage", "compare", "--sells", "x"), "…No such option: --sells…", 2
+    ),
+    Fault(ANY, "an option left out", in_any("stage", "compare"), "…Missing option '--cells'.…", 2),
+    Fault(
+        ANY,
+        "a fault of the program",
+        fault_of_ours,
+        "error: a fault of the program: ZeroDivisionError at …: division by zero; give the same "
+        "command with --debug for the traceback, and report it",
+        70,
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The results of a whole study, each stage in this process."""
+    folder = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Bench(folder, folder, patch, stack).params()
+        for stage in STAGES:
+            if stage != "track":  # the tests of tracking have stores of their own
+                status, said = run_command(command_of(stage), patch)
+                assert status == 0, f"{stage}: {said}"
+    return folder
+
+
+@pytest.fixture
+def bench(tmp_path, study, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("SYNTHGAIN_DEBUG", raising=False)
+    with contextlib.ExitStack() as stack:
+        yield Bench(tmp_path, study, monkeypatch, stack)
+
+
+def matches(message: str, said: str) -> bool:
+    pattern = ".*".join(re.escape(part) for part in message.split("…"))
+    return re.fullmatch(pattern, said, re.DOTALL) is not None
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, but for locks and the kept states of what was cut off."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".lock" and not {".work"} & set(path.relative_to(folder).parts)
+    }
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.area}: {fault.given}")
+def test_a_fault_ends_in_its_message_and_leaves_nothing_half_written(fault, bench):
+    arguments = fault.act(bench)
+    before = contents(bench.folder)
+    status, said = run_command(arguments, bench.patch)
+    said = said.strip().replace(str(bench.folder), ".")
+    assert status == fault.status, said
+    assert "Traceback" not in said
+    assert matches(fault.message, said), f"{fault.given}: {said!r}"
+    assert contents(bench.folder) == before
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_in_a_stage_leaves_one_line_and_its_outputs_as_they_were(stage, bench):
+    """Interrupted when the first output is about to be put in place; the same command then ends well."""
+    bench.results()
+    before = contents(bench.folder)
+    bench.patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        if stage == "track":
+            from mlflow import MlflowClient
+
+            patch.setattr(MlflowClient, "create_run", interrupted)
+        else:
+            patch.setattr(os, "replace", interrupted)
+        status, said = run_command(command_of(stage), patch)
+    assert status == 130
+    assert said.splitlines()[-1].startswith("interrupted: nothing half-written is left behind")
+    assert "Traceback" not in said
+    if stage != "track":
+        after = {name: content for name, content in contents(bench.folder).items() if ".partial" not in name}
+        assert after == before
+
+
+def document() -> str:
+    """docs/faults.md."""
+    lines = [
+        "# What can go wrong, and what is said then",
+        "",
+        "This page is printed from the table that the tests run, row by row (`python tests/test_faults.py >",
+        "docs/faults.md`); … stands for what differs from machine to machine. After each of these, the "
+        "files are what",
+        "they were before: an output is there whole or not at all.",
+        "",
+        "| exit status | means |",
+        "| ---: | --- |",
+        "| 0 | done |",
+        "| 1 | what the message tells how to mend; of `doctor`, `verify` and `reproduce-check` also "
+        "findings |",
+        "| 2 | wrong usage of the command |",
+        "| 70 | a fault of the program: please report it |",
+        "| 130 | Ctrl-C |",
+        "| 143 | SIGTERM |",
+        "",
+        "No message is a traceback. `--debug` anywhere on the line, or `SYNTHGAIN_DEBUG=1`, shows it "
+        "as well.",
+    ]
+    for area in dict.fromkeys(fault.area for fault in FAULTS):
+        lines += ["", f"## {area}", "", "| given | exit | message |", "| --- | ---: | --- |"]
+        for fault in FAULTS:
+            if fault.area == area:
+                message = "<br>".join(
+                    f"`` {line} ``" if "`" in line else f"`{line}`"
+                    for line in fault.message.replace("|", "\\|").splitlines()
+                )
+                lines.append(f"| {fault.given} | {fault.status} | {message} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_document_is_this_table():
+    assert (ROOT / "docs/faults.md").read_text(encoding="utf-8") == document(), (
+        "run: python tests/test_faults.py > docs/faults.md"
+    )
+
+
+def test_there_are_faults_of_every_kind():
+    assert len(FAULTS) >= 40
+    assert len({fault.given for fault in FAULTS}) == len(FAULTS)
+    sections = {
+        line.partition(": ")[2].partition(".")[0].partition(":")[0]
+        for fault in FAULTS
+        if fault.area == PARAMS
+        for line in fault.message.removeprefix("error: ").splitlines()
+    }
+    assert sections >= set(yaml.safe_load((ROOT / "params.yaml").read_text()))
+
+
+if __name__ == "__main__":
+    print(document(), end="")
