@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 
-from pipeline.arms import ARMS
+from pipeline.arms import ARMS, Arm
 from pipeline.evaluation.cells import ARM_WORDS
 from pipeline.evaluation.statistics import mean_interval
 from pipeline.runtime import atomic_output
@@ -71,6 +71,7 @@ DARK = Theme(
 
 _WIDTH = 5.2  # inches: on a phone, the 10-point text of a figure this wide can still be read
 _MAX_NAME = 24
+_SHORT_NAME = 16  # letters of a name that has two others beside it
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def mixed_lines(arms: Rows) -> list[Line]:
     others = [
         ARMS[name]
         for name in dict.fromkeys(row["arm"] for row in arms)
-        if name not in drawn and ARMS[name].uses_real and ARMS[name].uses_synthetic
+        if name not in drawn and is_mixed(ARMS[name])
     ]
     return [
         *(line for line in _MIXED_LINES if any(row["arm"] in line.arms for row in arms)),
@@ -125,13 +126,18 @@ def mixed_lines(arms: Rows) -> list[Line]:
                 arm.classic_augmentation,
                 (*([arm.baseline] if arm.baseline else []), arm.name),
                 _OTHER_COLOURS[place % 3],
-                _OTHER_MARKERS[place % 3],
+                _OTHER_MARKERS[(place + place // 3) % 3],  # nine looks before one comes again
                 0.2 + 0.06 * place,
                 arm_words(arm.name),
             )
             for place, arm in enumerate(others)
         ),
     ]
+
+
+def is_mixed(arm: Arm) -> bool:
+    """Whether an arm has a place on the ratio curve: it adds synthetic images at a ratio, to every class."""
+    return arm.uses_real and arm.uses_synthetic and not arm.fills
 
 
 def ratio_curve(cells: pd.DataFrame, arms: Rows, *, theme: Theme) -> Figure:
@@ -150,8 +156,13 @@ def ratio_curve(cells: pd.DataFrame, arms: Rows, *, theme: Theme) -> Figure:
     budgets = list(dict.fromkeys(row["budget"] for row in arms))
     ratios = sorted({row["synthetic_per_real"] for row in arms})
     panels = 2 if any(row["arm"] == "synthetic_only" for row in arms) else 1
+    # Short names stand three in a row of the legend, longer ones below each other.
+    names = [line.words for line in mixed_lines(arms)]
+    columns = 3 if all(len(name) <= _SHORT_NAME for name in names) else 1
+    above = -(-len(names) // columns)  # rows of names
     with _style(theme):
-        figure = Figure(figsize=(_WIDTH, 1.2 + (1.6 + 1.7 * panels) * len(budgets)), layout="constrained")
+        height = 1.2 + (1.6 + 1.7 * panels + 0.25 * max(above - 1, 0)) * len(budgets)
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         rows = figure.subfigures(len(budgets), 1, squeeze=False)[:, 0]
         for budget, part in zip(budgets, rows, strict=True):
             dots = cells[cells["budget"] == str(budget)]
@@ -160,9 +171,10 @@ def ratio_curve(cells: pd.DataFrame, arms: Rows, *, theme: Theme) -> Figure:
             _accuracy_lines(axes[0], dots, means, ratios, mixed_lines(means), theme)
             lines = len(axes[0].get_legend_handles_labels()[1])
             # Three names leave the title no room beside them.
-            above = -(-lines // 3)  # rows of names
             axes[0].set_title(f"{budget} real images", loc="left", pad=8 + 18 * above if lines > 2 else None)
-            axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=min(lines, 3), borderaxespad=0.2)
+            axes[0].legend(
+                loc="lower right", bbox_to_anchor=(1, 1), ncols=min(lines, columns), borderaxespad=0.2
+            )
             if panels == 2:
                 _accuracy_lines(axes[1], dots, means, ratios, _ONLY_LINE, theme)
                 axes[1].set_title("synthetic images only (scale of its own)", loc="left")

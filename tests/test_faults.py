@@ -1165,9 +1165,8 @@ FAULTS = [
         RESULTS,
         "truncated metrics for the export",
         with_changed("export", "data/metrics/synthetic/60.json", halve),
-        "error: data/metrics/synthetic/60.json: not readable metrics of replicate 0 (Expecting "
-        "property name enclosed in double quotes: line 115 column 3 (char 2565)); `dvc repro` makes "
-        "them again",
+        "error: data/metrics/synthetic/60.json: not readable metrics of replicate 0 (…); `dvc repro` makes them"
+        " again",
     ),
     Fault(
         TRACKING,

@@ -174,6 +174,8 @@ def commands() -> list[tuple[str, list[str], list[str], bool]]:
         "evaluate_synthetic",
         "train_baselines",
         "train_controls",
+        "score_labels",
+        "train_fill",
         "train_augmented",
         "evaluate_classifiers",
         "compare",

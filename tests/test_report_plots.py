@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.arms import ARMS
 from pipeline.evaluation.cells import load_cells
-from pipeline.figures import DARK, LIGHT
+from pipeline.figures import DARK, LIGHT, mixed_lines
 from pipeline.report import plots
 
 
@@ -29,9 +29,13 @@ def numbers(values):
     return values
 
 
+OPTIONS = ("filtered", "fresh", "fill", "class_weights")
+
+
 @pytest.fixture
 def study(write_study):
-    files = write_study(arms=tuple(ARMS), ratios=(0.5, 1))
+    arms = tuple(name for name in ARMS if not any(option in name for option in OPTIONS))
+    files = write_study(arms=arms, ratios=(0.5, 1))
     cells, _ = load_cells(files.cells, files.grid)
     return cells, json.loads(files.comparison.read_text())
 
@@ -55,6 +59,17 @@ def test_the_ratio_curve_has_a_dot_per_cell_and_hides_the_controls(study):
     ]
     assert plot["layout"]["xaxis"]["ticktext"] == ["0<br>real only", "0.5", "1"]
     assert len({(trace["line"]["color"], trace["marker"]["symbol"]) for trace in means}) == len(means)
+
+
+def test_every_arm_has_a_look_of_its_own_and_what_fills_rare_classes_no_place(write_study):
+    files = write_study(arms=tuple(ARMS), ratios=(0.5, 1))
+    cells, _ = load_cells(files.cells, files.grid)
+    plot = plots.ratio_curve(cells, json.loads(files.comparison.read_text())["arms"], theme=LIGHT)
+    means = [trace for trace in plot["data"] if trace.get("mode") == "lines+markers"]
+    assert len({(trace["line"]["color"], trace["marker"]["symbol"]) for trace in means}) == len(means)
+    lines = mixed_lines([{"arm": name} for name in ARMS])
+    controls = ("synthetic_only", "repeat", "extra_real", "extra_real_affine_elastic")
+    assert len(means) == len(lines) + len(controls)
 
 
 @pytest.mark.parametrize("gain", [0.02, -0.02])

@@ -25,6 +25,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from pipeline.arms import ARMS
 from pipeline.evaluation.comparison import percent_interval, points, points_interval
 from pipeline.evaluation.statistics import mean_interval
 from pipeline.figures import (
@@ -50,8 +51,11 @@ _SYMBOLS = {
     "v": "triangle-down",
     "P": "cross",
     "X": "x",
+    "<": "triangle-left",
+    ">": "triangle-right",
+    "*": "star",
 }
-_OTHER_LOOKS = (("only", "^"), ("fifth", "v"), ("sixth", "P"), ("seventh", "X"))
+_OTHER_LOOKS = (("only", "^"), ("fifth", "<"), ("sixth", ">"), ("seventh", "*"))
 _LINE_HEIGHT = 22  # pixels of a row of the legend, or of a row of names
 _MOST_NAMED = 20  # classes: more have no counts in their cells
 
@@ -78,11 +82,14 @@ def ratio_curve(cells: pd.DataFrame, arms: Rows, *, theme: Theme) -> Json:
     """Test accuracy against synthetic images per real one, of one budget; twin of `figures.ratio_curve`.
 
     What is not real and synthetic images together (controls, synthetic only) is in the legend, hidden at first.
+    What fills the gap of rare classes has no ratio, and no place here.
     """
     ratios = sorted({row["synthetic_per_real"] for row in arms})
     lines = mixed_lines(arms)
     drawn = {name for line in lines for name in line.arms}
-    others = dict.fromkeys(row["arm"] for row in arms if row["arm"] not in drawn)
+    others = dict.fromkeys(
+        row["arm"] for row in arms if row["arm"] not in drawn and not ARMS[row["arm"]].fills
+    )
     hidden = [
         Line("none", (name,), *_OTHER_LOOKS[place % len(_OTHER_LOOKS)], -0.2 - 0.06 * place, arm_words(name))
         for place, name in enumerate(others)
