@@ -158,7 +158,7 @@ def test_what_was_left_out_and_what_could_have_been_detected_is_told(write_study
     assert arms[-1]["test accuracy"] == "–" and "too few other real images" in page.text
     assert {(row["steps"], row["batch size"]) for row in arms[:-1]} == {("1\N{NO-BREAK SPACE}000", "64")}
     first = comparison["comparisons"][0]
-    row = page.tables_with("candidate", "baseline")[0][0]  # that of rare classes comes after it
+    row = page.table_with("candidate", "p (Holm)")[0]
     assert row["p (Holm)"] == p_value(first["p_holm"])
     assert row["detectable"] == f"{100 * first['minimum_detectable_effect']:.2f}"
     assert row["P(better)"].startswith(f"{first['probability_of_improvement']:.2f}")
