@@ -26,7 +26,7 @@ from zlib_ng import zlib_ng
 
 from pipeline.errors import SynthGainError
 from pipeline.export import idx
-from pipeline.export.manifest import SCHEMA_VERSION, foreign_files, write_manifest
+from pipeline.export.manifest import CHECKSUMS, SCHEMA_VERSION, foreign_files, write_manifest
 from pipeline.export.samples import Samples
 from pipeline.export.shards import CLASSES, FORMATS, assemble, prepare, record_path, write_shard
 from pipeline.export.table import Shard, cut_shard
@@ -38,6 +38,7 @@ SHARD_SIZE = 10_000
 _LAYOUT = 2
 _FINGERPRINT = "fingerprint.json"
 _READY = "ready"
+_REPLACED = "replaced"
 
 
 def export_dataset(
@@ -88,7 +89,7 @@ def export_dataset(
                 " wrote; choose another --out, or pass --force to move it aside"
             )
     facts = {"source": source, "study": study, "metrics": metrics, "shard_size": shard_size}
-    with _work_folder(out, _fingerprint(samples, formats, facts)) as work:
+    with _work_folder(out, formats, _fingerprint(samples, formats, facts)) as work:
         try:
             if not (work / _READY).exists():
                 _write_shards(samples, work, formats, shard_size, workers)
@@ -96,7 +97,7 @@ def export_dataset(
                 (work / _READY).touch()
             for name in formats:
                 if (work / name).exists():  # else it was put in place before a kill
-                    _put_in_place(work / name, out / name)
+                    _put_in_place(work / name, out / name, replaced=work / _REPLACED)
         except Exception as error:
             shutil.rmtree(work, ignore_errors=True)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -218,7 +219,7 @@ def _finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str
         )
 
 
-def _put_in_place(finished: Path, target: Path) -> None:
+def _put_in_place(finished: Path, target: Path, *, replaced: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if _in_the_way(target):  # only with --force
         number = 1
@@ -226,7 +227,9 @@ def _put_in_place(finished: Path, target: Path) -> None:
             number += 1
         target.rename(aside)
     if target.is_dir():
-        shutil.rmtree(target)
+        # Moved, not removed: half of an export that a kill has left would look like somebody else's folder.
+        shutil.rmtree(replaced, ignore_errors=True)
+        target.rename(replaced)
     os.replace(finished, target)
 
 
@@ -256,10 +259,10 @@ def _fingerprint(samples: Samples, formats: Sequence[str], facts: Mapping[str, A
 
 
 @contextmanager
-def _work_folder(out: Path, fingerprint: str) -> Iterator[Path]:
+def _work_folder(out: Path, formats: Sequence[str], fingerprint: str) -> Iterator[Path]:
     """The folder of unfinished work beside `out`, held by this process alone."""
     work = out.absolute().parent / f".{out.absolute().name}.partial"
-    ours = {_FINGERPRINT, _READY, "records", "parts", *FORMATS}
+    ours = {_FINGERPRINT, _READY, _REPLACED, "records", "parts", *FORMATS}
     if work.exists() and any(
         each.name.strip(".").removesuffix(".tmp") not in ours for each in work.iterdir()
     ):
@@ -271,13 +274,22 @@ def _work_folder(out: Path, fingerprint: str) -> Iterator[Path]:
         except BlockingIOError:
             raise SynthGainError(f"{out}: another export is writing there; wait for it") from None
         try:
-            if not (work / _FINGERPRINT).is_file() or (work / _FINGERPRINT).read_text() != fingerprint:
+            if not _goes_on(work, out, formats, fingerprint):
                 shutil.rmtree(work, ignore_errors=True)
                 work.mkdir(parents=True)
                 write_text(work / _FINGERPRINT, fingerprint)
             yield work
         finally:
             Path(lock.name).unlink(missing_ok=True)
+
+
+def _goes_on(work: Path, out: Path, formats: Sequence[str], fingerprint: str) -> bool:
+    """Whether the unfinished work is of this export and whole."""
+    if not (work / _FINGERPRINT).is_file() or (work / _FINGERPRINT).read_text() != fingerprint:
+        return False
+    # Killed after it had put formats in place: DVC, or a user, may have removed those since.
+    placed = [name for name in formats if not (work / name).exists()]
+    return not (work / _READY).exists() or all((out / name / CHECKSUMS).is_file() for name in placed)
 
 
 def _lock(file: int) -> None:

@@ -56,7 +56,10 @@ def write_manifest(
         shards: how many.
         known_hashes: SHA-256 by path of files that were hashed when they were written.
     """
-    checksums = {path: known_hashes.get(path) or file_sha256(folder / path) for path in _files(folder)}
+    # What a killed run left of this function's own files is written anew, and is no data.
+    own = {MANIFEST, CARD, CROISSANT, CHECKSUMS}
+    data = [path for path in _files(folder) if path not in own]
+    checksums = {path: known_hashes.get(path) or file_sha256(folder / path) for path in data}
     manifest = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,

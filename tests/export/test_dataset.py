@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,6 +188,55 @@ def test_a_killed_export_goes_on_after_the_last_complete_shard_and_ends_byte_equ
     run(tmp_path / "out")
     assert written == [3, 4, 5]
     assert "3 of 6 shards are there already" in capsys.readouterr().err
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "s.npz", "whole"]
+
+
+class Killed(BaseException):
+    """No `except Exception` hears of it, as of a SIGKILL."""
+
+
+@pytest.mark.parametrize("outputs", ["kept", "removed, as DVC does before it starts a stage again"])
+@pytest.mark.parametrize("exported_before", [False, True])
+@pytest.mark.parametrize(
+    ("where", "call"),
+    [
+        *(("assemble", call) for call in (1,)),
+        *(("write_manifest", call) for call in (1, 2)),
+        *(("_put_in_place", call) for call in (1, 2, 3)),
+        ("rmtree", -1),
+    ],
+)
+def test_cut_off_after_any_step_of_the_end_it_ends_with_the_same_bytes(
+    tmp_path, monkeypatch, where, call, exported_before, outputs
+):
+    samples, formats = samples_of(synthetic_images(), tmp_path / "s.npz"), ["idx", "png", "npz"]
+
+    def run(out):
+        export_dataset(samples, out, formats=formats, source="mnist", shard_size=8)
+
+    run(tmp_path / "whole")
+    if exported_before:
+        run(tmp_path / "out")
+    owner = dataset.shutil if where == "rmtree" else dataset
+    do, calls = getattr(owner, where), []
+
+    def cut_off(*arguments, **more):
+        calls.append(arguments)
+        last = where == "rmtree" and Path(arguments[0]).name == ".out.partial"
+        if last:
+            raise Killed  # everything is in place, and nothing of the work is removed
+        done = do(*arguments, **more)
+        if len(calls) == call:
+            raise Killed
+        return done
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(owner, where, cut_off)
+        run(tmp_path / "out")
+    if outputs != "kept" and (tmp_path / "out").exists():
+        shutil.rmtree(tmp_path / "out")
+    run(tmp_path / "out")
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "s.npz", "whole"]
 
