@@ -15,6 +15,9 @@ STORE ?= sqlite:///$(CURDIR)/mlflow.db
 PORT ?= 5000
 REPORT ?= data/report/index.html
 
+# A process per core, a test file at a time.
+PARALLEL ?= -n logical --maxprocesses 8 --dist loadfile
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -55,7 +58,7 @@ report-open:  ## The report in the default browser (REPORT=build/demo/data/repor
 
 .PHONY: test
 test: install  ## The fast test ring, offline
-	python -m pytest -m "not slow and not gpu and not browser"
+	OMP_NUM_THREADS=1 python -m pytest $(PARALLEL) -m "not slow and not gpu and not browser"
 
 .PHONY: test-slow
 test-slow: install  ## The tests that run the whole pipeline again and again
