@@ -3,7 +3,9 @@
 import functools
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,13 @@ from pipeline.params import ARMS_OF_IMBALANCE, load_params
 # MLflow asks the network for its telemetry's settings, in a thread and as soon as it is imported: a socket that
 # nobody closes is then the error of whichever test runs at that moment.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+# A script's background job ignores Ctrl-C, and so does every process that it starts: here, those under test.
+if (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL_PARAMS = Path(__file__).parents[1] / "params.yaml"
 TEST_PER_CLASS = 100
