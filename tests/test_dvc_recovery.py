@@ -18,7 +18,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
-KILLS = 20
+KILLS, KILLS_TO_BE_SURE = 5, 20
 
 TINY = {
     "data": {"source": "digits", "image_size": 8, "validation_images": 100},
@@ -153,14 +153,15 @@ def results(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_uninterrupted_one(project, tmp_path):
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(KILLS_TO_BE_SURE, marks=pytest.mark.soak)])
+def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_uninterrupted_one(project, tmp_path, kills):
     whole = tmp_path / "whole"
     shutil.copytree(project, whole)
     start = time.monotonic()
     run(whole, "dvc", "repro")
     lasted = time.monotonic() - start
     moments = random.Random(7)
-    for _ in range(KILLS):
+    for _ in range(kills):
         process = start_repro(project)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=moments.uniform(0, lasted / 4))
