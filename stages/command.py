@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ def run(main: Callable[..., None]) -> None:
     # Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     if "DVC_STAGE" in os.environ:
-        _die_with_parent()
+        _end_with_dvc()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     report_errors(app)
@@ -125,14 +126,36 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to end this process when DVC is killed: an orphan would later overwrite the outputs of a new run."""
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
+def _end_with_dvc() -> None:
+    """End this process as soon as its DVC has ended: an orphan would later overwrite the outputs of a new run.
 
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # DVC may have died before that call: then whoever adopts orphans is the parent by now, and not of our group.
-    if os.getpgid(os.getppid()) != os.getpgrp():
+    Between the two stands a shell, which some shells (bash) give their place to the command and others (dash) do not.
+    DVC is the nearest ancestor that was not started for this stage.
+    """
+    if os.name != "posix":
+        return
+    import psutil
+
+    def was_started_for_this_stage(process: psutil.Process) -> bool:
+        try:
+            return bool(process.environ().get("DVC_STAGE") == os.environ["DVC_STAGE"])
+        except psutil.Error:  # somebody else's, as the first process of the machine
+            return False
+
+    def lives(process: psutil.Process) -> bool:
+        try:
+            return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.Error:
+            return False
+
+    def wait_for_its_end() -> None:
+        while lives(dvc):  # not `wait`, which takes a process that nobody has collected for alive
+            time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGKILL)
+
+    above = [process for process in psutil.Process().parents() if not was_started_for_this_stage(process)]
+    # It may have died already: then whoever adopts orphans has taken its place, and is not of our group.
+    if not above or os.getpgid(above[0].pid) != os.getpgrp():
+        os.kill(os.getpid(), signal.SIGKILL)
+    dvc = above[0]
+    threading.Thread(target=wait_for_its_end, name="end with DVC", daemon=True).start()

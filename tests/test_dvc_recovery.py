@@ -108,7 +108,7 @@ def test_a_killed_run_leaves_no_orphan_and_nothing_half_written_and_goes_on(proj
     process = subprocess.Popen(
         ["dvc", "repro", "train_gan"],
         cwd=project,
-        env=environment(),
+        env=environment() | {"SHELL": "/bin/sh"},  # on Debian dash, which stays between DVC and the stage
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

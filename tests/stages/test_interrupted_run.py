@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM of a `dvc repro`: its stage says one line and is gone, and nothing is half-written."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,7 @@ stages:
 """
 
 
+@pytest.mark.parametrize("shell", ["sh", "bash"])  # some shells give their place to the command, some do not
 @pytest.mark.parametrize(
     "number, whom, said",
     [
@@ -48,7 +50,9 @@ stages:
         (signal.SIGTERM, "group", ""),  # the stage may die with its DVC before it can say a word
     ],
 )
-def test_a_signal_ends_the_run_its_stage_and_nothing_else(tmp_path, number, whom, said):
+def test_a_signal_ends_the_run_its_stage_and_nothing_else(tmp_path, number, whom, said, shell):
+    if not (place := shutil.which(shell)):
+        pytest.skip(f"no {shell} here")
     (tmp_path / "idle.py").write_text(STAGE)
     (tmp_path / "dvc.yaml").write_text(DVC_YAML)
     environment = {
@@ -56,6 +60,7 @@ def test_a_signal_ends_the_run_its_stage_and_nothing_else(tmp_path, number, whom
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "DVC_NO_ANALYTICS": "1",
+        "SHELL": place,
     }
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "--no-scm", "-q"], cwd=tmp_path, env=environment, check=True)
