@@ -227,14 +227,23 @@ def test_raw_files_are_held_against_the_published_checksums(tmp_path):
     assert "altered or truncated" in found[0].what and "not there" in found[1].what
 
 
+def under_dvc(root):
+    """The project's own stages, in a repository that DVC can open."""
+    shutil.copyfile(ROOT / "dvc.yaml", root / "dvc.yaml")
+    (root / ".dvc").mkdir()
+    (root / ".dvc/config").write_text("[core]\n    no_scm = True\n")
+
+
 def test_cells_that_are_no_longer_declared(write_study):
     files = write_study(ratios=(0.5, 1.0), replicates=2)
+    under_dvc(files.root)
     folder = files.root / "data/classifier/60"
     for kind in ("augmented", "controls"):
         (folder / kind).mkdir(parents=True)
         for ratio in ("0.5", "1.0"):
             (folder / kind / f"{ratio}.safetensors").touch()
-    (folder / "baselines.safetensors").touch()
+    for name in ("baselines", "fill"):  # every stage's outputs, whichever stages there are
+        (folder / f"{name}.safetensors").touch()
     assert not stale_cells(files.root, load_params(files.params)).findings
     values = yaml.safe_load(files.params.read_text())
     values["study"] |= {"synthetic_per_real": [1.0], "replicates": 1}
@@ -252,6 +261,7 @@ def test_cells_that_are_no_longer_declared(write_study):
 
 def test_files_of_a_budget_that_is_no_longer_declared(write_study):
     files = write_study(budgets=(60, 90), replicates=1)
+    under_dvc(files.root)
     files.declare(real_images=[60])
     places = {one.where for one in stale_cells(files.root, load_params(files.params)).findings}
     assert places == {
