@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pipeline.checkpoints import file_sha256, load_checkpoint
 from pipeline.classifier.cells import load_cells
 from pipeline.classifier.study import train_cells
 from pipeline.errors import SynthGainError
-from pipeline.gan.generators import GENERATOR_KIND, load_generator
+from pipeline.gan.generators import GENERATOR_KIND, generator_path, load_generator
 from pipeline.gan.sampling import sample_images
 from pipeline.gan.training import train_gan
 from pipeline.images import LabeledImages
@@ -50,24 +50,25 @@ class Reproduced:
 
 
 def reproduce_images(
-    generator_file: Path,
+    generator_files: Sequence[Path],
     synthetic_file: Path,
     *,
     images_per_class: int,
     device: torch.device,
 ) -> Reproduced:
-    """The first images of each class, from the stored generator and the seed that the file names.
+    """The first images of each class, from the stored generators (a replicate's, in order) and the file's own seed.
 
     Raises:
         SynthGainError: if a file is missing or damaged, or does not say how it was made.
     """
     stored = LabeledImages.load(synthetic_file)
-    generator, class_names, _ = load_generator(generator_file, device)
+    members = [load_generator(file, device) for file in generator_files]
+    names = ", ".join(map(str, generator_files))
     seed = stored.provenance.get("seed")
     if not isinstance(seed, int) or stored.provenance.get("kind") != "synthetic":
         raise SynthGainError(f"{synthetic_file}: does not say which seed made it; `dvc repro` makes it again")
-    if class_names != stored.class_names:
-        raise SynthGainError(f"{synthetic_file}: has other classes than {generator_file}; `dvc repro`")
+    if any(class_names != stored.class_names for _, class_names, _ in members):
+        raise SynthGainError(f"{synthetic_file}: has other classes than {names}; `dvc repro`")
     count = min(images_per_class, *stored.counts().tolist())
     kept = np.concatenate(
         [stored.images[stored.labels == label][:count] for label in range(stored.num_classes)]
@@ -77,9 +78,19 @@ def reproduce_images(
         with progress(f"images of {synthetic_file}", len(kept), "images") as advance:
             parts = []
             for label in range(stored.num_classes):
-                parts.append(
-                    sample_images(generator, seed=seed, label=label, start=0, count=count, device=device)
-                )
+                of_class = [
+                    sample_images(
+                        generator,
+                        seed=seed,
+                        label=label,
+                        start=0,
+                        count=count,
+                        latent_std=float(stored.provenance.get("latent_std", 1.0)),
+                        device=device,
+                    )
+                    for generator, _, _ in members
+                ]
+                parts.append(np.stack([of_class[i % len(members)][i] for i in range(count)]))
                 advance(count)
         return np.concatenate(parts)
 
@@ -92,9 +103,9 @@ def reproduce_images(
     difference = (
         f"{np.count_nonzero(changed)} of {len(kept)} images differ, by at most {changed.max()} grey levels"
     )
-    made_from = stored.provenance.get("generator_sha256")
-    if made_from != file_sha256(generator_file):
-        reason = f"made from another generator than {generator_file} (generator_sha256); `dvc repro` makes it again"
+    made_from = stored.provenance.get("generators_sha256", [stored.provenance.get("generator_sha256")])
+    if made_from != [file_sha256(file) for file in generator_files]:
+        reason = f"made from another generator than {names} (generator_sha256); `dvc repro` makes it again"
     else:
         reason = _reason(repeats=np.array_equal(made, again()), device=device)
     return Reproduced(what, *digests, difference, reason)
@@ -129,9 +140,7 @@ def reproduce_cell(
             budget=budget,
             synthetic_per_real=0,
             replicates=1,
-            real_of=lambda replicate: real_subset(
-                train, budget=budget, replicate=replicate, seed=params.seed
-            ),
+            real_of=lambda replicate: _real_subset(train, params, budget, replicate),
             classifier=params.classifier,
             seed=params.seed,
             device=device,
@@ -166,7 +175,7 @@ def reproduce_gan(
         SynthGainError: if the file is missing or damaged.
     """
     stored, metadata = load_checkpoint(generator_file, kind=GENERATOR_KIND)
-    subset = real_subset(train, budget=budget, replicate=0, seed=params.seed)
+    subset = _real_subset(train, params, budget, 0)
     seed = derive_seed(params.seed, "gan", budget, 0)
 
     def again() -> Mapping[str, torch.Tensor]:
@@ -205,7 +214,10 @@ def slices(
         generators = data / "gan" / str(budget)
         for replicate in range(params.study.replicates):
             yield reproduce_images(
-                generators / str(replicate) / "generator.safetensors",
+                [
+                    generator_path(generators / str(replicate), member)
+                    for member in range(params.study.generators_per_replicate)
+                ],
                 data / "synthetic" / str(budget) / f"{replicate}.npz",
                 images_per_class=images_per_class,
                 device=device,
@@ -216,7 +228,7 @@ def slices(
             file = data / "classifier" / str(budget) / "baselines.safetensors"
             yield reproduce_cell(file, train, params, budget=budget, device=device, dtype=dtype)
         if gan:
-            file = generators / "0" / "generator.safetensors"
+            file = generator_path(generators / "0", 0)
             yield reproduce_gan(file, train, params, budget=budget, device=device, dtype=dtype)
 
 
@@ -228,6 +240,12 @@ def machine(device: torch.device) -> str:
         else f"CPU ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads"
     )
     return f"torch {torch.__version__}, numpy {np.__version__}, {where}"
+
+
+def _real_subset(train: LabeledImages, params: Params, budget: Budget, replicate: int) -> LabeledImages:
+    return real_subset(
+        train, budget=budget, replicate=replicate, seed=params.seed, imbalance=params.study.imbalance
+    )
 
 
 def _compare_weights(

@@ -105,7 +105,7 @@ def again(study, params, train):
     generator, synthetic = data / "gan/60/0/generator.safetensors", data / "synthetic/60/0.npz"
     common = {"budget": 60, "device": CPU, "dtype": torch.float32}
     return (
-        reproduce_images(generator, synthetic, images_per_class=5, device=CPU),
+        reproduce_images([generator], synthetic, images_per_class=5, device=CPU),
         reproduce_cell(data / "classifier/60/baselines.safetensors", train, params, **common),
         reproduce_gan(generator, train, params, **common),
     )
@@ -117,6 +117,44 @@ def test_the_same_machine_makes_the_same_bytes(study, params, train):
         assert re.fullmatch("[0-9a-f]{64}", done.on_disk) and done.on_disk == done.made_again
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"study": {"imbalance": {"3": 0.5}}},
+        {"generation": {"latent_std": 0.8}},
+        {"study": {"generators_per_replicate": 2}},
+    ],
+)
+def test_the_options_of_a_study_are_part_of_what_is_made_again(params, train, tmp_path, monkeypatch, options):
+    """By the real stages: what they write, the check makes again."""
+    values = params.model_dump()
+    for section, changes in options.items():
+        values[section] |= changes
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    monkeypatch.chdir(tmp_path)
+    train.save(tmp_path / "data/prepared/train.npz")
+    stages = {
+        "train-gan": [
+            "--train",
+            "data/prepared/train.npz",
+            "--history",
+            "history.csv",
+            "--out",
+            "data/gan/60",
+        ],
+        "generate": ["--gan", "data/gan/60", "--out", "data/synthetic/60"],
+        "train-baselines": [
+            *("--train", "data/prepared/train.npz"),
+            *("--out", "data/classifier/60/baselines.safetensors"),
+        ],
+    }
+    for stage, arguments in stages.items():
+        done = CliRunner().invoke(app, ["stage", stage, "--budget", "60", *arguments])
+        assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(app, ["reproduce-check", "--classifier", "--gan"])
+    assert done.exit_code == 0, done.output
+
+
 def test_a_file_of_another_machine_differs_and_the_reason_says_so(study, params, train, tmp_path):
     """One grey level, and one last bit of a weight, as another kernel would round them."""
     data = study / "data"
@@ -124,7 +162,7 @@ def test_a_file_of_another_machine_differs_and_the_reason_says_so(study, params,
     images.images[3, 0, 4, 4] ^= 1
     images.save(tmp_path / "0.npz")
     generator = data / "gan/60/0/generator.safetensors"
-    done = reproduce_images(generator, tmp_path / "0.npz", images_per_class=12, device=CPU)
+    done = reproduce_images([generator], tmp_path / "0.npz", images_per_class=12, device=CPU)
     assert done.difference == "1 of 120 images differ, by at most 1 grey levels"
     assert "this machine repeats itself" in done.reason and "execution.threads" in done.reason
 
@@ -147,7 +185,7 @@ def test_images_of_another_generator_are_told_from_those_of_another_machine(stud
         tensor += 0.1
     save_checkpoint(tmp_path / "generator.safetensors", tensors, metadata)
     done = reproduce_images(
-        tmp_path / "generator.safetensors", data / "synthetic/60/0.npz", images_per_class=2, device=CPU
+        [tmp_path / "generator.safetensors"], data / "synthetic/60/0.npz", images_per_class=2, device=CPU
     )
     assert "made from another generator" in done.reason
 
