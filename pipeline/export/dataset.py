@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -175,21 +176,27 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if isinstance(context, multiprocessing.context.ForkServerContext):
         context.set_forkserver_preload([write_shard.__module__])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_export)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """A killed export must leave no worker behind that waits for ever (the fork server dies with the export)."""
-    if sys.platform.startswith("linux"):
-        import ctypes
-        import signal
+def _end_with_export() -> None:
+    """A killed export must leave no worker behind that waits for ever.
 
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    The fork server ends when nobody holds its pipe any more, and each worker holds it: asking Linux to end a worker
+    with its parent, the fork server, would have both wait for each other.
+    """
+    export = multiprocessing.parent_process()
+    assert export is not None, "runs in a worker"
+
+    def wait_for_its_end() -> None:
+        connection.wait([export.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait_for_its_end, daemon=True).start()
 
 
 def _finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str, Any]) -> None:

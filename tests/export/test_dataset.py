@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from pipeline.errors import SynthGainError
@@ -281,8 +282,11 @@ def test_killed_at_any_moment_with_workers_it_ends_byte_equal_and_leaves_no_work
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         while process.poll() is None and files_written() < files:
             time.sleep(0.002)
+        family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         assert process.wait() == -signal.SIGKILL
+        _, left = psutil.wait_procs(family, timeout=60)
+        assert [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
     process = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert process.returncode == 0
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
