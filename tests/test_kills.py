@@ -238,7 +238,10 @@ real = LabeledImages(
 )
 process, seen = psutil.Process(), []
 for number in range(int(sys.argv[1])):
-    run = train_gan(real, params.gan, seed=number, device=device, scratch=Path("scratch") / str(number), what="soak")
+    run = train_gan(
+        real, params.gan, seed=number, device=device, scratch=Path("scratch") / str(number), what="soak",
+        advance=lambda units, note="": None,
+    )
     train_classifier(
         real, channels=4, feature_dim=8, steps=5, batch_size=16, learning_rate=1e-3, seed=number, device=device,
         weight_decay=0.0, label_smoothing=0.0, augment=None, advance=lambda units, note="": None,
