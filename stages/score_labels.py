@@ -19,7 +19,7 @@ def main(
 ) -> None:
     """Judge the label of each synthetic image with classifiers cross-fitted on its replicate's own real subset.
 
-    While params.study.arms names no filtered arm, nothing is judged: both files are written without a replicate.
+    While study.arms names no filtered arm, nothing is judged: both files are written without a replicate.
 
     Example: python -m stages.score_labels --budget 1000 --train data/prepared/train.npz --synthetic
     data/synthetic/1000 --out data/label_scores/1000.npz --metrics data/metrics/label_scores/1000.json
