@@ -9,13 +9,14 @@ from pathlib import Path
 import classifier
 import gan_training
 import metrics
+import side_by_side
 import startup
 from result import save, show
 
 
 def main(out):
     """Run one after another, print one table, write one file."""
-    results = [*startup.measure(), *gan_training.measure(), *metrics.measure()]
+    results = [*startup.measure(), *gan_training.measure(), *metrics.measure(), *side_by_side.measure()]
     if (Path(__file__).parents[1] / "data/prepared/train.npz").is_file():
         results += classifier.measure()
     else:

@@ -152,7 +152,9 @@ def measure(steps=40):
     def train_ours(count):
         changes = {"total_images": count * batch_size, "history_points": 1, "film_strip_frames": 2}
         gan = params.gan.model_copy(update={**changes, "collapse_patience": 0})
-        train_gan(real, gan, seed=0, device=device, dtype=dtype, what="ours")
+        train_gan(
+            real, gan, seed=0, device=device, dtype=dtype, what="ours", advance=lambda units, note="": None
+        )
 
     def train_reference(count):
         reference_steps(images, labels, steps=count, batch_size=batch_size, networks=networks)

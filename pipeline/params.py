@@ -391,6 +391,7 @@ class Execution(Section):
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "float32", "bfloat16"]
     threads: Annotated[int, Field(ge=0)]
+    processes: Annotated[int, Field(ge=0)]
 
 
 class Params(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class Advance(Protocol):
-    """Report `units` more done, with a word on how it goes (`"D 0.61 G 0.88"`)."""
+    """Report `units` more done, with a word on how it goes (`"D 0.61 G 0.88"`); from any thread."""
 
     def __call__(self, units: float, note: str = "") -> None: ...
 
@@ -56,12 +57,15 @@ def _terminal_bar(what: str, total: float, unit: str) -> Iterator[Advance]:
 def _lines(what: str, total: float, unit: str) -> Iterator[Advance]:
     start = last = time.monotonic()
     done = 0.0
+    turn = threading.Lock()
 
     def advance(units: float, note: str = "") -> None:
         nonlocal done, last
-        done += units
-        now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_LINES:
+        with turn:
+            done += units
+            now = time.monotonic()
+            if now - last < _SECONDS_BETWEEN_LINES:
+                return
             last = now
             left = (now - start) * (total - done) / done if done else float("inf")
             print(

@@ -19,11 +19,11 @@ from pipeline.classifier.study import train_cells
 from pipeline.errors import SynthGainError
 from pipeline.gan.generators import GENERATOR_KIND, generator_path, load_generator
 from pipeline.gan.sampling import sample_images
-from pipeline.gan.training import train_gan
+from pipeline.gan.training import images_shown, train_gan
 from pipeline.images import LabeledImages
 from pipeline.params import Params
 from pipeline.progress import progress
-from pipeline.runtime import derive_seed
+from pipeline.runtime import derive_seed, processes_for, set_switches, threads_of_each
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,7 @@ def reproduce_cell(
             real_of=lambda replicate: _real_subset(train, params, budget, replicate),
             classifier=params.classifier,
             seed=params.seed,
-            device=device,
-            dtype=dtype,
+            execution=params.execution,
             what=f"classifier of {budget} real images",
         )
         return cell.weights, cell.facts
@@ -177,10 +176,17 @@ def reproduce_gan(
     stored, metadata = load_checkpoint(generator_file, kind=GENERATOR_KIND)
     subset = _real_subset(train, params, budget, 0)
     seed = derive_seed(params.seed, "gan", budget, 0)
+    # As the stage does: with all its generators side by side, each has a share of the threads.
+    trainings = params.study.replicates * params.study.generators_per_replicate
+    processes = processes_for(params.execution, device, trainings=trainings)
+    set_switches(device, threads=threads_of_each(params.execution, processes=processes))
 
     def again() -> Mapping[str, torch.Tensor]:
         what = f"GAN of {budget} real images"
-        run = train_gan(subset, params.gan, seed=seed, device=device, dtype=dtype, what=what)
+        with progress(what, total=images_shown(params.gan), unit="images") as advance:
+            run = train_gan(
+                subset, params.gan, seed=seed, device=device, dtype=dtype, what=what, advance=advance
+            )
         return run.generator.state_dict()
 
     weights = again()

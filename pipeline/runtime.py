@@ -27,21 +27,46 @@ def configure(execution: Execution) -> torch.device:
     Raises:
         SynthGainError: if CUDA is asked for and not there.
     """
-    # Denormals (Adam's second moments, saturated tanh) cost 100 times a normal multiplication. The switch is
-    # per thread and inherited, so it comes before the first operation that starts the thread pool.
     import torch
 
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(execution.threads or available_cores())
     if execution.device == "cuda" and not torch.cuda.is_available():
         raise SynthGainError(
             "execution.device: found cuda, but torch sees no CUDA device here; set it to auto or cpu"
         )
     use_cuda = execution.device == "cuda" or (execution.device == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda" if use_cuda else "cpu")
+    set_switches(device, threads=_threads(execution))
+    return device
+
+
+def set_switches(device: torch.device, *, threads: int) -> None:
+    """Fix how many threads this process computes with on the CPU, and that it repeats itself there to the bit."""
+    import torch
+
+    # Denormals (Adam's second moments, saturated tanh) cost 100 times a normal multiplication. The switch is
+    # per thread and inherited, so it comes before the first operation that starts the thread pool.
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(threads)
     # On CUDA the gradient of the affine augmentation has no deterministic implementation: a run repeats there
     # in quality, not in bytes.
-    torch.use_deterministic_algorithms(not use_cuda)
-    return torch.device("cuda" if use_cuda else "cpu")
+    torch.use_deterministic_algorithms(device.type == "cpu")
+
+
+def processes_for(execution: Execution, device: torch.device, *, trainings: int) -> int:
+    """How many of so many independent trainings run at once: as many as there are threads; one on a GPU."""
+    if device.type != "cpu":
+        return 1
+    threads = _threads(execution)
+    return max(1, min(trainings, threads, execution.processes or threads))
+
+
+def threads_of_each(execution: Execution, *, processes: int) -> int:
+    """The share of each process in the CPU threads."""
+    return max(1, _threads(execution) // processes)
+
+
+def _threads(execution: Execution) -> int:
+    return execution.threads or available_cores()
 
 
 def training_dtype(execution: Execution, device: torch.device) -> torch.dtype:

@@ -45,10 +45,6 @@ class _Ended(BaseException):
 
 def run(main: Callable[..., None]) -> None:
     """Run a stage's function as a command of its own: `python -m stages.<name>`."""
-    # OpenMP's threads spin while they wait for each other. With the default of milliseconds, a neighbour that
-    # wants a core too makes training many times slower; after this many turns (some 0.1 ms) they sleep instead.
-    # Read when torch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     if "DVC_STAGE" in os.environ:
         _end_with_dvc()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -61,6 +57,10 @@ def report_errors(app: Callable[[], Any]) -> None:
 
     With `--debug` on the command line, or SYNTHGAIN_DEBUG in the environment, the traceback comes before it.
     """
+    # OpenMP's threads spin while they wait for each other. With the default of milliseconds, a neighbour that
+    # wants a core too makes training many times slower; after this many turns (some 0.1 ms) they sleep instead.
+    # Read when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     if DEBUG_FLAG in sys.argv:
         debug = True

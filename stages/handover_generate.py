@@ -61,7 +61,11 @@ def main(
         path = fetch_generator(model, find_store(os.environ, Path.cwd()))
     else:
         path = Path(model)
-    on = configure(Execution.model_validate({"device": device, "precision": "float32", "threads": threads}))
+    on = configure(
+        Execution.model_validate(
+            {"device": device, "precision": "float32", "threads": threads, "processes": 1}
+        )
+    )
     generator, class_names, provenance = load_generator(path, on)
     if counts is not None:
         wanted = parse_counts(counts, class_names)

@@ -1,5 +1,6 @@
 """Stage `score_labels`: how sure classifiers of the real subset alone are of the labels of synthetic images."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -26,23 +27,20 @@ def main(
     import json
 
     from pipeline.arms import AUGMENTED_ARMS, declared_arms, parse_budget, real_subset
-    from pipeline.classifier.cross_fitting import cross_fitted_agreement
+    from pipeline.classifier.cross_fitting import AgreementJob, cross_fitted_agreements
     from pipeline.images import LabeledImages
-    from pipeline.label_filter import acceptance, save_agreements
+    from pipeline.label_filter import LabelAgreement, acceptance, save_agreements
     from pipeline.params import load_params
-    from pipeline.progress import progress
-    from pipeline.runtime import configure, derive_seed, training_dtype, write_text
+    from pipeline.runtime import derive_seed, write_text
 
     params = load_params(params_file)
-    device = configure(params.execution)
     real = LabeledImages.load(train)
     filtered = any(arm.filtered for arm in declared_arms(AUGMENTED_ARMS, params.study.arms))
-    agreements, shares = [], {}
-    steps = params.study.label_filter_folds * params.study.label_filter_steps
-    for replicate in range(params.study.replicates if filtered else 0):
-        images = LabeledImages.load(synthetic / f"{replicate}.npz")
-        with progress(f"label scores {budget}, replicate {replicate + 1}", steps, "steps") as advance:
-            agreement = cross_fitted_agreement(
+    replicates = params.study.replicates if filtered else 0
+
+    def jobs() -> Iterator[AgreementJob]:
+        for replicate in range(replicates):
+            yield AgreementJob(
                 real_subset(
                     real,
                     budget=parse_budget(budget),
@@ -50,18 +48,26 @@ def main(
                     seed=params.seed,
                     imbalance=params.study.imbalance,
                 ),
-                images,
-                classifier=params.classifier,
-                folds=params.study.label_filter_folds,
-                steps=params.study.label_filter_steps,
-                least_probability=params.study.label_filter,
-                seed=derive_seed(params.seed, "label filter", budget, replicate),
-                device=device,
-                dtype=training_dtype(params.execution, device),
-                advance=advance,
+                LabeledImages.load(synthetic / f"{replicate}.npz"),
+                derive_seed(params.seed, "label filter", budget, replicate),
             )
+
+    agreements: list[LabelAgreement] = []
+    shares = {}
+    for job, agreement in cross_fitted_agreements(
+        jobs(),
+        count=replicates,
+        classifier=params.classifier,
+        folds=params.study.label_filter_folds,
+        steps=params.study.label_filter_steps,
+        least_probability=params.study.label_filter,
+        execution=params.execution,
+        what=f"label scores, {budget} real",
+    ):
+        shares[str(len(agreements))] = acceptance(
+            job.synthetic, agreement, least_probability=params.study.label_filter
+        )
         agreements.append(agreement)
-        shares[str(replicate)] = acceptance(images, agreement, least_probability=params.study.label_filter)
     save_agreements(out, agreements)
     facts = {"least_probability": params.study.label_filter, "replicates": shares}
     write_text(metrics, json.dumps(facts, indent=2, sort_keys=True) + "\n")

@@ -27,10 +27,8 @@ def main(
     from pipeline.classifier.study import train_cells
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
-    from pipeline.runtime import configure, training_dtype
 
     params = load_params(params_file)
-    device = configure(params.execution)
     size, seed = parse_budget(budget), params.seed
     real = LabeledImages.load(train)
     cells, arguments = train_cells(
@@ -44,8 +42,7 @@ def main(
         synthetic_of=lambda replicate: LabeledImages.load(synthetic / f"{replicate}.npz"),
         classifier=params.classifier,
         seed=seed,
-        device=device,
-        dtype=training_dtype(params.execution, device),
+        execution=params.execution,
         what=f"rare classes filled, {budget} real",
     )
     save_cells(out, cells, arguments=arguments)

@@ -1,5 +1,6 @@
 """Stage `train_gan`: one conditional GAN per replicate of a budget."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -25,25 +26,25 @@ def main(
 
     from pipeline.arms import parse_budget, real_subset
     from pipeline.checkpoints import code_sha256, file_sha256
-    from pipeline.gan.film import save_film_strip
-    from pipeline.gan.generators import generator_path, save_generator
-    from pipeline.gan.training import train_gan
+    from pipeline.gan.study import GanJob, train_generators
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
     from pipeline.runtime import (
         atomic_output,
         configure,
         derive_seed,
+        processes_for,
         scratch_folder,
+        threads_of_each,
         training_dtype,
         write_text,
     )
 
     params = load_params(params_file)
+    replicates, members = params.study.replicates, params.study.generators_per_replicate
     device = configure(params.execution)
-    dtype = training_dtype(params.execution, device)
-    real = LabeledImages.load(train)
-    rows = []
+    processes = processes_for(params.execution, device, trainings=replicates * members)
+    threads = threads_of_each(params.execution, processes=processes)
     fingerprint = {
         "gan": params.gan.model_dump(),
         "imbalance": params.study.imbalance,
@@ -51,11 +52,12 @@ def main(
         "train": file_sha256(train),
         "code": code_sha256("pipeline/gan"),
         "torch": torch.__version__,
-        "computed": [device.type, str(dtype), torch.get_num_threads()],
+        "computed": [device.type, str(training_dtype(params.execution, device)), threads],
     }
-    # Every replicate's state is kept until all are done: a killed stage goes on where it was.
-    with scratch_folder("gan", budget, fingerprint=fingerprint) as scratch, atomic_output(out) as folder:
-        for replicate in range(params.study.replicates):
+    real = LabeledImages.load(train)
+
+    def jobs(scratch: Path, folder: Path) -> Iterator[GanJob]:
+        for replicate in range(replicates):
             subset = real_subset(
                 real,
                 budget=parse_budget(budget),
@@ -63,37 +65,32 @@ def main(
                 seed=params.seed,
                 imbalance=params.study.imbalance,
             )
-            target = folder / str(replicate)
-            target.mkdir(parents=True)
-            for member in range(params.study.generators_per_replicate):
+            for member in range(members):
                 # What stands beside the first generator of a replicate is named after its number.
                 number = (member,) if member else ()
                 suffix = "".join(f"_{one}" for one in number)
-                seed = derive_seed(params.seed, "gan", budget, replicate, *number)
-                what = f"GAN {budget}{suffix}, replicate {replicate + 1} of {params.study.replicates}"
-                result = train_gan(
-                    subset,
-                    params.gan,
-                    seed=seed,
-                    device=device,
-                    dtype=dtype,
+                yield GanJob(
+                    replicate=replicate,
+                    member=member,
+                    real=subset,
+                    seed=derive_seed(params.seed, "gan", budget, replicate, *number),
+                    folder=folder / str(replicate),
                     scratch=scratch / f"{replicate}{suffix}",
-                    what=what,
+                    what=f"GAN {budget}{suffix}, replicate {replicate + 1} of {replicates}",
                 )
-                save_generator(
-                    generator_path(target, member),
-                    result.generator,
-                    class_names=subset.class_names,
-                    provenance={**subset.provenance, "gan_seed": seed},
-                )
-                save_film_strip(target / f"film_strip{suffix}.png", result.film_strip)
-                if member:
-                    table = pd.DataFrame(result.history).round(6)
-                    write_text(
-                        target / f"history{suffix}.csv", table.to_csv(index=False, lineterminator="\n")
-                    )
-                else:
-                    rows += [{"replicate": replicate, **row} for row in result.history]
+
+    rows = []
+    # Every training's state is kept until all are done: a killed stage goes on where it was.
+    with scratch_folder("gan", budget, fingerprint=fingerprint) as scratch, atomic_output(out) as folder:
+        for job, steps in train_generators(
+            jobs(scratch, folder),
+            count=replicates * members,
+            gan=params.gan,
+            execution=params.execution,
+            what=f"GANs of {budget} real images",
+        ):
+            if job.member == 0:
+                rows += [{"replicate": job.replicate, **row} for row in steps]
     write_text(history, pd.DataFrame(rows).round(6).to_csv(index=False, lineterminator="\n"))
 
 

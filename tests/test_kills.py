@@ -152,11 +152,12 @@ print(json.dumps(report))
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
-def tiny_params(folder: Path, **gan: object) -> None:
+def tiny_params(folder: Path, *, threads: int = 1, **gan: object) -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, own in TINY.items():
         values[section] |= own
     values["gan"] |= gan
+    values["execution"]["threads"] = threads
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
 
@@ -196,11 +197,16 @@ def commands() -> list[tuple[str, list[str], list[str], bool]]:
 
 
 @pytest.mark.parametrize(
-    "kills",
-    [KILLS_IN_THE_FAST_RING, pytest.param(KILLS, marks=pytest.mark.slow)],
+    "kills, threads",
+    [
+        pytest.param(KILLS_IN_THE_FAST_RING, 1, id="a few"),
+        pytest.param(KILLS, 1, id="many", marks=pytest.mark.slow),
+        pytest.param(KILLS_IN_THE_FAST_RING, 2, id="side by side", marks=pytest.mark.slow),
+    ],
 )
-def test_killed_at_random_moments_it_ends_byte_equal(tmp_path, kills):
-    tiny_params(tmp_path)
+def test_killed_at_random_moments_it_ends_byte_equal(tmp_path, kills, threads):
+    """With one thread the trainings of a stage run in its own process, with two in workers."""
+    tiny_params(tmp_path, threads=threads)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", HARNESS, str(kills), "7", json.dumps(commands())],
         cwd=tmp_path,
@@ -238,7 +244,10 @@ real = LabeledImages(
 )
 process, seen = psutil.Process(), []
 for number in range(int(sys.argv[1])):
-    run = train_gan(real, params.gan, seed=number, device=device, scratch=Path("scratch") / str(number), what="soak")
+    run = train_gan(
+        real, params.gan, seed=number, device=device, scratch=Path("scratch") / str(number), what="soak",
+        advance=lambda units, note="": None,
+    )
     train_classifier(
         real, channels=4, feature_dim=8, steps=5, batch_size=16, learning_rate=1e-3, seed=number, device=device,
         weight_decay=0.0, label_smoothing=0.0, augment=None, advance=lambda units, note="": None,

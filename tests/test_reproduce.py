@@ -70,7 +70,9 @@ def study(tmp_path_factory, params, train):
     train.save(data / "prepared/train.npz")
     subset = real_subset(train, budget=60, replicate=0, seed=params.seed)
     seed = derive_seed(params.seed, "gan", 60, 0)
-    run = train_gan(subset, params.gan, seed=seed, device=CPU, what="test")
+    run = train_gan(
+        subset, params.gan, seed=seed, device=CPU, what="test", advance=lambda units, note="": None
+    )
     generator = data / "gan/60/0/generator.safetensors"
     provenance = {**subset.provenance, "gan_seed": seed}
     save_generator(generator, run.generator, class_names=train.class_names, provenance=provenance)
@@ -91,7 +93,7 @@ def study(tmp_path_factory, params, train):
         real_of=lambda replicate: subset,
         classifier=params.classifier,
         seed=params.seed,
-        device=CPU,
+        execution=params.execution,
         what="test",
     )
     save_cells(data / "classifier/60/baselines.safetensors", cells, arguments=arguments)

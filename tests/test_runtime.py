@@ -50,13 +50,15 @@ def test_a_folder_is_replaced_whole(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_cuda_that_is_not_there_is_refused():
     with pytest.raises(SynthGainError, match="torch sees no CUDA device"):
-        configure(Execution(device="cuda", precision="auto", threads=1))
+        configure(Execution(device="cuda", precision="auto", threads=1, processes=0))
 
 
 def test_threads_are_what_was_asked_for():
     before = torch.get_num_threads()
     try:
-        assert configure(Execution(device="cpu", precision="auto", threads=1)) == torch.device("cpu")
+        assert configure(Execution(device="cpu", precision="auto", threads=1, processes=0)) == torch.device(
+            "cpu"
+        )
         assert torch.get_num_threads() == 1
         assert torch.are_deterministic_algorithms_enabled()
     finally:

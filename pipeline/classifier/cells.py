@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
-from pipeline.classifier.network import ConvNet
 from pipeline.errors import SynthGainError
 
 CELLS_KIND = "classifier_cells"
@@ -33,14 +32,6 @@ class TrainedCell:
     facts: Mapping[str, Any]
     weights: Mapping[str, Tensor]
     real_pixels: npt.NDArray[np.int64]
-
-
-def trained_cell(
-    network: ConvNet, facts: Mapping[str, Any], *, real_pixels: npt.NDArray[np.int64]
-) -> TrainedCell:
-    """Keep a network's weights with its facts."""
-    weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    return TrainedCell(facts, weights, real_pixels)
 
 
 def refuse_leak(cell: TrainedCell, held_out_pixels: npt.NDArray[np.int64], *, split: str) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -12,9 +17,10 @@ from pipeline.classifier.training import train_classifier
 from pipeline.images import Indices, LabeledImages, concatenate
 from pipeline.label_filter import LabelAgreement, accepts, images_sha256
 from pipeline.mixing import copies
-from pipeline.params import Classifier
-from pipeline.progress import Advance
-from pipeline.runtime import derive_seed
+from pipeline.params import Classifier, Execution
+from pipeline.progress import Advance, progress
+from pipeline.runtime import configure, derive_seed, processes_for, set_switches, training_dtype
+from pipeline.side_by_side import side_by_side
 
 
 def cross_fitted_agreement(
@@ -84,6 +90,59 @@ def cross_fitted_agreement(
             [kept[labels == c].mean() if (labels == c).any() else np.nan for c in range(real.num_classes)]
         ),
     )
+
+
+@dataclass(frozen=True)
+class AgreementJob:
+    """Labels to judge: `cross_fitted_agreement` says what of."""
+
+    real: LabeledImages
+    synthetic: LabeledImages
+    seed: int
+
+
+def cross_fitted_agreements(
+    jobs: Iterable[AgreementJob],
+    *,
+    count: int,
+    classifier: Classifier,
+    folds: int,
+    steps: int,
+    least_probability: float,
+    execution: Execution,
+    what: str,
+) -> Iterator[tuple[AgreementJob, LabelAgreement]]:
+    """`cross_fitted_agreement` of each job; on the CPU as many at once as there are threads, each on one.
+
+    Args:
+        jobs: the labels to judge.
+        count: how many jobs these are.
+        classifier, folds, steps, least_probability: as there.
+        execution: where and in what to compute.
+        what: a name for the progress display.
+    """
+    device = configure(execution)
+    judge = partial(
+        _agreement,
+        classifier=classifier,
+        folds=folds,
+        steps=steps,
+        least_probability=least_probability,
+        device=device,
+        dtype=training_dtype(execution, device),
+    )
+    with progress(what, count * folds * steps, "steps") as advance:
+        yield from side_by_side(
+            judge,
+            jobs,
+            processes=processes_for(execution, device, trainings=count),
+            prepare=partial(set_switches, device, threads=1),
+            advance=advance,
+        )
+
+
+def _agreement(job: AgreementJob, advance: Advance, **options: Any) -> LabelAgreement:
+    return cross_fitted_agreement(job.real, job.synthetic, seed=job.seed, advance=advance, **options)
 
 
 def stratified_folds(real: LabeledImages, folds: int, *, seed: int) -> Indices:

@@ -1,8 +1,10 @@
-"""Train the cells of a stage: arms × replicates of one budget, in one process."""
+"""Train the cells of a stage: arms × replicates of one budget."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,14 @@ import torch
 
 from pipeline.arms import Arm, Budget, Classic, cell_key, training_set
 from pipeline.classifier.augment import random_affine, random_affine_elastic
-from pipeline.classifier.cells import TrainedCell, trained_cell
+from pipeline.classifier.cells import TrainedCell
 from pipeline.classifier.training import Augment, fresh_passes, train_classifier
 from pipeline.images import LabeledImages, pixel_keys
-from pipeline.params import Classifier
-from pipeline.progress import progress
-from pipeline.runtime import derive_seed
+from pipeline.mixing import TrainingSet
+from pipeline.params import Classifier, Execution
+from pipeline.progress import Advance, progress
+from pipeline.runtime import configure, derive_seed, processes_for, set_switches, training_dtype
+from pipeline.side_by_side import side_by_side
 
 
 def train_cells(
@@ -31,14 +35,15 @@ def train_cells(
     extra_of: Callable[[int], LabeledImages | None] | None = None,
     classifier: Classifier,
     seed: int,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
+    execution: Execution,
     what: str,
 ) -> tuple[list[TrainedCell], Mapping[str, Any]]:
     """Train every arm on every replicate; return the cells and the constructor arguments of their networks.
 
     All arms of a replicate share the real subset, the classifier's initial weights, the seed of the batch order,
-    the batch size and the number of optimiser steps: they can be compared in pairs.
+    the batch size and the number of optimiser steps: they can be compared in pairs. On the CPU each classifier
+    takes one thread, whatever there is, and as many as there are threads train at once: of a network this small two
+    threads make no more than one, and the bytes are the same on any number of cores.
 
     Args:
         arms: what to train.
@@ -50,12 +55,16 @@ def train_cells(
             need them are left out.
         classifier: its section of the parameters.
         seed: of the whole study.
-        device, dtype: where and in what to compute; see `train_classifier`.
+        execution: where and in what to compute.
         what: a name for the progress display.
     """
+    device = configure(execution)
+    count = len(arms) * replicates
+    train = partial(_train, classifier=classifier, device=device, dtype=training_dtype(execution, device))
     cells = []
     arguments: Mapping[str, Any] = {}
-    with progress(what, len(arms) * replicates * classifier.steps, "steps") as advance:
+
+    def jobs() -> Iterator[_Job]:
         for replicate in range(replicates):
             real = real_of(replicate)
             synthetic = synthetic_of(replicate) if synthetic_of else None
@@ -75,30 +84,6 @@ def train_cells(
                     synthetic_per_real=synthetic_per_real,
                     seed=cell_seed,
                 )
-                per_pass = training.synthetic_per_pass
-                network = train_classifier(
-                    training.images,
-                    channels=classifier.channels,
-                    feature_dim=classifier.feature_dim,
-                    steps=classifier.steps,
-                    batch_size=classifier.batch_size,
-                    learning_rate=classifier.learning_rate,
-                    weight_decay=classifier.weight_decay,
-                    label_smoothing=classifier.label_smoothing,
-                    augment=classic_augmentation(classifier, arm.classic_augmentation),
-                    seed=cell_seed,
-                    device=device,
-                    dtype=dtype,
-                    draw_pass=None
-                    if per_pass is None
-                    else fresh_passes(training.images, real_images=training.real_images, per_pass=per_pass),
-                    weights=training.image_weights(synthetic_weight=classifier.synthetic_weight),
-                    first_augmented=training.first_augmented,
-                    real_images=training.real_images,
-                    real_only_tail=classifier.real_only_tail if training.mixed else 0.0,
-                    advance=advance,
-                )
-                arguments = network.arguments
                 key = cell_key(
                     budget=budget, arm=arm, synthetic_per_real=synthetic_per_real, replicate=replicate
                 )
@@ -110,10 +95,61 @@ def train_cells(
                     "batch_size": classifier.batch_size,
                     "real_subset_sha256": real.provenance["real_subset_sha256"],
                 }
-                cells.append(
-                    trained_cell(network, facts, real_pixels=pixel_keys(_real_images(arm, real, extra)))
-                )
+                yield _Job(arm, training, cell_seed, facts, pixel_keys(_real_images(arm, real, extra)))
+
+    with progress(what, count * classifier.steps, "steps") as advance:
+        for job, trained in side_by_side(
+            train,
+            jobs(),
+            processes=processes_for(execution, device, trainings=count),
+            prepare=partial(set_switches, device, threads=1),
+            advance=advance,
+        ):
+            arguments, weights = trained
+            tensors = {name: torch.from_numpy(values) for name, values in weights.items()}
+            cells.append(TrainedCell(job.facts, tensors, job.real_pixels))
     return cells, arguments
+
+
+@dataclass(frozen=True)
+class _Job:
+    arm: Arm
+    training: TrainingSet
+    seed: int
+    facts: Mapping[str, Any]
+    real_pixels: npt.NDArray[np.int64]
+
+
+def _train(
+    job: _Job, advance: Advance, *, classifier: Classifier, device: torch.device, dtype: torch.dtype
+) -> tuple[Mapping[str, Any], dict[str, npt.NDArray[Any]]]:
+    """The constructor arguments and the weights of a job's network, as arrays: tensors cannot outlive a worker."""
+    training = job.training
+    per_pass = training.synthetic_per_pass
+    network = train_classifier(
+        training.images,
+        channels=classifier.channels,
+        feature_dim=classifier.feature_dim,
+        steps=classifier.steps,
+        batch_size=classifier.batch_size,
+        learning_rate=classifier.learning_rate,
+        weight_decay=classifier.weight_decay,
+        label_smoothing=classifier.label_smoothing,
+        augment=classic_augmentation(classifier, job.arm.classic_augmentation),
+        seed=job.seed,
+        device=device,
+        dtype=dtype,
+        draw_pass=None
+        if per_pass is None
+        else fresh_passes(training.images, real_images=training.real_images, per_pass=per_pass),
+        weights=training.image_weights(synthetic_weight=classifier.synthetic_weight),
+        first_augmented=training.first_augmented,
+        real_images=training.real_images,
+        real_only_tail=classifier.real_only_tail if training.mixed else 0.0,
+        advance=advance,
+    )
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
+    return network.arguments, weights
 
 
 def classic_augmentation(classifier: Classifier, name: Classic) -> Augment | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import sys
@@ -17,7 +16,6 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from pipeline.export.shards import CLASSES, FORMATS, assemble, prepare, record_p
 from pipeline.export.table import Shard, cut_shard
 from pipeline.progress import progress
 from pipeline.runtime import write_text
+from pipeline.side_by_side import worker_context, worker_pool
 
 SHARD_SIZE = 10_000
 # Of the unfinished work: what an earlier version of this code left is not gone on with.
@@ -153,7 +152,8 @@ def _write_shards(samples: Samples, work: Path, formats: list[str], shard_size: 
         if helpers < 1:
             write_all(lambda shard: write_shard(shard, formats, work))
             return
-        with _pool(helpers) as pool, ThreadPoolExecutor(helpers) as threads:
+        context = worker_context(preload=write_shard.__module__)
+        with worker_pool(helpers, context=context) as pool, ThreadPoolExecutor(helpers) as threads:
             at_work = [
                 threads.submit(write_all, partial(_write_in, pool, formats, work)) for _ in range(helpers)
             ]
@@ -167,36 +167,6 @@ def _write_in(pool: ProcessPoolExecutor, formats: list[str], work: Path, shard: 
         pool.submit(write_shard, shard, formats, work).result()
     except BrokenProcessPool:
         raise SynthGainError("a worker was killed, perhaps for want of memory; use fewer --workers") from None
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    # A fork of a process that has run torch may hang. A fork server imports once what the workers need.
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if isinstance(context, multiprocessing.context.ForkServerContext):
-        context.set_forkserver_preload([write_shard.__module__])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_export)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_export() -> None:
-    """A killed export must leave no worker behind that waits for ever.
-
-    The fork server ends when nobody holds its pipe any more, and each worker holds it: asking Linux to end a worker
-    with its parent, the fork server, would have both wait for each other.
-    """
-    export = multiprocessing.parent_process()
-    assert export is not None, "runs in a worker"
-
-    def wait_for_its_end() -> None:
-        connection.wait([export.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait_for_its_end, daemon=True).start()
 
 
 def _finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str, Any]) -> None:

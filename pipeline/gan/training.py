@@ -28,7 +28,7 @@ from pipeline.gan.networks import Discriminator, Generator, images_from_uint8
 from pipeline.gan.state import load_state, new_state, save_state
 from pipeline.images import LabeledImages, draw_indices
 from pipeline.params import Gan
-from pipeline.progress import progress
+from pipeline.progress import Advance
 from pipeline.runtime import derive_seed
 
 
@@ -57,6 +57,7 @@ def train_gan(
     dtype: torch.dtype = torch.float32,
     scratch: Path | None = None,
     what: str,
+    advance: Advance,
 ) -> GanRun:
     """Train a conditional GAN on exactly these images.
 
@@ -74,7 +75,8 @@ def train_gan(
             stay float32.
         scratch: a folder of this training's own. Its state is kept there at every interval; a training that
             finds one goes on from it and ends with the same bytes. None: nothing is kept.
-        what: a name for the progress display.
+        what: a name for messages.
+        advance: told about the real images shown, `images_shown` in all.
 
     Raises:
         SynthGainError: if the training diverges (a loss is not finite) or collapses. What `scratch` holds is
@@ -103,99 +105,96 @@ def train_gan(
     sums = torch.zeros(7, device=device)
     interval_start, interval_steps = time.monotonic(), 0
 
-    with progress(what, total=steps * images_per_step, unit="images") as advance:
-        advance(state.step * images_per_step)
-        for step in range(state.step + 1, steps + 1):
-            factor = learning_rate_factor(step, steps, gan)
-            state.g_optimizer.param_groups[0]["lr"] = gan.generator_learning_rate * factor
-            state.d_optimizer.param_groups[0]["lr"] = gan.discriminator_learning_rate * factor
-            noise = gan.instance_noise * (1 - step / steps)
+    advance(state.step * images_per_step)
+    for step in range(state.step + 1, steps + 1):
+        factor = learning_rate_factor(step, steps, gan)
+        state.g_optimizer.param_groups[0]["lr"] = gan.generator_learning_rate * factor
+        state.d_optimizer.param_groups[0]["lr"] = gan.discriminator_learning_rate * factor
+        noise = gan.instance_noise * (1 - step / steps)
 
-            # Discriminator: the real image of a pair up, the fake one of the same class down.
-            for turn in range(gan.discriminator_steps):
-                draw = (step - 1) * gan.discriminator_steps + turn
-                index = batch_indices(order, gan.batch_size, draw).to(device)
-                labels = all_labels[index]
-                z = torch.randn(gan.batch_size, gan.z_dim, generator=state.z_rng, device=device)
-                # One generator pass serves the last of these turns and the generator's own step.
-                with cast(), torch.set_grad_enabled(turn == gan.discriminator_steps - 1):
-                    fake_images = generator(z, labels)
-                real_images = images_from_uint8(all_images[index])
-                real_seen = augment(real_images, gan, noise, state.augment_rng)
-                fake_seen = augment(fake_images, gan, noise, state.augment_rng)
-                penalised = gan.penalty != "none" and (draw + 1) % gan.penalty_interval == 0
-                both = torch.cat([real_seen, fake_seen.detach()]).requires_grad_(penalised)
-                with cast():
-                    logits = discriminator(both, labels.repeat(2))
-                real_logits, fake_logits = logits.chunk(2)
-                d_loss = discriminator_loss(
-                    gan.loss, real=real_logits, fake=fake_logits, label_smoothing=gan.label_smoothing
-                )
-                d_total = d_loss
-                if penalised:  # lazy: every k-th turn with k times the weight (arXiv:1912.04958)
-                    with cast():
-                        penalty = gradient_penalty(gan, discriminator, logits, both, labels)
-                    d_total = d_loss + gan.penalty_weight * gan.penalty_interval * penalty
-                state.d_optimizer.zero_grad()
-                d_total.backward()  # type: ignore[no-untyped-call]
-                state.d_optimizer.step()
-
-            # Generator: fool the discriminator that was just updated, with the same fakes.
-            discriminator.requires_grad_(False)
+        # Discriminator: the real image of a pair up, the fake one of the same class down.
+        for turn in range(gan.discriminator_steps):
+            draw = (step - 1) * gan.discriminator_steps + turn
+            index = batch_indices(order, gan.batch_size, draw).to(device)
+            labels = all_labels[index]
+            z = torch.randn(gan.batch_size, gan.z_dim, generator=state.z_rng, device=device)
+            # One generator pass serves the last of these turns and the generator's own step.
+            with cast(), torch.set_grad_enabled(turn == gan.discriminator_steps - 1):
+                fake_images = generator(z, labels)
+            real_images = images_from_uint8(all_images[index])
+            real_seen = augment(real_images, gan, noise, state.augment_rng)
+            fake_seen = augment(fake_images, gan, noise, state.augment_rng)
+            penalised = gan.penalty != "none" and (draw + 1) % gan.penalty_interval == 0
+            both = torch.cat([real_seen, fake_seen.detach()]).requires_grad_(penalised)
             with cast():
-                new_real_logits = real_logits.detach()
-                if gan.loss == "relativistic":
-                    with torch.no_grad():
-                        new_real_logits = discriminator(real_seen, labels)
-            with cast():  # a context of its own: autocast would hand on the weights it cast without gradients
-                new_fake_logits = discriminator(fake_seen, labels)
-            g_loss = generator_loss(gan.loss, real=new_real_logits, fake=new_fake_logits)
-            state.g_optimizer.zero_grad()
-            g_loss.backward()  # type: ignore[no-untyped-call]
-            state.g_optimizer.step()
-            discriminator.requires_grad_(True)
+                logits = discriminator(both, labels.repeat(2))
+            real_logits, fake_logits = logits.chunk(2)
+            d_loss = discriminator_loss(
+                gan.loss, real=real_logits, fake=fake_logits, label_smoothing=gan.label_smoothing
+            )
+            d_total = d_loss
+            if penalised:  # lazy: every k-th turn with k times the weight (arXiv:1912.04958)
+                with cast():
+                    penalty = gradient_penalty(gan, discriminator, logits, both, labels)
+                d_total = d_loss + gan.penalty_weight * gan.penalty_interval * penalty
+            state.d_optimizer.zero_grad()
+            d_total.backward()  # type: ignore[no-untyped-call]
+            state.d_optimizer.step()
 
-            update_average(averaged, generator, decay=min(gan.ema_decay, (1 + step) / (10 + step)))
+        # Generator: fool the discriminator that was just updated, with the same fakes.
+        discriminator.requires_grad_(False)
+        with cast():
+            new_real_logits = real_logits.detach()
+            if gan.loss == "relativistic":
+                with torch.no_grad():
+                    new_real_logits = discriminator(real_seen, labels)
+        with cast():  # a context of its own: autocast would hand on the weights it cast without gradients
+            new_fake_logits = discriminator(fake_seen, labels)
+        g_loss = generator_loss(gan.loss, real=new_real_logits, fake=new_fake_logits)
+        state.g_optimizer.zero_grad()
+        g_loss.backward()  # type: ignore[no-untyped-call]
+        state.g_optimizer.step()
+        discriminator.requires_grad_(True)
 
-            with torch.no_grad():
-                right = recognised(gan.loss, real=real_logits, fake=fake_logits)
-                pairs = (real_logits > fake_logits).float().mean()
-                sums += torch.stack([d_loss, g_loss, real_logits.mean(), fake_logits.mean(), pairs, *right])
-            interval_steps += 1
-            state.step = step
-            if step in frame_steps:
-                state.film.append(film_frame(averaged, seed=seed, device=device))
-            if step in history_steps:
-                means = (sums / interval_steps).tolist()
-                if not all(map(math.isfinite, means)):
-                    raise SynthGainError(_diverged(what, step, means, gan, scratch))
-                names = (
-                    "d_loss",
-                    "g_loss",
-                    "d_real",
-                    "d_fake",
-                    "d_accuracy",
-                    "d_accuracy_real",
-                    "d_accuracy_fake",
-                )
-                row = {
-                    "step": step,
-                    "images_seen": step * images_per_step,
-                    **dict(zip(names, means, strict=True)),
-                }
-                row |= monitor.look(averaged)
-                row["learning_rate"] = gan.generator_learning_rate * factor
-                row["images_per_second"] = (
-                    interval_steps * images_per_step / (time.monotonic() - interval_start)
-                )
-                state.history.append(row)
-                monitor.refuse_collapse(state.history, what=what, kept=scratch)
-                if scratch is not None:
-                    save_state(state, scratch)
-                sums.zero_()
-                interval_start, interval_steps = time.monotonic(), 0
-            last = state.history[-1] if state.history else None
-            advance(images_per_step, f"D {last['d_loss']:.2f}  G {last['g_loss']:.2f}" if last else "")
+        update_average(averaged, generator, decay=min(gan.ema_decay, (1 + step) / (10 + step)))
+
+        with torch.no_grad():
+            right = recognised(gan.loss, real=real_logits, fake=fake_logits)
+            pairs = (real_logits > fake_logits).float().mean()
+            sums += torch.stack([d_loss, g_loss, real_logits.mean(), fake_logits.mean(), pairs, *right])
+        interval_steps += 1
+        state.step = step
+        if step in frame_steps:
+            state.film.append(film_frame(averaged, seed=seed, device=device))
+        if step in history_steps:
+            means = (sums / interval_steps).tolist()
+            if not all(map(math.isfinite, means)):
+                raise SynthGainError(_diverged(what, step, means, gan, scratch))
+            names = (
+                "d_loss",
+                "g_loss",
+                "d_real",
+                "d_fake",
+                "d_accuracy",
+                "d_accuracy_real",
+                "d_accuracy_fake",
+            )
+            row = {
+                "step": step,
+                "images_seen": step * images_per_step,
+                **dict(zip(names, means, strict=True)),
+            }
+            row |= monitor.look(averaged)
+            row["learning_rate"] = gan.generator_learning_rate * factor
+            row["images_per_second"] = interval_steps * images_per_step / (time.monotonic() - interval_start)
+            state.history.append(row)
+            monitor.refuse_collapse(state.history, what=what, kept=scratch)
+            if scratch is not None:
+                save_state(state, scratch)
+            sums.zero_()
+            interval_start, interval_steps = time.monotonic(), 0
+        last = state.history[-1] if state.history else None
+        advance(images_per_step, f"D {last['d_loss']:.2f}  G {last['g_loss']:.2f}" if last else "")
     on_cpu = averaged.to("cpu").to(memory_format=torch.contiguous_format)
     return GanRun(on_cpu, state.history, np.stack(state.film))
 
@@ -211,6 +210,12 @@ def gradient_penalty(
         )
     # The mean runs over both halves, also where only one has a gradient: twice it is R1, or R1 + R2.
     return 2 * half_squared_gradient(logits.chunk(2)[0] if gan.penalty == "r1" else logits, both)
+
+
+def images_shown(gan: Gan) -> int:
+    """How many real images a training shows its discriminator: `total_images`, but whole steps."""
+    images_per_step = gan.batch_size * gan.discriminator_steps
+    return gan.total_images // images_per_step * images_per_step
 
 
 @torch.no_grad()

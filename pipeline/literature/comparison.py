@@ -41,7 +41,7 @@ from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import load_generator, save_generator
 from pipeline.gan.sampling import synthetic_images
 from pipeline.gan.state import new_state
-from pipeline.gan.training import train_gan
+from pipeline.gan.training import images_shown, train_gan
 from pipeline.images import LabeledImages, draw_indices
 from pipeline.literature.keeping import is_kept, keep
 from pipeline.literature.systems import System
@@ -114,15 +114,17 @@ def train_system(work: Work, name: str, gan: Gan) -> None:
 
     def make(target: Path) -> None:
         start = time.monotonic()
-        result = train_gan(
-            work.train,
-            gan,
-            seed=seed,
-            device=work.device,
-            dtype=work.dtype,
-            scratch=scratch,
-            what=name,
-        )
+        with progress(name, total=images_shown(gan), unit="images") as advance:
+            result = train_gan(
+                work.train,
+                gan,
+                seed=seed,
+                device=work.device,
+                dtype=work.dtype,
+                scratch=scratch,
+                what=name,
+                advance=advance,
+            )
         save_generator(
             target / "generator.safetensors",
             result.generator,

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from pipeline.arms import ARMS, CONTROL_ARMS, extra_real_images, real_subset
 from pipeline.checkpoints import load_checkpoint
 from pipeline.classifier.augment import elastic_displacement, random_affine, random_affine_elastic
-from pipeline.classifier.cells import load_cells, refuse_leak, save_cells, trained_cell
+from pipeline.classifier.cells import TrainedCell, load_cells, refuse_leak, save_cells
 from pipeline.classifier.network import (
     ConvNet,
     load_features_and_probabilities,
@@ -22,10 +22,11 @@ from pipeline.classifier.study import train_cells
 from pipeline.classifier.training import fresh_passes, train_classifier
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, concatenate, pixel_keys
-from pipeline.params import parse_params
+from pipeline.params import Execution, parse_params
 from pipeline.runtime import torch_generator
 
 CPU = torch.device("cpu")
+ONE_PROCESS = Execution(device="cpu", precision="float32", threads=1, processes=0)
 AFFINE = {"rotation_degrees": 10.0, "translation": 0.1, "scale": 0.1, "shear_degrees": 10.0}
 
 
@@ -110,7 +111,7 @@ def test_divergence_is_named(digits):
 def test_cells_are_read_back_as_they_were(digits, tmp_path):
     networks = [train(digits, seed=seed) for seed in (0, 1)]
     cells = [
-        trained_cell(network, {"arm": "real", "replicate": i}, real_pixels=pixel_keys(digits.images[: 9 + i]))
+        TrainedCell({"arm": "real", "replicate": i}, network.state_dict(), pixel_keys(digits.images[: 9 + i]))
         for i, network in enumerate(networks)
     ]
     save_cells(tmp_path / "cells", cells, arguments=networks[0].arguments)
@@ -130,7 +131,7 @@ def test_a_test_image_in_training_is_refused(digits):
     key = {"budget": 50, "arm": "extra_real", "synthetic_per_real": 1.0, "replicate": 3}
     distinct = digits.subset(np.unique(digits.images, axis=0, return_index=True)[1])
     training, test = distinct.images[:50], distinct.images[50:90]
-    cell = trained_cell(train(digits), key, real_pixels=pixel_keys(training))
+    cell = TrainedCell(key, train(digits).state_dict(), pixel_keys(training))
     refuse_leak(cell, pixel_keys(test), split="test")
     leaking = np.concatenate([test, training[7:8]])
     with pytest.raises(
@@ -250,7 +251,7 @@ def classifier_params():
     return parse_params(values, where="params.yaml").classifier
 
 
-def study_cells(digits, classifier_params, arms, ratio=1.0, replicates=2, extra=True):
+def study_cells(digits, classifier_params, arms, ratio=1.0, replicates=2, extra=True, execution=ONE_PROCESS):
     train_split = digits.subset(np.arange(600))
 
     def real_of(replicate):
@@ -273,9 +274,21 @@ def study_cells(digits, classifier_params, arms, ratio=1.0, replicates=2, extra=
         ),
         classifier=classifier_params,
         seed=1,
-        device=CPU,
+        execution=execution,
         what="cells",
     )[0]
+
+
+def test_cells_are_the_same_to_the_bit_one_after_another_and_side_by_side(digits, classifier_params):
+    """Two threads in all: one process uses one of them, two processes one each."""
+    side_by_side = ONE_PROCESS.model_copy(update={"threads": 2})
+    arms = (ARMS["real"], ARMS["synthetic_fresh_affine"])
+    one = study_cells(digits, classifier_params, arms)
+    two = study_cells(digits, classifier_params, arms, execution=side_by_side)
+    assert [cell.facts for cell in one] == [cell.facts for cell in two] and len(one) == 4
+    for a, b in zip(one, two, strict=True):
+        assert (a.real_pixels == b.real_pixels).all()
+        assert {n: t.tolist() for n, t in a.weights.items()} == {n: t.tolist() for n, t in b.weights.items()}
 
 
 def pass_of(training, **changes):

@@ -1,0 +1,113 @@
+"""Independent trainings side by side, against one after another in one process; on the CPU.
+
+One after another, a GAN has every thread and a classifier one (with two it is hardly faster, and its bytes would depend
+on the machine). Both ways train the same networks on the same images; starting the processes counts.
+
+python benchmarks/side_by_side.py [--steps 400]
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from result import Result, show
+
+from pipeline.arms import ARMS, real_subset
+from pipeline.classifier.study import train_cells
+from pipeline.gan.study import GanJob, train_generators
+from pipeline.images import LabeledImages
+from pipeline.params import load_params
+from pipeline.runtime import available_cores
+
+REPLICATES = 4
+
+
+def images():
+    """1000 noisy images: the time of a step does not depend on what they show."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (1000, 1, 28, 28), dtype=np.uint8)
+    return LabeledImages(pixels, np.arange(1000, dtype=np.int64) % 10, tuple("0123456789"))
+
+
+def cells(params, real, *, processes):
+    """Seconds of plain and elastic classifiers of each replicate."""
+    start = time.perf_counter()
+    train_cells(
+        [ARMS["real"], ARMS["real_affine_elastic"]],
+        budget=500,
+        synthetic_per_real=0,
+        replicates=REPLICATES,
+        real_of=lambda replicate: real_subset(real, budget=500, replicate=replicate, seed=0),
+        classifier=params.classifier,
+        seed=0,
+        execution=params.execution.model_copy(update={"processes": processes}),
+        what="cells",
+    )
+    return time.perf_counter() - start
+
+
+def generators(params, real, *, processes):
+    """Seconds of a GAN of each replicate."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = [
+            GanJob(
+                replicate=replicate,
+                member=0,
+                real=real,
+                seed=replicate,
+                folder=Path(folder) / f"out{replicate}",
+                scratch=Path(folder) / f"scratch{replicate}",
+                what="GAN",
+            )
+            for replicate in range(REPLICATES)
+        ]
+        list(
+            train_generators(
+                jobs,
+                count=REPLICATES,
+                gan=params.gan,
+                execution=params.execution.model_copy(update={"processes": processes}),
+                what="GANs",
+            )
+        )
+    return time.perf_counter() - start
+
+
+def measure(steps=400):
+    """Both, in turns."""
+    params = load_params(Path(__file__).parents[1] / "params.yaml")
+    gan = {"total_images": steps * params.gan.batch_size, "collapse_patience": 0}
+    params = params.model_copy(
+        update={
+            "classifier": params.classifier.model_copy(update={"steps": steps}),
+            "gan": params.gan.model_copy(update=gan),
+        }
+    )
+    real = images()
+    results = []
+    for what, count, train in (
+        (f"{2 * REPLICATES} classifiers of {steps} steps", 2 * REPLICATES, cells),
+        (f"{REPLICATES} GANs of {steps} steps", REPLICATES, generators),
+    ):
+        reference, ours = train(params, real, processes=1), train(params, real, processes=0)
+        results.append(
+            Result(
+                what=f"{what}, {min(count, available_cores())} at once",
+                ours=ours,
+                reference=reference,
+                unit="s",
+                ratio=reference / ours,
+                wanted="",
+                against="one after another",
+            )
+        )
+    return results
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=400)
+    show(measure(parser.parse_args().steps))
