@@ -441,7 +441,7 @@ def loss_heat_maps(values: Mapping[str, pd.DataFrame], *, theme: Theme) -> Figur
         for axes, (title, table) in zip(panels, values.items(), strict=True):
             image = axes.imshow(table.to_numpy(dtype=np.float64), cmap="viridis", aspect="auto")
             shown = np.unique(np.linspace(0, table.shape[1] - 1, min(table.shape[1], 11)).astype(int))
-            axes.set_xticks(shown, [f"{float(table.columns[i]):g}" for i in shown])
+            axes.set_xticks(shown, [f"{float(table.columns[i]):.3g}" for i in shown])
             axes.set_yticks(range(len(table)), [str(name) for name in table.index])
             axes.set_title(title, loc="left")
             axes.set_xlabel("epoch")

@@ -34,7 +34,11 @@ class Column:
     form: str
 
 
-COLUMNS = (
+COLUMNS = (  # what a synthetic image is worth first
+    Column("cas_test", "CAS test ↑", ".2%"),
+    Column("cas_validation", "CAS validation ↑", ".2%"),
+    Column("label_fidelity", "label fidelity ↑", ".2%"),
+    Column("worst_class", "its worst class ↑", ".2%"),
     Column("fid", "FID ↓", ".2f"),
     Column("fid_floor", "its floor", ".2f"),
     Column("inception_score", "IS ↑", ".2f"),
@@ -43,11 +47,7 @@ COLUMNS = (
     Column("recall", "recall ↑", ".3f"),
     Column("density", "density ↑", ".3f"),
     Column("coverage", "coverage ↑", ".3f"),
-    Column("label_fidelity", "label fidelity ↑", ".2%"),
-    Column("worst_class", "its worst class ↑", ".2%"),
     Column("recognised_of_100", "of 100 pictured ↑", ".0%"),
-    Column("cas_validation", "CAS validation ↑", ".2%"),
-    Column("cas_test", "CAS test ↑", ".2%"),
     Column("parzen_nats", "Parzen nats", ".1f"),
     Column("parzen_standard_error", "±", ".1f"),
     Column("d_accuracy_real", "D right on real", ".1%"),
@@ -220,7 +220,7 @@ def _markdown(
         lines.append("| --- |" + " ---: |" * 4)
         for name, variant in study["variants"].items():
             lines += [
-                f"| {name} | {row['epoch']:g} | {row['d_loss']:.3f} | {row['g_loss']:.3f} | {row['gap']:.3f} |"
+                f"| {name} | {row['epoch']:.4g} | {row['d_loss']:.3f} | {row['g_loss']:.3f} | {row['gap']:.3f} |"
                 for row in variant["balance"]
             ]
         lines.append(
@@ -235,29 +235,28 @@ def _equilibrium(variant: Mapping[str, Any]) -> str:
     epoch = variant["equilibrium_epoch"]
     if epoch is None:
         return f"the gap does not come to stay under {EQUILIBRIUM_GAP}"
-    return f"the gap stays under {EQUILIBRIUM_GAP} from epoch {epoch:g} on"
+    return f"the gap stays under {EQUILIBRIUM_GAP} from epoch {epoch:.4g} on"
 
 
 def _pictures(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Sample grids, and the film strips of systems, as data URIs."""
-    pictures = []
-    for row in rows:
-        folder = out / str(row["system"])
-        if row["kind"] == "published":
-            continue
-        for path, words in (
-            (folder / "images/samples.png", "ten images of each class"),
-            (folder / "gan/film_strip.png", "the same latents over training, from left to right"),
-        ):
-            if path.is_file():
-                pictures.append(
-                    {
-                        "title": str(row["title"]),
-                        "words": words,
-                        "uri": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}",
-                    }
-                )
-    return pictures
+    """The sample grids that there are, with the film strips of what was trained, as data URIs."""
+    return [
+        {
+            "title": str(row["title"]),
+            "words": "ten images of each class",
+            "uri": _data_uri(out / str(row["system"]) / "images/samples.png"),
+            "film": _data_uri(out / str(row["system"]) / "gan/film_strip.png"),
+        }
+        for row in rows
+        if row["kind"] != "published" and (out / str(row["system"]) / "images/samples.png").is_file()
+    ]
+
+
+def _data_uri(picture: Path) -> str:
+    """A PNG file as a data URI; empty where there is none."""
+    if not picture.is_file():
+        return ""
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def _heat_maps(losses: Mapping[str, pd.DataFrame]) -> str | None:
