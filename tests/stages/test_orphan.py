@@ -32,8 +32,8 @@ sys.argv = [sys.argv[3]]
 run(main)
 """
 PARENT = """
-import subprocess, sys, time
-subprocess.Popen([sys.executable, "-c", *sys.argv[1:]])
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], env={**os.environ, "DVC_STAGE": "train_gan@60"})
 time.sleep(60)
 """
 
@@ -45,7 +45,7 @@ def test_a_stage_dies_with_its_parent(tmp_path, when):
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, STAGE, str(pid_file), when, str(sign)],
         cwd=ROOT,
-        env={**os.environ, "DVC_STAGE": "train_gan@60"},
+        env={name: value for name, value in os.environ.items() if name != "DVC_STAGE"},
         start_new_session=True,
     )
     wait_until(lambda: pid_file.exists() and pid_file.read_text() and (when == "late" or sign.exists()))
