@@ -25,7 +25,7 @@ from pipeline.gan.training import images_shown, train_gan
 from pipeline.images import LabeledImages
 from pipeline.params import Gan, load_params
 from pipeline.progress import progress
-from pipeline.runtime import configure, processes_for, set_switches, threads_of_each, training_dtype
+from pipeline.runtime import configure, training_dtype, workers_for
 from pipeline.side_by_side import side_by_side
 
 ROOT = Path(__file__).parents[1]
@@ -85,16 +85,9 @@ def run(job, advance, *, params, device, dtype):
     )
     judge = load_features_and_probabilities(ROOT / "data/extractor/extractor.safetensors", device)
     seen = judge(images.images)[1].argmax(axis=1) == images.labels
-    classifier = params.classifier
     network = train_classifier(
         images,
-        channels=classifier.channels,
-        feature_dim=classifier.feature_dim,
-        steps=classifier.steps,
-        batch_size=classifier.batch_size,
-        learning_rate=classifier.learning_rate,
-        weight_decay=classifier.weight_decay,
-        label_smoothing=classifier.label_smoothing,
+        params.classifier,
         augment=None,
         seed=job.seed,
         device=device,
@@ -118,15 +111,14 @@ def main(total_images, seeds, only):
         for name in names
         for seed in range(seeds)
     ]
-    processes = processes_for(params.execution, device, trainings=len(jobs))
     work = partial(run, params=params, device=device, dtype=training_dtype(params.execution, device))
-    prepare = partial(set_switches, device, threads=threads_of_each(params.execution, processes=processes))
+    workers = workers_for(params.execution, device, trainings=len(jobs))
     done = defaultdict(list)
     speed = None
     print("| change | label fidelity, % | worst class, % | CAS on validation, % | relative speed |")
     print("| --- | ---: | ---: | ---: | ---: |", flush=True)
     with progress("ablation", len(jobs) * images_shown(jobs[0].gan), "images") as advance:
-        for job, result in side_by_side(work, jobs, processes=processes, prepare=prepare, advance=advance):
+        for job, result in side_by_side(work, jobs, workers=workers, advance=advance):
             done[job.row].append(result)
             if len(done[job.row]) < seeds:
                 continue

@@ -45,16 +45,9 @@ class ReferenceNetwork(nn.Module):
 
 def train_ours(train, seed, params, device):
     """The project's classifier, its recipe and its loop."""
-    classifier = params.classifier
     return train_classifier(
         train,
-        channels=classifier.channels,
-        feature_dim=classifier.feature_dim,
-        steps=STEPS,
-        batch_size=classifier.batch_size,
-        learning_rate=classifier.learning_rate,
-        weight_decay=classifier.weight_decay,
-        label_smoothing=classifier.label_smoothing,
+        params.classifier.model_copy(update={"steps": STEPS}),
         augment=None,
         seed=seed,
         device=device,

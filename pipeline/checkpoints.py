@@ -60,10 +60,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def code_sha256(folder: str) -> str:
-    """The hash of a folder of this project's Python files, names and bytes."""
+def code_sha256(*patterns: str) -> str:
+    """The hash of this project's files that match ("pipeline/gan/*.py"): their names and bytes."""
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
-    for file in sorted((root / folder).glob("*.py")):
+    for file in sorted(file for pattern in patterns for file in root.glob(pattern)):
         digest.update(f"{file.name} {file_sha256(file)}\n".encode())
     return digest.hexdigest()

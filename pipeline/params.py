@@ -225,6 +225,8 @@ class Gan(Section):
     beta1: Annotated[Number, Field(ge=0, lt=1)]
     beta2: Annotated[Number, Field(ge=0, lt=1)]
     ema_decay: Annotated[Number, Field(ge=0, lt=1)]
+    real_augmentation: Annotated[Number, Field(ge=0, le=2)]
+    real_augmentation_up_to: Count
     augment_probability: Fraction
     augment_translation: Annotated[Number, Field(ge=0, le=0.5)]
     augment_rotation_degrees: Annotated[Number, Field(ge=0, le=45)]
@@ -331,6 +333,8 @@ class Training(Section):
     steps: Count
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Positive
+    weight_decay: NonNegative
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)]
 
 
 class Extractor(Training):
@@ -340,8 +344,6 @@ class Extractor(Training):
 class Classifier(Training):
     """The classifier of every cell, and its classic augmentation."""
 
-    weight_decay: NonNegative
-    label_smoothing: Annotated[Number, Field(ge=0, lt=1)]
     affine_rotation_degrees: Annotated[Number, Field(ge=0, le=45)]
     affine_translation: Annotated[Number, Field(ge=0, le=0.5)]
     affine_scale: Annotated[Number, Field(ge=0, le=0.5)]

@@ -23,7 +23,7 @@ from pipeline.gan.training import images_shown, train_gan
 from pipeline.images import LabeledImages
 from pipeline.params import Params
 from pipeline.progress import progress
-from pipeline.runtime import derive_seed, processes_for, set_switches, threads_of_each
+from pipeline.runtime import derive_seed, set_switches, workers_for
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,7 @@ def reproduce_gan(
     seed = derive_seed(params.seed, "gan", budget, 0)
     # As the stage does: with all its generators side by side, each has a share of the threads.
     trainings = params.study.replicates * params.study.generators_per_replicate
-    processes = processes_for(params.execution, device, trainings=trainings)
-    set_switches(device, threads=threads_of_each(params.execution, processes=processes))
+    set_switches(device, threads=workers_for(params.execution, device, trainings=trainings).threads)
 
     def again() -> Mapping[str, torch.Tensor]:
         what = f"GAN of {budget} real images"

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -52,17 +53,31 @@ def set_switches(device: torch.device, *, threads: int) -> None:
     torch.use_deterministic_algorithms(device.type == "cpu")
 
 
-def processes_for(execution: Execution, device: torch.device, *, trainings: int) -> int:
-    """How many of so many independent trainings run at once: as many as there are threads; one on a GPU."""
-    if device.type != "cpu":
-        return 1
+@dataclass(frozen=True)
+class Workers:
+    """The processes of independent trainings.
+
+    Attributes:
+        processes: how many there are; 1: everything happens in this process.
+        threads: the CPU threads of each.
+        device: what each computes on.
+    """
+
+    processes: int
+    threads: int
+    device: torch.device
+
+
+def workers_for(
+    execution: Execution, device: torch.device, *, trainings: int, threads_each: int | None = None
+) -> Workers:
+    """The processes for so many trainings: one for each CPU thread, which they share; one alone on a GPU.
+
+    `threads_each` fixes the threads of each, where more would not make it faster.
+    """
     threads = _threads(execution)
-    return max(1, min(trainings, threads, execution.processes or threads))
-
-
-def threads_of_each(execution: Execution, *, processes: int) -> int:
-    """The share of each process in the CPU threads."""
-    return max(1, _threads(execution) // processes)
+    processes = max(1, min(trainings, threads, execution.processes or threads)) if device.type == "cpu" else 1
+    return Workers(processes, threads_each or max(1, threads // processes), device)
 
 
 def _threads(execution: Execution) -> int:

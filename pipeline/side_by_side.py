@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pipeline.errors import SynthGainError
 from pipeline.progress import Advance
+from pipeline.runtime import Workers, set_switches
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -29,23 +30,22 @@ def side_by_side(
     work: Callable[[Job, Advance], Result],
     jobs: Iterable[Job],
     *,
-    processes: int,
-    prepare: Callable[[], None],
+    workers: Workers,
     advance: Advance,
 ) -> Iterator[tuple[Job, Result]]:
-    """Work on jobs in so many processes at once; yield each job with its result, in the order of the jobs.
+    """Work on jobs in several processes at once; yield each job with its result, in the order of the jobs.
 
     Args:
         work: a function of a module (or a partial of one); reports what it has done to the second argument.
         jobs: taken as they are needed: at most two per process are in memory.
-        processes: 1: in this process, one job after another.
-        prepare: called once in each of the processes, and first here if there is but this one.
+        workers: the processes; of one alone, this is it, and it works on one job after another.
         advance: told what the workers report, a few times a second.
 
     Raises:
         SynthGainError: if a worker was killed; whatever `work` raises. The other workers are killed then.
     """
-    if processes == 1:
+    prepare = partial(set_switches, workers.device, threads=workers.threads)
+    if workers.processes == 1:
         prepare()
         for job in jobs:
             yield job, work(job, advance)
@@ -53,13 +53,13 @@ def side_by_side(
     context = worker_context(preload=_module_of(work))
     reports = context.SimpleQueue()
     start = partial(_start, reports, prepare)
-    with worker_pool(processes, context=context, initializer=start) as pool:
+    with worker_pool(workers.processes, context=context, initializer=start) as pool:
         # On an error nobody waits for this thread: a killed worker may have taken the queue's lock with it.
         relay = threading.Thread(target=_relay, args=(reports, advance), daemon=True)
         relay.start()
         waiting: deque[tuple[Job, Future[Result]]] = deque()
         for job in jobs:
-            if len(waiting) == 2 * processes:
+            if len(waiting) == 2 * workers.processes:
                 yield _next(waiting)
             waiting.append((job, pool.submit(_work, work, job)))
         while waiting:
@@ -102,7 +102,7 @@ def worker_pool(
         pool.shutdown(cancel_futures=True)
 
 
-# What follows runs in a worker, but for `_relay` and `_next`.
+# What follows runs in a worker, but for `_relay`, `_next` and `_module_of`.
 
 _reports: Any = None
 

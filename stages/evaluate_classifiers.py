@@ -25,18 +25,14 @@ def main(
     import pandas as pd
 
     from pipeline.arms import positive_ratios
-    from pipeline.classifier.cells import load_cells, refuse_leak
-    from pipeline.classifier.network import network_from, predict
+    from pipeline.classifier.prediction import predictions_of_cells
     from pipeline.evaluation.table import cell_row, confusion_rows
-    from pipeline.images import LabeledImages, pixel_keys
+    from pipeline.images import LabeledImages
     from pipeline.params import load_params
-    from pipeline.progress import progress
-    from pipeline.runtime import configure, write_text
+    from pipeline.runtime import write_text
 
     params = load_params(params_file)
-    device = configure(params.execution)
     held_out, unseen = LabeledImages.load(validation), LabeledImages.load(test)
-    held_out_pixels = {"validation": pixel_keys(held_out.images), "test": pixel_keys(unseen.images)}
     files = []
     for budget in params.study.real_images:
         folder = classifiers / str(budget)
@@ -47,25 +43,18 @@ def main(
             for kind in ("augmented", "controls")
         ]
     rows, confusions = [], []
-    with progress("evaluating classifiers", len(files), "files") as advance:
-        for file in files:
-            trained, arguments = load_cells(file)
-            for cell in trained:
-                for split, keys in held_out_pixels.items():
-                    refuse_leak(cell, keys, split=split)
-                network = network_from(arguments, cell.weights, device)
-                on_test = predict(network, unseen.images, device)
-                rows.append(
-                    cell_row(
-                        cell.facts,
-                        validation=held_out,
-                        validation_predictions=predict(network, held_out.images, device),
-                        test=unseen,
-                        test_predictions=on_test,
-                    )
-                )
-                confusions += confusion_rows(cell.facts, test=unseen, test_predictions=on_test)
-            advance(1)
+    splits = {"validation": held_out.images, "test": unseen.images}
+    for facts, seen in predictions_of_cells(files, splits, execution=params.execution):
+        rows.append(
+            cell_row(
+                facts,
+                validation=held_out,
+                validation_predictions=seen["validation"],
+                test=unseen,
+                test_predictions=seen["test"],
+            )
+        )
+        confusions += confusion_rows(facts, test=unseen, test_predictions=seen["test"])
     write_text(cells, pd.DataFrame(rows).round(6).to_csv(index=False, lineterminator="\n"))
     write_text(confusion, pd.DataFrame(confusions).to_csv(index=False, lineterminator="\n"))
 

@@ -95,7 +95,10 @@ def main(
         metrics["replicates"][replicate]["memorization"] = found
         if not found["passed"]:
             typer.echo(
-                f"replicate {replicate} does not pass the memorisation gate: {found['reason']}", err=True
+                f"replicate {replicate} does not pass the memorisation gate: {found['reason']}; raise"
+                " gan.real_augmentation (or gan.real_augmentation_up_to, where it is not in force), so that the GAN"
+                " learns more than its real images, or lower gan.total_images",
+                err=True,
             )
     metrics["memorization"] = memorization
     write_text(out, json.dumps(metrics, indent=2, sort_keys=True) + "\n")

@@ -40,13 +40,7 @@ def main(
     with progress("extractor", params.extractor.steps, "steps") as advance:
         network = train_classifier(
             real,
-            channels=params.extractor.channels,
-            feature_dim=params.extractor.feature_dim,
-            steps=params.extractor.steps,
-            batch_size=params.extractor.batch_size,
-            learning_rate=params.extractor.learning_rate,
-            weight_decay=0.0,
-            label_smoothing=0.0,
+            params.extractor,
             augment=None,
             seed=derive_seed(params.seed, "extractor"),
             device=device,

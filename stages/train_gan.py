@@ -33,26 +33,24 @@ def main(
         atomic_output,
         configure,
         derive_seed,
-        processes_for,
         scratch_folder,
-        threads_of_each,
         training_dtype,
+        workers_for,
         write_text,
     )
 
     params = load_params(params_file)
     replicates, members = params.study.replicates, params.study.generators_per_replicate
     device = configure(params.execution)
-    processes = processes_for(params.execution, device, trainings=replicates * members)
-    threads = threads_of_each(params.execution, processes=processes)
+    workers = workers_for(params.execution, device, trainings=replicates * members)
     fingerprint = {
         "gan": params.gan.model_dump(),
         "imbalance": params.study.imbalance,
         "seed": params.seed,
         "train": file_sha256(train),
-        "code": code_sha256("pipeline/gan"),
+        "code": code_sha256("pipeline/gan/*.py", "pipeline/augmentation.py"),
         "torch": torch.__version__,
-        "computed": [device.type, str(training_dtype(params.execution, device)), threads],
+        "computed": [device.type, str(training_dtype(params.execution, device)), workers.threads],
     }
     real = LabeledImages.load(train)
 

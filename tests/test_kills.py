@@ -249,8 +249,7 @@ for number in range(int(sys.argv[1])):
         advance=lambda units, note="": None,
     )
     train_classifier(
-        real, channels=4, feature_dim=8, steps=5, batch_size=16, learning_rate=1e-3, seed=number, device=device,
-        weight_decay=0.0, label_smoothing=0.0, augment=None, advance=lambda units, note="": None,
+        real, params.extractor, augment=None, seed=number, device=device, advance=lambda units, note="": None,
     )
     LabeledImages(real.images, real.labels, real.class_names, {}).save(Path("images.npz"))
     LabeledImages.load(Path("images.npz"))

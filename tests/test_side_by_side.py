@@ -10,8 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from pipeline.errors import SynthGainError
+from pipeline.runtime import Workers
 from pipeline.side_by_side import side_by_side
 
 ROOT = Path(__file__).parents[1]
@@ -21,9 +23,6 @@ ROOT = Path(__file__).parents[1]
 WORK = """
 import os, signal, time
 from pipeline.errors import SynthGainError
-
-def nothing():
-    pass
 
 def squared(job, advance):
     advance(0.5)
@@ -48,9 +47,12 @@ def work(tmp_path, monkeypatch):
     del sys.modules["work_side_by_side"]
 
 
+def workers(processes):
+    return Workers(processes, threads=1, device=torch.device("cpu"))
+
+
 def run(function, jobs, processes, advance=lambda units, note="": None):
-    prepare = importlib.import_module(function.__module__).nothing
-    return list(side_by_side(function, jobs, processes=processes, prepare=prepare, advance=advance))
+    return list(side_by_side(function, jobs, workers=workers(processes), advance=advance))
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -70,8 +72,7 @@ def test_jobs_are_made_as_they_are_needed(work):
     done = side_by_side(
         work.squared,
         (made.append(job) or job for job in range(20)),
-        processes=2,
-        prepare=work.nothing,
+        workers=workers(2),
         advance=lambda units, note="": None,
     )
     for number, _ in enumerate(done):
@@ -93,6 +94,8 @@ def test_a_killed_worker_is_one_clear_line(work):
 SCRIPT = """
 import sys, time
 from pathlib import Path
+import torch
+from pipeline.runtime import Workers
 from pipeline.side_by_side import side_by_side
 from stages.command import run
 
@@ -100,11 +103,8 @@ def work(job, advance):
     Path(f"at work {job}").touch()
     time.sleep(100)
 
-def nothing():
-    pass
-
 def main() -> None:
-    list(side_by_side(work, [1, 2], processes=2, prepare=nothing, advance=print))
+    list(side_by_side(work, [1, 2], workers=Workers(2, 1, torch.device("cpu")), advance=print))
 
 if __name__ == "__main__":
     run(main)

@@ -19,7 +19,7 @@ from pipeline.label_filter import LabelAgreement, accepts, images_sha256
 from pipeline.mixing import copies
 from pipeline.params import Classifier, Execution
 from pipeline.progress import Advance, progress
-from pipeline.runtime import configure, derive_seed, processes_for, set_switches, training_dtype
+from pipeline.runtime import configure, derive_seed, training_dtype, workers_for
 from pipeline.side_by_side import side_by_side
 
 
@@ -135,8 +135,7 @@ def cross_fitted_agreements(
         yield from side_by_side(
             judge,
             jobs,
-            processes=processes_for(execution, device, trainings=count),
-            prepare=partial(set_switches, device, threads=1),
+            workers=workers_for(execution, device, trainings=count, threads_each=1),
             advance=advance,
         )
 
@@ -175,13 +174,7 @@ def _judge(
 ) -> ConvNet:
     return train_classifier(
         training,
-        channels=classifier.channels,
-        feature_dim=classifier.feature_dim,
-        steps=steps,
-        batch_size=classifier.batch_size,
-        learning_rate=classifier.learning_rate,
-        weight_decay=classifier.weight_decay,
-        label_smoothing=classifier.label_smoothing,
+        classifier.model_copy(update={"steps": steps}),
         augment=classic_augmentation(classifier, "affine"),
         seed=seed,
         device=device,

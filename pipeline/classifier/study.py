@@ -12,14 +12,14 @@ import numpy.typing as npt
 import torch
 
 from pipeline.arms import Arm, Budget, Classic, cell_key, training_set
-from pipeline.classifier.augment import random_affine, random_affine_elastic
+from pipeline.augmentation import random_affine, random_affine_elastic
 from pipeline.classifier.cells import TrainedCell
 from pipeline.classifier.training import Augment, fresh_passes, train_classifier
 from pipeline.images import LabeledImages, pixel_keys
 from pipeline.mixing import TrainingSet
 from pipeline.params import Classifier, Execution
 from pipeline.progress import Advance, progress
-from pipeline.runtime import configure, derive_seed, processes_for, set_switches, training_dtype
+from pipeline.runtime import configure, derive_seed, training_dtype, workers_for
 from pipeline.side_by_side import side_by_side
 
 
@@ -101,8 +101,7 @@ def train_cells(
         for job, trained in side_by_side(
             train,
             jobs(),
-            processes=processes_for(execution, device, trainings=count),
-            prepare=partial(set_switches, device, threads=1),
+            workers=workers_for(execution, device, trainings=count, threads_each=1),
             advance=advance,
         ):
             arguments, weights = trained
@@ -128,13 +127,7 @@ def _train(
     per_pass = training.synthetic_per_pass
     network = train_classifier(
         training.images,
-        channels=classifier.channels,
-        feature_dim=classifier.feature_dim,
-        steps=classifier.steps,
-        batch_size=classifier.batch_size,
-        learning_rate=classifier.learning_rate,
-        weight_decay=classifier.weight_decay,
-        label_smoothing=classifier.label_smoothing,
+        classifier,
         augment=classic_augmentation(classifier, job.arm.classic_augmentation),
         seed=job.seed,
         device=device,

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from pipeline.classifier.network import ConvNet, images_to_unit
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
+from pipeline.params import Training
 from pipeline.progress import Advance
 from pipeline.runtime import derive_seed, torch_generator
 
@@ -27,14 +28,8 @@ DrawPass = Callable[[torch.Generator], Tensor]
 
 def train_classifier(
     training: LabeledImages,
+    settings: Training,
     *,
-    channels: int,
-    feature_dim: int,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    label_smoothing: float,
     augment: Augment | None,
     seed: int,
     device: torch.device,
@@ -53,11 +48,8 @@ def train_classifier(
 
     Args:
         training: the images; a pass shows every image once, in a new order, unless `draw_pass` says otherwise.
-        channels, feature_dim: the width of the network.
-        steps, batch_size: the same for every arm, otherwise "more data" would only be "more training".
-        learning_rate: at its peak.
-        weight_decay: decoupled, on all weights.
-        label_smoothing: in 0..1.
+        settings: its section of the parameters, the same for every arm: otherwise "more data" would only be "more
+            training". The learning rate is that of the peak, the weight decay decoupled and on all weights.
         augment: maps a float32 batch (N, 1, H, W) in 0..1 to another, with a generator to draw from; or None.
         seed: of weights, batch order and augmentation.
         device: where to compute.
@@ -76,15 +68,19 @@ def train_classifier(
     """
     torch.manual_seed(derive_seed(seed, "weights"))
     network = ConvNet(
-        channels=channels,
-        feature_dim=feature_dim,
+        channels=settings.channels,
+        feature_dim=settings.feature_dim,
         num_classes=training.num_classes,
         image_size=training.images.shape[-1],
     )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
+        network.parameters(),
+        lr=settings.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
     all_images = torch.from_numpy(training.images).to(device)
     all_labels = torch.from_numpy(training.labels).to(device)
@@ -92,6 +88,7 @@ def train_classifier(
     augment_rng = torch_generator(derive_seed(seed, "augment"), device)
 
     loss_weights = None if weights is None else torch.from_numpy(weights).to(device)
+    steps, batch_size, label_smoothing = settings.steps, settings.batch_size, settings.label_smoothing
     draw = draw_pass or whole_passes(len(training))
     real_only_from = steps - round(steps * real_only_tail) + 1
 
@@ -111,7 +108,7 @@ def train_classifier(
                 if first_augmented
                 else changed
             )
-        optimizer.param_groups[0]["lr"] = learning_rate * _schedule(step / steps)
+        optimizer.param_groups[0]["lr"] = settings.learning_rate * _schedule(step / steps)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             logits = network(images)
         if loss_weights is None:

@@ -1,8 +1,10 @@
-"""What the discriminator sees of real and fake images alike: differentiable augmentation, and instance noise.
+"""What the discriminator sees: images changed by classic and by differentiable augmentation, and instance noise.
 
-Augmentation (DiffAugment, arXiv:2006.10738) keeps the discriminator from learning a few hundred images by heart.
-Small shifts, rotations and scalings, and cutout; never a flip: it would turn a digit into another sign, and would
-leak into what the generator draws.
+Classic augmentation is for the real images alone and changes what there is to learn: the generator draws such images
+too, and no few hundred pictures are there to copy. Differentiable augmentation (DiffAugment, arXiv:2006.10738) is for
+real and fake images alike: it keeps the discriminator from learning a few hundred images by heart. Small shifts,
+rotations and scalings, and cutout; never a flip: it would turn a digit into another sign, and would leak into what the
+generator draws.
 """
 
 from __future__ import annotations
@@ -13,7 +15,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.augmentation import random_affine_elastic
 from pipeline.params import Gan
+
+# At gan.real_augmentation 1: the strength at which `classifier` augments by default, of images of 28 pixels.
+_ROTATION_DEGREES, _TRANSLATION, _SCALE, _SHEAR_DEGREES = 10.0, 0.08, 0.1, 8.0
+_ELASTIC_ALPHA, _ELASTIC_SIGMA, _SIDE = 34.0, 4.0, 28
+
+
+def augment_real(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Real images (N, 1, H, W) in −1..1, each with its own affine and elastic distortion.
+
+    `strength` multiplies their bounds. Those of the elastic one grow with the image's side: its shifts, in
+    pixels, are as alpha / sigma.
+    """
+    if strength == 0:
+        return images
+    side = images.shape[-1] / _SIDE
+    distorted = random_affine_elastic(
+        (images + 1) / 2,
+        rotation_degrees=strength * _ROTATION_DEGREES,
+        translation=strength * _TRANSLATION,
+        scale=strength * _SCALE,
+        shear_degrees=strength * _SHEAR_DEGREES,
+        elastic_alpha=strength * _ELASTIC_ALPHA * side**2,
+        elastic_sigma=_ELASTIC_SIGMA * side,
+        generator=generator,
+    )
+    return distorted * 2 - 1
 
 
 def augment(images: Tensor, gan: Gan, noise: float, generator: torch.Generator) -> Tensor:

@@ -18,10 +18,8 @@ from pipeline.params import Execution, Gan
 from pipeline.progress import Advance, progress
 from pipeline.runtime import (
     configure,
-    processes_for,
-    set_switches,
-    threads_of_each,
     training_dtype,
+    workers_for,
     write_text,
 )
 from pipeline.side_by_side import side_by_side
@@ -68,11 +66,10 @@ def train_generators(
         SynthGainError: if a training diverges or collapses. The last good state of every unfinished one is kept.
     """
     device = configure(execution)
-    processes = processes_for(execution, device, trainings=count)
     train = partial(_train, gan=gan, device=device, dtype=training_dtype(execution, device))
-    prepare = partial(set_switches, device, threads=threads_of_each(execution, processes=processes))
+    workers = workers_for(execution, device, trainings=count)
     with progress(what, total=count * images_shown(gan), unit="images") as advance:
-        yield from side_by_side(train, jobs, processes=processes, prepare=prepare, advance=advance)
+        yield from side_by_side(train, jobs, workers=workers, advance=advance)
 
 
 def _train(

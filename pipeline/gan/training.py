@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import SynthGainError
-from pipeline.gan.augment import augment
+from pipeline.gan.augment import augment, augment_real
 from pipeline.gan.losses import (
     discriminator_loss,
     generator_loss,
@@ -95,6 +95,7 @@ def train_gan(
     if not state.film:
         state.film.append(film_frame(averaged, seed=seed, device=device))
 
+    strength = float(gan.real_augmentation) if len(real) <= gan.real_augmentation_up_to else 0.0
     balance = real.labels if gan.class_sampling == "balanced" else None
     # Of 55 000 images, an order costs 2 % of the step that would draw it anew. Pass 0 is asked for its length.
     order = lru_cache(maxsize=3)(partial(order_of_pass, size=len(real), seed=seed, balance=balance))
@@ -121,7 +122,7 @@ def train_gan(
             # One generator pass serves the last of these turns and the generator's own step.
             with cast(), torch.set_grad_enabled(turn == gan.discriminator_steps - 1):
                 fake_images = generator(z, labels)
-            real_images = images_from_uint8(all_images[index])
+            real_images = augment_real(images_from_uint8(all_images[index]), strength, state.augment_rng)
             real_seen = augment(real_images, gan, noise, state.augment_rng)
             fake_seen = augment(fake_images, gan, noise, state.augment_rng)
             penalised = gan.penalty != "none" and (draw + 1) % gan.penalty_interval == 0

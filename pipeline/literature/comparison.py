@@ -136,7 +136,7 @@ def train_system(work: Work, name: str, gan: Gan) -> None:
         table.to_csv(target / "history.csv", index=False, lineterminator="\n")
         facts = {
             **parameters(work, gan),
-            "gan_code_sha256": code_sha256("pipeline/gan"),
+            "gan_code_sha256": code_sha256("pipeline/gan/*.py", "pipeline/augmentation.py"),
             "last_process_seconds": round(time.monotonic() - start, 1),
         }
         (target / "facts.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
@@ -231,13 +231,7 @@ def _make_images(
         with progress(f"classifier on {name}", classifier.steps, "steps") as advance:
             network = train_classifier(
                 synthetic,
-                channels=classifier.channels,
-                feature_dim=classifier.feature_dim,
-                steps=classifier.steps,
-                batch_size=classifier.batch_size,
-                learning_rate=classifier.learning_rate,
-                weight_decay=classifier.weight_decay,
-                label_smoothing=classifier.label_smoothing,
+                classifier,
                 augment=None,
                 seed=work.seed("classifier"),  # the same start for every system
                 device=work.device,
@@ -271,13 +265,7 @@ def train_extractor(work: Work) -> Path:
         with progress("extractor", settings.steps, "steps") as advance:
             network = train_classifier(
                 work.train,
-                channels=settings.channels,
-                feature_dim=settings.feature_dim,
-                steps=settings.steps,
-                batch_size=settings.batch_size,
-                learning_rate=settings.learning_rate,
-                weight_decay=0.0,
-                label_smoothing=0.0,
+                settings,
                 augment=None,
                 seed=seed,
                 device=work.device,

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.gan.augment import apply_affine, sample_affine
+from pipeline.gan.augment import apply_affine, augment_real, sample_affine
 from pipeline.runtime import torch_generator
 
 
@@ -50,3 +50,34 @@ def test_gradients_reach_the_images():
 def test_the_draw_repeats_with_its_generator():
     assert torch.equal(draw(seed=3), draw(seed=3))
     assert not torch.equal(draw(seed=3), draw(seed=4))
+
+
+def distorted(images, strength, seed=0):
+    return augment_real(images, strength, torch_generator(seed))
+
+
+@pytest.fixture
+def squares():
+    images = torch.full((200, 1, 28, 28), -1.0)
+    images[:, :, 8:20, 8:20] = 1.0
+    return images
+
+
+def test_real_images_are_distorted_each_in_its_own_way(squares):
+    changed = distorted(squares, 1.0)
+    assert (changed - squares).flatten(1).abs().mean(1).min() > 0.01
+    assert len(changed.flatten(1).unique(dim=0)) == len(squares)
+    assert changed.min() == -1
+    assert changed.max() <= 1
+
+
+def test_real_images_are_distorted_in_proportion_to_the_strength(squares):
+    assert torch.equal(distorted(squares, 0.0), squares)
+    weak, half, whole = ((distorted(squares, s) - squares).abs().mean().item() for s in (0.1, 0.5, 1.0))
+    assert 3 * weak < half < 0.8 * whole
+
+
+def test_the_distortion_of_a_real_image_is_the_same_share_of_any_side(squares):
+    doubled = squares.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    small, large = ((distorted(images, 1.0) - images).abs().mean().item() for images in (squares, doubled))
+    assert large == pytest.approx(small, rel=0.2)

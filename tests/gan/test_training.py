@@ -125,6 +125,7 @@ def test_a_run_repeats_to_the_bit_and_seeds_differ(digits):
         {"beta1": 0.5},
         {"beta2": 0.9},
         {"ema_decay": 0.1},
+        {"real_augmentation_up_to": 2000},
         {"augment_probability": 0.0},
         {"augment_translation": 0.2},
         {"augment_rotation_degrees": 30.0},
@@ -140,6 +141,12 @@ def test_every_option_changes_the_result(digits, change):
     base, changed = (weights(train(digits, make_gan(**options))) for options in ({}, change))
     assert changed.shape != base.shape or not torch.equal(changed, base)
     assert changed.isfinite().all()
+
+
+def test_the_real_augmentation_changes_a_training_of_few_images(digits):
+    few = digits.subset(np.arange(200))
+    runs = [train(few, make_gan(real_augmentation=strength)) for strength in (0.0, 0.4, 0.8)]
+    assert len({weights(run).sum().item() for run in runs}) == 3
 
 
 def test_label_smoothing_changes_a_loss_that_has_a_target(digits):

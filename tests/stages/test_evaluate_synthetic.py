@@ -146,6 +146,7 @@ def test_a_generator_that_repeats_its_training_images_does_not_pass(files):
     copies.save(files / "synthetic/1.npz")
     result = run(files)
     assert "replicate 1 does not pass the memorisation gate: 100.0% near copies" in result.output
+    assert "raise gan.real_augmentation" in result.output
     assert "replicate 0 does not" not in result.output
     rows = json.loads((files / "metrics/30.json").read_text())["replicates"]
     assert [row["memorization"]["passed"] for row in rows.values()] == [True, False]

@@ -28,7 +28,7 @@ from pipeline.export.verify import verify
 from pipeline.gan.generators import save_generator
 from pipeline.gan.networks import Generator
 from pipeline.images import LabeledImages
-from pipeline.params import load_params
+from pipeline.params import Training, load_params
 from stages.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -121,13 +121,15 @@ def test_filter_keeps_what_the_classifier_is_sure_of_and_says_so(study, tmp_path
     # As sure of itself as a label filter needs it: no label smoothing.
     network = train_classifier(
         digits.subset(np.arange(300, 1797)),
-        channels=8,
-        feature_dim=32,
-        steps=400,
-        batch_size=64,
-        learning_rate=3e-3,
-        weight_decay=0.01,
-        label_smoothing=0.0,
+        Training(
+            channels=8,
+            feature_dim=32,
+            steps=400,
+            batch_size=64,
+            learning_rate=3e-3,
+            weight_decay=0.01,
+            label_smoothing=0.0,
+        ),
         augment=None,
         seed=0,
         device=CPU,
