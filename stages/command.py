@@ -31,6 +31,8 @@ DEBUG_FLAG = "--debug"
 DEBUG_VARIABLE = "SYNTHGAIN_DEBUG"
 
 _INTERNAL_FAULT = 70  # sysexits.h: EX_SOFTWARE
+# Of a stage whose DVC has ended: less than a new run needs to come to the same stage.
+_SECONDS_TO_TIDY_UP = 3.0
 _INTERRUPTED, _TERMINATED = 130, 143  # as shells say it: 128 + the signal's number
 # What torch and safetensors say instead of raising MemoryError or OSError.
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
@@ -114,6 +116,7 @@ def _ended_by_sigterm() -> Iterator[None]:
     """SIGTERM unwinds the stack like Ctrl-C, for as long as the block runs."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut the tidying short
         raise _Ended
 
     if threading.current_thread() is not threading.main_thread():  # Python hears signals in the main thread
@@ -151,6 +154,8 @@ def _end_with_dvc() -> None:
     def wait_for_its_end() -> None:
         while lives(dvc):  # not `wait`, which takes a process that nobody has collected for alive
             time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_SECONDS_TO_TIDY_UP)
         os.kill(os.getpid(), signal.SIGKILL)
 
     above = [process for process in psutil.Process().parents() if not was_started_for_this_stage(process)]
