@@ -18,6 +18,7 @@ from pipeline.classifier.network import (
     predict,
     save_extractor,
 )
+from pipeline.classifier.prediction import predictions_of_cells
 from pipeline.classifier.study import train_cells
 from pipeline.classifier.training import fresh_passes, train_classifier
 from pipeline.errors import SynthGainError
@@ -288,6 +289,26 @@ def test_cells_are_the_same_to_the_bit_one_after_another_and_side_by_side(digits
     for a, b in zip(one, two, strict=True):
         assert (a.real_pixels == b.real_pixels).all()
         assert {n: t.tolist() for n, t in a.weights.items()} == {n: t.tolist() for n, t in b.weights.items()}
+
+
+def test_held_out_images_are_told_apart_alike_in_one_process_and_in_two(digits, classifier_params, tmp_path):
+    splits = {"validation": digits.images[1000:1200], "test": digits.images[1200:1500]}
+    cells = study_cells(digits.subset(np.arange(1000)), classifier_params, (ARMS["real"],))
+    arguments = {"channels": classifier_params.channels, "feature_dim": classifier_params.feature_dim}
+    arguments |= {"num_classes": 10, "image_size": 8}
+    files = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for file, part in zip(files, (cells[:1], [], cells[1:]), strict=True):
+        save_cells(file, part, arguments=arguments)
+    for processes in (1, 2):
+        execution = ONE_PROCESS.model_copy(update={"threads": processes})
+        found = list(predictions_of_cells(files, splits, execution=execution))
+        assert [facts for facts, _ in found] == [cell.facts for cell in cells]
+        for cell, (_, seen) in zip(cells, found, strict=True):
+            network = network_from(arguments, cell.weights, CPU)
+            for name, images in splits.items():
+                assert (seen[name] == predict(network, images, CPU)).all()
+    with pytest.raises(SynthGainError, match="images of the test split are among the real training images"):
+        list(predictions_of_cells(files, {"test": digits.images[:1000]}, execution=ONE_PROCESS))
 
 
 def pass_of(training, **changes):

@@ -1,18 +1,27 @@
-"""Print the result tables of the README from data/metrics: `python docs/readme_tables.py`.
+"""Print the result tables of a page from its committed metrics: `python docs/result_tables.py README.md`.
 
-tests/test_readme.py holds the README against them.
+tests/test_result_tables.py holds the pages against them.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+# Page → its metrics: those of the default study, and copies of those of studies in workspaces.
+PAGES = {
+    "README.md": "data/metrics",
+    "docs/low-data.md": "docs/studies/low_data",
+}
 ADDED = {
     "synthetic": "synthetic images",
     "synthetic_affine": "synthetic images, affine",
     "synthetic_affine_elastic": "synthetic images, affine + elastic",
+    "synthetic_fresh_affine": "new ones in each pass, affine",
+    "synthetic_fresh_affine_elastic": "new ones in each pass, affine + elastic",
+    "synthetic_fresh_filtered_affine_elastic": "new ones, filtered, affine + elastic",
     "synthetic_only": "synthetic images in place of the real ones",
     "repeat": "control: the same real images again",
     "extra_real": "upper bound: other real images",
@@ -80,9 +89,9 @@ def quality_table(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def tables() -> list[list[str]]:
-    """The tables of the committed results: the comparison, then the generative metrics of each budget."""
-    metrics = ROOT / "data/metrics"
+def tables(page: str) -> list[list[str]]:
+    """The tables of a page: the comparison, then the generative metrics of each budget."""
+    metrics = ROOT / PAGES[page]
     comparison = json.loads((metrics / "comparison.json").read_text(encoding="utf-8"))
     budgets = [row["budget"] for row in comparison["budgets"]]
     files = [metrics / f"synthetic/{budget}.json" for budget in budgets]
@@ -93,4 +102,4 @@ def tables() -> list[list[str]]:
 
 
 if __name__ == "__main__":
-    print("\n\n".join("\n".join(table) for table in tables()))
+    print("\n\n".join("\n".join(table) for table in tables(sys.argv[1])))

@@ -1,0 +1,26 @@
+"""The figures of README and docs are those of the committed results."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SPEC = importlib.util.spec_from_file_location("result_tables", ROOT / "docs/result_tables.py")
+result_tables = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(result_tables)
+
+
+@pytest.mark.parametrize("page", result_tables.PAGES)
+def test_the_tables_are_those_of_the_committed_results(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for table in result_tables.tables(page):
+        assert "\n".join(table) in text, f"python docs/result_tables.py {page} prints what it should say"
+
+
+@pytest.mark.parametrize("page", result_tables.PAGES)
+def test_the_verdict_is_that_of_the_committed_results(page):
+    metrics = ROOT / result_tables.PAGES[page]
+    verdict = json.loads((metrics / "comparison.json").read_text())["verdict"]
+    assert verdict in (ROOT / page).read_text(encoding="utf-8")
