@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from pipeline.arms import ARMS, real_subset, subset_indices
 from pipeline.classifier.cross_fitting import cross_fitted_agreement
@@ -29,7 +30,7 @@ from pipeline.gan.sampling import interleaved, synthetic_images
 from pipeline.gan.training import images_shown, train_gan
 from pipeline.images import LabeledImages
 from pipeline.label_filter import accepted_images
-from pipeline.params import Classifier, Gan, load_params
+from pipeline.params import Classifier, Gan, Params, load_params
 from pipeline.progress import progress
 from pipeline.runtime import configure, derive_seed, training_dtype, workers_for
 from pipeline.side_by_side import side_by_side
@@ -98,10 +99,28 @@ USES: Mapping[str, Use] = {
 
 @dataclass(frozen=True)
 class Job:
-    """One replicate of a row; a row without a GAN trains the baseline."""
+    """One replicate of a row; the row of the baseline has no GAN."""
 
     row: str
     replicate: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all measures of a job share."""
+
+    params: Params
+    budget: int
+    replicate: int
+    seed: int
+    train: LabeledImages
+    validation: LabeledImages
+    real: LabeledImages
+    device: torch.device
+    dtype: torch.dtype
+
+    def quiet(self, units, note=""):
+        """Progress is counted in the GAN's images."""
 
 
 def run(job, advance, *, params, budget, uses, device, dtype):
@@ -111,31 +130,13 @@ def run(job, advance, *, params, budget, uses, device, dtype):
     )
     # A seed of its own: what is chosen here must be confirmed on other subsets.
     seed = derive_seed(params.seed, "development")
-    subset = {"budget": budget, "replicate": job.replicate, "seed": seed}
-    real = real_subset(train, **subset)
-
-    def accuracy(arm, *, classifier=params.classifier, ratio=0.0, **images):
-        cells, arguments = train_cells(
-            [ARMS[arm]],
-            budget=budget,
-            synthetic_per_real=ratio,
-            replicates=1,
-            real_of=lambda _: real,
-            **{f"{name}_of": (lambda _, value=value: value) for name, value in images.items()},
-            classifier=classifier,
-            seed=derive_seed(seed, job.replicate),
-            execution=params.execution.model_copy(update={"processes": 1, "threads": 1}),
-            what="classifier",
-        )
-        network = network_from(arguments, cells[0].weights, device)
-        return float((predict(network, validation.images, device) == validation.labels).mean())
-
+    real = real_subset(train, budget=budget, replicate=job.replicate, seed=seed)
+    setting = Setting(params, budget, job.replicate, seed, train, validation, real, device, dtype)
     if job.row == BASELINE:
-        return {BASELINE: accuracy(BASELINE)}
+        return {BASELINE: accuracy(setting, Use(arm=BASELINE, synthetic_per_real=0.0))}
     gan = Gan.model_validate({**params.gan.model_dump(), **GANS[job.row]})
-
-    def generator(member):
-        return train_gan(
+    generators = [
+        train_gan(
             real,
             gan,
             seed=derive_seed(seed, job.replicate, member),
@@ -144,46 +145,62 @@ def run(job, advance, *, params, budget, uses, device, dtype):
             what=job.row,
             advance=advance,
         ).generator.to(device)
-
-    generators = [
-        generator(member) for member in range(max((USES[use].generators for use in uses), default=1))
+        for member in range(max((USES[use].generators for use in uses), default=1))
     ]
+    result = quality(setting, images_for(setting, Use(), generators))
+    for name in uses:
+        use = USES[name]
+        images = images_for(setting, use, generators)
+        accepted = accepted_of(setting, images) if ARMS[use.arm].filtered else None
+        if accepted is not None:
+            result[f"accepted: {name}"] = len(accepted) / len(images)
+        result[f"use: {name}"] = accuracy(setting, use, synthetic=images, accepted=accepted)
+    return result
 
-    def images(use):
-        return interleaved(
-            [
-                synthetic_images(
-                    network,
-                    class_names=real.class_names,
-                    images_per_class=2000,
-                    seed=derive_seed(seed, "images", job.replicate),
-                    latent_std=use.latent_std,
-                    provenance={**real.provenance, "gan_seed": member, "generator_sha256": str(member)},
-                    device=device,
-                    advance=lambda units, note="": None,
-                )
-                for member, network in enumerate(generators[: use.generators])
-            ]
-        )
 
-    made = images(Use())
-    judge = load_features_and_probabilities(ROOT / "data/extractor/extractor.safetensors", device)
+def images_for(setting, use, generators):
+    """2000 images of each class: a large pool, so that fresh arms rarely see one twice."""
+    return interleaved(
+        [
+            synthetic_images(
+                network,
+                class_names=setting.real.class_names,
+                images_per_class=2000,
+                seed=derive_seed(setting.seed, "images", setting.replicate),
+                latent_std=use.latent_std,
+                provenance={**setting.real.provenance, "gan_seed": member, "generator_sha256": str(member)},
+                device=setting.device,
+                advance=setting.quiet,
+            )
+            for member, network in enumerate(generators[: use.generators])
+        ]
+    )
+
+
+def quality(setting, images):
+    """Label fidelity, and what the memorisation gate says with validation images in the place of test images."""
+    judge = load_features_and_probabilities(ROOT / "data/extractor/extractor.safetensors", setting.device)
+    evaluation = setting.params.evaluation
     found = evaluate_memorization(
-        budget=budget,
-        synthetic=[made],
-        train=train,
-        subsets=[subset_indices(train, **subset)],
-        test=validation,
-        features_of=lambda images: judge(images)[0],
-        images=params.evaluation.images,
+        budget=setting.budget,
+        synthetic=[images],
+        train=setting.train,
+        subsets=[
+            subset_indices(
+                setting.train, budget=setting.budget, replicate=setting.replicate, seed=setting.seed
+            )
+        ],
+        test=setting.validation,
+        features_of=lambda pixels: judge(pixels)[0],
+        images=evaluation.images,
         gate=Gate(
-            near_copies_margin=params.evaluation.memorization_near_copies_margin,
-            authenticity_margin=params.evaluation.memorization_authenticity_margin,
+            near_copies_margin=evaluation.memorization_near_copies_margin,
+            authenticity_margin=evaluation.memorization_authenticity_margin,
         ),
-        seed=seed,
+        seed=setting.seed,
     )["replicates"]["0"]
-    result = {
-        "label fidelity": float((judge(made.images)[1].argmax(axis=1) == made.labels).mean()),
+    return {
+        "label fidelity": float((judge(images.images)[1].argmax(axis=1) == images.labels).mean()),
         "passed": float(found["passed"]),
         **{
             f"{name}, {space}": found[space][name]
@@ -191,35 +208,44 @@ def run(job, advance, *, params, budget, uses, device, dtype):
             for space in ("pixel", "feature")
         },
     }
-    for name in uses:
-        use = USES[name]
-        given = images(use)
-        changed = {**params.classifier.model_dump(), **use.classifier}
-        accepted = {}
-        if ARMS[use.arm].filtered:
-            agreement = cross_fitted_agreement(
-                real,
-                given,
-                classifier=params.classifier,
-                folds=params.study.label_filter_folds,
-                steps=params.study.label_filter_steps,
-                least_probability=params.study.label_filter,
-                seed=derive_seed(seed, "filter", job.replicate),
-                device=device,
-                dtype=dtype,
-                advance=lambda units, note="": None,
-            )
-            kept = accepted_images(given, agreement, least_probability=params.study.label_filter)
-            accepted = {"accepted": kept}
-            result[f"accepted: {name}"] = len(kept) / len(given)
-        result[f"use: {name}"] = accuracy(
-            use.arm,
-            classifier=Classifier.model_validate(changed),
-            ratio=use.synthetic_per_real,
-            synthetic=given,
-            **accepted,
-        )
-    return result
+
+
+def accepted_of(setting, images):
+    """Those that the study's label filter keeps."""
+    study = setting.params.study
+    agreement = cross_fitted_agreement(
+        setting.real,
+        images,
+        classifier=setting.params.classifier,
+        folds=study.label_filter_folds,
+        steps=study.label_filter_steps,
+        least_probability=study.label_filter,
+        seed=derive_seed(setting.seed, "filter", setting.replicate),
+        device=setting.device,
+        dtype=setting.dtype,
+        advance=setting.quiet,
+    )
+    return accepted_images(images, agreement, least_probability=study.label_filter)
+
+
+def accuracy(setting, use, *, synthetic=None, accepted=None):
+    """That of a classifier on the validation split."""
+    cells, arguments = train_cells(
+        [ARMS[use.arm]],
+        budget=setting.budget,
+        synthetic_per_real=use.synthetic_per_real,
+        replicates=1,
+        real_of=lambda _: setting.real,
+        synthetic_of=lambda _: synthetic,
+        accepted_of=lambda _: accepted,
+        classifier=Classifier.model_validate({**setting.params.classifier.model_dump(), **use.classifier}),
+        seed=derive_seed(setting.seed, setting.replicate),
+        execution=setting.params.execution.model_copy(update={"processes": 1, "threads": 1}),
+        what="classifier",
+    )
+    network = network_from(arguments, cells[0].weights, setting.device)
+    seen = predict(network, setting.validation.images, setting.device)
+    return float((seen == setting.validation.labels).mean())
 
 
 def main(budget, replicates, rows, uses, out):
