@@ -38,8 +38,8 @@ from pipeline.side_by_side import side_by_side
 ROOT = Path(__file__).parents[1]
 BASELINE = "real_affine_elastic"
 AS_THEY_ARE = {"real_augmentation": 0.0}
-AUGMENTED, BY_07, BY_HALF = (
-    {"real_augmentation": strength, "real_augmentation_up_to": 60_000} for strength in (1.0, 0.7, 0.5)
+AUGMENTED, BY_08, BY_07, BY_HALF = (
+    {"real_augmentation": strength, "real_augmentation_up_to": 60_000} for strength in (1.0, 0.8, 0.7, 0.5)
 )
 EVERY_PAIR, NO_PAIR = {"augment_probability": 1.0}, {"augment_probability": 0.0}
 WIDE = {"augment_rotation_degrees": 15.0, "augment_scale": 0.15}
@@ -63,6 +63,7 @@ GANS: Mapping[str, Mapping[str, Any]] = {
     "100 000 images, real ones augmented": {**AUGMENTED, "total_images": 100_000},
     "100 000 images, real ones augmented by half": {**BY_HALF, "total_images": 100_000},
     "real images augmented": AUGMENTED,
+    "real images augmented by 0.8": BY_08,
     "real images augmented by 0.7": BY_07,
     "real images augmented by 0.7, and nothing else": {**BY_07, **NO_PAIR},
     "real images augmented, and nothing else": {**AUGMENTED, **NO_PAIR},

@@ -31,8 +31,8 @@ DEBUG_FLAG = "--debug"
 DEBUG_VARIABLE = "SYNTHGAIN_DEBUG"
 
 _INTERNAL_FAULT = 70  # sysexits.h: EX_SOFTWARE
-# Of a stage whose DVC has ended: less than a new run needs to come to the same stage.
-_SECONDS_TO_TIDY_UP = 3.0
+# Of a stage whose DVC has ended. A new run that comes to the same stage sooner is told that it is still being written.
+_SECONDS_TO_TIDY_UP = 1.0
 _INTERRUPTED, _TERMINATED = 130, 143  # as shells say it: 128 + the signal's number
 # What torch and safetensors say instead of raising MemoryError or OSError.
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
@@ -43,6 +43,10 @@ _DISK_FULL = re.compile(
 
 class _Ended(BaseException):
     """SIGTERM: on the way up, half-written outputs are removed as after Ctrl-C."""
+
+
+# A first signal was heard: what it began to tidy up must not be cut short by our own watch over DVC.
+_ending = threading.Event()
 
 
 def run(main: Callable[..., None]) -> None:
@@ -67,7 +71,7 @@ def report_errors(app: Callable[[], Any]) -> None:
     if DEBUG_FLAG in sys.argv:
         debug = True
         sys.argv = [part for part in sys.argv if part != DEBUG_FLAG]
-    with _ended_by_sigterm():
+    with _signals_unwind():
         try:
             app()
         except SystemExit as ending:
@@ -112,21 +116,30 @@ def explain(error: BaseException) -> tuple[list[str], int]:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM unwinds the stack like Ctrl-C, for as long as the block runs."""
+def _signals_unwind() -> Iterator[None]:
+    """SIGTERM unwinds the stack like Ctrl-C, for as long as the block runs; a second one ends the process at once."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut the tidying short
+        _ending.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise _Ended
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        _ending.set()
+        raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():  # Python hears signals in the main thread
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
+    # A shell's background job does not hear Ctrl-C, and should not begin to.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end_with_dvc() -> None:
@@ -154,7 +167,8 @@ def _end_with_dvc() -> None:
     def wait_for_its_end() -> None:
         while lives(dvc):  # not `wait`, which takes a process that nobody has collected for alive
             time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGTERM)
+        if not _ending.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_SECONDS_TO_TIDY_UP)
         os.kill(os.getpid(), signal.SIGKILL)
 

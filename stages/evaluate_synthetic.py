@@ -97,7 +97,7 @@ def main(
             typer.echo(
                 f"replicate {replicate} does not pass the memorisation gate: {found['reason']}; raise"
                 " gan.real_augmentation (or gan.real_augmentation_up_to, where it is not in force), so that the GAN"
-                " learns more than its real images, or lower gan.total_images",
+                " learns more than its real images",
                 err=True,
             )
     metrics["memorization"] = memorization

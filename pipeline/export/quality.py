@@ -43,8 +43,8 @@ def memorization_refusal(quality: Mapping[str, Any], *, where: str) -> str | Non
         return None
     return (
         f"{where}: these images did not pass the memorisation gate: {verdict['reason']}. Export another budget or"
-        " replicate (export.real_images, export.replicate), train with more real images or stronger"
-        " gan.augment_*, or set export.allow_memorized to true: the data card will say so"
+        " replicate (export.real_images, export.replicate), train with more real images or more"
+        " gan.real_augmentation, or set export.allow_memorized to true: the data card will say so"
     )
 
 

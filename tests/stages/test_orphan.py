@@ -16,11 +16,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 STAGE = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from stages.command import run
 
 def main() -> None:
+    if "deaf" in sys.argv[0]:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     Path(sys.argv[0]).write_text("working")
     time.sleep(60)
 
@@ -38,10 +40,10 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("when", ["late", "at work"])
+@pytest.mark.parametrize("when", ["late", "at work", "deaf"])
 def test_a_stage_dies_with_its_parent(tmp_path, when):
-    """`late`: the parent is killed before the stage could ask to be told."""
-    pid_file, sign = tmp_path / "pid", tmp_path / "sign"
+    """`late`: the parent is killed before the stage could ask to be told. `deaf`: SIGTERM alone does not end it."""
+    pid_file, sign = tmp_path / "pid", tmp_path / f"sign {when}"
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, STAGE, str(pid_file), when, str(sign)],
         cwd=ROOT,
@@ -54,7 +56,7 @@ def test_a_stage_dies_with_its_parent(tmp_path, when):
     parent.wait()
     psutil.wait_procs([stage], timeout=30)
     assert not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE
-    assert sign.exists() == (when == "at work")
+    assert sign.exists() == (when != "late")
 
 
 def wait_until(condition):
