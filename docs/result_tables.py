@@ -12,7 +12,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 # Page → its metrics: those of the default study, and copies of those of studies in workspaces.
 PAGES = {
-    "README.md": "data/metrics",
+    "README.md": "docs/studies/full",
     "docs/low-data.md": "docs/studies/low_data",
 }
 ADDED = {

@@ -350,7 +350,10 @@ def _verdict(
         sentence = f"{images} gave {change}, but validation, which chooses, shows no gain: use {alone}"
     elif code == "prefer_classic" and over_real:
         gain = change_words(over_real, "points of test accuracy over real only")
-        sentence = f"{images} gave {gain}, but {change_words(on_test, against)}: prefer {alone}"
+        # What is known over real only is of the plain arm of this ratio; the chosen one may show its images otherwise.
+        others = f"{kind}ones " if (kind := _kind(synthetic)) else ""
+        plain = f"{synthetic.synthetic_per_real} synthetic images per real one"
+        sentence = f"{plain} gave {gain}, but {others}{change_words(on_test, against)}: prefer {alone}"
     elif code == "harm":
         sentence = f"{images} do harm: {change}; use {alone}"
     else:
@@ -387,8 +390,11 @@ def _with(synthetic: DeclaredArm) -> str:
 
 
 def _images(arm: DeclaredArm) -> str:
-    fresh, filtered = "fresh " * arm.recipe.fresh, "label-filtered " * arm.recipe.filtered
-    return f"{arm.synthetic_per_real} {fresh}{filtered}synthetic images per real one"
+    return f"{arm.synthetic_per_real} {_kind(arm)}synthetic images per real one"
+
+
+def _kind(arm: DeclaredArm) -> str:
+    return "fresh " * arm.recipe.fresh + "label-filtered " * arm.recipe.filtered
 
 
 def _best_on_validation(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]) -> DeclaredArm:

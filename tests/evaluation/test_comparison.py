@@ -122,6 +122,22 @@ def test_what_helps_real_only_and_not_the_best_classic_arm_prefers_the_classic_a
     )
 
 
+def test_the_gain_over_real_only_is_said_of_the_images_that_had_it(write_study):
+    """Fixed images were compared with real only; the arm that validation chose shows fresh ones."""
+    row = judge(
+        write_study,
+        {
+            ("real", 0): [0.880, 0.882, 0.879],
+            ("synthetic", 1.0): [0.893, 0.896, 0.891],
+            ("real_affine", 0): AFFINE,
+            ("synthetic_fresh_affine", 1.0): MIXED,
+        },
+    )
+    assert row["code"] == "prefer_classic" and row["best_synthetic"]["arm"] == "synthetic_fresh_affine"
+    assert "real images, 1.0 synthetic images per real one gave +1.30 points" in row["verdict"]
+    assert f", but fresh ones {points(row['mean_difference'])} on top of affine" in row["verdict"]
+
+
 def test_what_augmentation_gives_is_not_taken_for_a_gain_of_synthetic_images(write_study):
     """Affine lifts both arms far above real only: that alone prefers nothing."""
     row = judge(
