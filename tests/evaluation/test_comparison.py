@@ -132,6 +132,7 @@ def test_the_gain_over_real_only_is_said_of_the_images_that_had_it(write_study):
             ("real_affine", 0): AFFINE,
             ("synthetic_fresh_affine", 1.0): MIXED,
         },
+        arms=("real", "real_affine", "synthetic", "synthetic_fresh_affine"),
     )
     assert row["code"] == "prefer_classic" and row["best_synthetic"]["arm"] == "synthetic_fresh_affine"
     assert "real images, 1.0 synthetic images per real one gave +1.30 points" in row["verdict"]
