@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic_core import from_json
 from zlib_ng import zlib_ng
 
 from pipeline.errors import SynthGainError
@@ -175,7 +176,7 @@ def _finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str
     written: dict[str, dict[str, str]] = {name: {} for name in formats}
     pixels = hashlib.sha256()
     for number in range(count):
-        record = json.loads(record_path(work, number).read_text())
+        record = from_json(record_path(work, number).read_bytes())
         for name, files in record["files"].items():
             written[name] |= files
         pixels.update(bytes.fromhex("".join(record["pixel_sha256"])))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+
+from pydantic_core import to_json
 
 from pipeline.checkpoints import file_sha256
 from pipeline.export import arrow, idx, npz, parquet, png, webdataset
@@ -48,7 +49,7 @@ def write_shard(shard: Shard, formats: Sequence[str], work: Path) -> None:
     if set(formats) - set(SELF_CONTAINED):
         parquet.write_table_part(shard, work / "parts")
     record = {"files": hashes, "pixel_sha256": shard.pixel_sha256}
-    write_text(record_path(work, shard.number), json.dumps(record, separators=(",", ":")))
+    write_text(record_path(work, shard.number), to_json(record).decode())
 
 
 def record_path(work: Path, number: int) -> Path:
