@@ -134,7 +134,7 @@ class Generator(nn.Module):
             x = self.norms[i](x)
             if self.affines:
                 x = self.affines[i](x, labels)
-            x = F.leaky_relu(x, self.leak)
+            x = F.leaky_relu(x, self.leak, inplace=True)
             if self.training and self.noise and i == len(self.layers) - 1:
                 x = x + self.noise * torch.randn_like(x)
             x = layer(x)
@@ -230,7 +230,7 @@ class Discriminator(nn.Module):
             x = F.pixel_unshuffle(x, 2)
         for layer in self.layers[: self.hidden_layers]:
             x = layer(x.flatten(1) if isinstance(layer, nn.Linear) else x)
-            x = F.dropout(F.leaky_relu(x, _LEAK), self.dropout, self.training)
+            x = F.dropout(F.leaky_relu(x, _LEAK, inplace=True), self.dropout, self.training)
         x = x.flatten(1)
         logits: Tensor = self.layers[-1](x).float().squeeze(1)
         if self.projection is not None:
