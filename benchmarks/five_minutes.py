@@ -87,8 +87,8 @@ def main(minutes, reference_minutes):
     )
     batch_size = params.gan.batch_size
 
-    def train_ours(images, advance):
-        gan = params.gan.model_copy(update={"total_images": images})
+    def train_ours(images, advance, **changes):
+        gan = params.gan.model_copy(update={"total_images": images, **changes})
         return train_gan(train, gan, seed=0, device=device, dtype=dtype, what="ours", advance=advance)
 
     def train_reference(reference, steps):
@@ -113,7 +113,7 @@ def main(minutes, reference_minutes):
     rates = np.median(
         [
             (
-                rate(lambda: train_ours(_STEPS * batch_size, quiet)),
+                rate(lambda: train_ours(_STEPS * batch_size, quiet, history_points=1)),
                 rate(lambda: train_reference(warm, _STEPS)),
             )
             for _ in range(_TURNS)

@@ -21,7 +21,10 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(what: str, total: float, unit: str) -> Iterator[Advance]:
-    """Show how far `what` is: units done of `total`, units per second, time left, and the last note."""
+    """Show how far `what` is: units done of `total`, units per second, time left, and the last note.
+
+    The pace is that since the first report, with which a training that goes on says what a killed one had done.
+    """
     with _terminal_bar(what, total, unit) if sys.stderr.isatty() else _lines(what, total, unit) as advance:
         yield advance
 
@@ -41,13 +44,13 @@ def _terminal_bar(what: str, total: float, unit: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    start = time.monotonic()
+    pace = _Pace()
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=total, speed="", note="")
 
         def advance(units: float, note: str = "") -> None:
-            done = bar.tasks[task].completed + units
-            speed = f"{done / max(time.monotonic() - start, 1e-9):,.0f} {unit}/s"
+            rate = pace.after(bar.tasks[task].completed + units, time.monotonic())
+            speed = f"{rate:,.0f} {unit}/s" if rate else ""
             bar.update(task, advance=units, speed=speed, note=note or bar.tasks[task].fields["note"])
 
         yield advance
@@ -55,8 +58,9 @@ def _terminal_bar(what: str, total: float, unit: str) -> Iterator[Advance]:
 
 @contextmanager
 def _lines(what: str, total: float, unit: str) -> Iterator[Advance]:
-    start = last = time.monotonic()
+    last = time.monotonic()
     done = 0.0
+    pace = _Pace()
     turn = threading.Lock()
 
     def advance(units: float, note: str = "") -> None:
@@ -64,14 +68,25 @@ def _lines(what: str, total: float, unit: str) -> Iterator[Advance]:
         with turn:
             done += units
             now = time.monotonic()
+            rate = pace.after(done, now)
             if now - last < _SECONDS_BETWEEN_LINES:
                 return
             last = now
-            left = (now - start) * (total - done) / done if done else float("inf")
-            print(
-                f"{what}: {done / total:.0%}, {done / (now - start):,.0f} {unit}/s, {left:.0f} s left  {note}",
-                file=sys.stderr,
-                flush=True,
-            )
+            speed = f", {rate:,.0f} {unit}/s, {(total - done) / rate:.0f} s left" if rate else ""
+            print(f"{what}: {done / total:.0%}{speed}  {note}", file=sys.stderr, flush=True)
 
     yield advance
+
+
+class _Pace:
+    """Units per second since the first report."""
+
+    def __init__(self) -> None:
+        self.first: tuple[float, float] | None = None
+
+    def after(self, done: float, now: float) -> float | None:
+        """The pace now that `done` units are reported; None if there is none yet."""
+        if self.first is None:
+            self.first = (done, now)
+        before, since = self.first
+        return (done - before) / (now - since) if done > before and now > since else None

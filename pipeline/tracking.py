@@ -292,6 +292,10 @@ def fetch_generator(uri: str, store: Store) -> Path:
     found = re.fullmatch(r"models:/([^@/]+)(?:@([^/@]+)|/(\d+))", uri)
     if not found:
         raise SynthGainError(f"{uri}: models:/NAME@ALIAS or models:/NAME/VERSION is needed")
+    if store.database is not None and not store.database.is_file():  # MLflow would make an empty one
+        raise SynthGainError(
+            f"{uri}: no MLflow store at {store}; run this in the study's folder, or set MLFLOW_TRACKING_URI"
+        )
     with warnings.catch_warnings(), _explained(store), _alone(store):
         warnings.simplefilter("ignore", SADeprecationWarning)
         _check(store)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+_REAL = Path("data/prepared/train.npz")
+
 
 def main(
     model: Annotated[
@@ -70,7 +72,11 @@ def main(
     if counts is not None:
         wanted = parse_counts(counts, class_names)
     elif like is not None:
-        example = open_images(Path("data/prepared/train.npz") if like == "real" else Path(like))
+        if like == "real" and not _REAL.is_file():
+            raise SynthGainError(
+                f"--like real: {_REAL} is missing; `dvc repro prepare` makes it, or name a file"
+            )
+        example = open_images(_REAL if like == "real" else Path(like))
         if example.class_names != class_names:
             raise SynthGainError(f"--like: {example.path} has other classes than the generator")
         wanted = [int((example.labels == label).sum()) for label in range(len(class_names))]

@@ -1253,6 +1253,20 @@ FAULTS = [
     ),
     Fault(
         HAND_OVER,
+        "like real images that are not there",
+        generate_with("--like", "real", "--out", "s.npz"),
+        "error: --like real: data/prepared/train.npz is missing; `dvc repro prepare` makes it, or name a "
+        "file",
+    ),
+    Fault(
+        HAND_OVER,
+        "a registered model where no store is",
+        in_any("generate", "--model", "models:/m@champion", "--per-class", "1", "--out", "s.npz"),
+        "error: models:/m@champion: no MLflow store at sqlite:///…/mlflow.db; run this in the study's folder, or "
+        "set MLFLOW_TRACKING_URI",
+    ),
+    Fault(
+        HAND_OVER,
         "a file that is there already",
         generate_with("--per-class", "3", "--out", "s.npz", there="s.npz"),
         "error: s.npz: is there already; name another file, or pass --force to replace it",

@@ -15,6 +15,16 @@ def test_off_a_terminal_there_is_a_line_now_and_then(capsys, monkeypatch):
     assert lines[0] == "GAN: 38%, 1 images/s, 25 s left  D 0.5"
 
 
+def test_what_a_killed_run_had_done_is_no_part_of_the_pace(capsys, monkeypatch):
+    clock = iter([0.0, *range(1, 100)])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with progress("GAN", total=1000, unit="images") as advance:
+        advance(900)  # at once
+        for _ in range(20):
+            advance(1)
+    assert capsys.readouterr().err.splitlines() == ["GAN: 91%, 1 images/s, 86 s left  "]
+
+
 def test_on_a_terminal_there_is_a_bar(capsys, monkeypatch):
     monkeypatch.setattr(module.sys.stderr, "isatty", lambda: True, raising=False)
     with progress("GAN", total=4, unit="images") as advance:

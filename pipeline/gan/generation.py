@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,6 +113,8 @@ def _generate(
         work.mkdir(parents=True)
         write_text(plan_file, plan)
     done = int(notes.read_text()) if notes.is_file() else 0
+    if done:
+        print(f"{done} of {sum(counts)} images are there already; going on with the others", file=sys.stderr)
     size = generator.image_size**2
     with (
         pixels.open("r+b" if done else "wb") as file,

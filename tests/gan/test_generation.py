@@ -116,12 +116,13 @@ generation.generate_file(generator, Path(sys.argv[1]), class_names=("a", "b", "c
 """
 
 
-def test_killed_it_goes_on_and_ends_byte_equal(generator, tmp_path, monkeypatch):
+def test_killed_it_goes_on_says_so_and_ends_byte_equal(generator, tmp_path, monkeypatch, capsys):
     write(generator, tmp_path / "whole.npz", [600, 10, 700])
     command = [sys.executable, "-c", KILLED, str(tmp_path / "s.npz"), "5", json.dumps(TINY)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "s.npz").exists()
+    assert "there already" not in capsys.readouterr().err
     starts = []
     sample = generation.sample_images
     monkeypatch.setattr(
@@ -132,6 +133,7 @@ def test_killed_it_goes_on_and_ends_byte_equal(generator, tmp_path, monkeypatch)
     write(generator, tmp_path / "s.npz", [600, 10, 700])
     # Blocks: a 0, 250, 500; b 0; c 0 (killed after). Four are noted down.
     assert starts == [(2, 0), (2, 250), (2, 500)]
+    assert "610 of 1310 images are there already; going on" in capsys.readouterr().err
     assert (tmp_path / "s.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.npz", "whole.npz"]
 
