@@ -1,32 +1,42 @@
 """Export in all formats against the plain loop: one Pillow save per image and one zip, on the same images.
 
 python benchmarks/export.py [--images 60000] [--workers 2] [--rounds 3] [--where FOLDER]
-python benchmarks/export.py --stream 1000000    # bounded memory: generated, exported, peak RSS of both
+python benchmarks/export.py --stream 1000000             # bounded memory: generated, exported, peak of both
+python benchmarks/export.py --stream 1000000 --kills 3   # killed at random moments, too: the same bytes
 
-Written to memory (/dev/shm) where there is such a thing, and the median of the rounds: on a disk, most of the time
-goes to making 60 000 files, for which ext4 takes between 1 and 30 seconds, the latter where others were just deleted.
+The first is the median of the rounds, written to memory (/dev/shm) where there is enough of it. On a disk, most of the
+time goes to making 60 000 files, for which ext4 takes between 1 and 30 seconds, the latter where others were just
+deleted; so there nothing is deleted before the end. In memory each round is: pages that were never used are slow.
 """
 
 import argparse
 import json
+import math
 import os
+import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 from PIL import Image
 
+from pipeline.checkpoints import file_sha256
 from pipeline.export.dataset import export_dataset
 from pipeline.export.samples import select_samples
 from pipeline.export.shards import FORMATS
 from pipeline.export.source import open_images
 from pipeline.images import LabeledImages
+
+MEMORY = Path("/dev/shm")
 
 
 def strokes(count: int, rng: np.random.Generator) -> np.ndarray:
@@ -87,21 +97,23 @@ def ratio(count: int, workers: int, repeats: int, where: Path | None) -> None:
             provenance=np.array(json.dumps(provenance)),
         )
         rounds: dict[str, list[float]] = {"ours": [], "plain": [], "bare": []}
-        for _ in range(repeats):
-            with tempfile.TemporaryDirectory(dir=folder) as round_folder:
-                place = Path(round_folder)
-                start = time.perf_counter()
-                samples = select_samples(
-                    open_images(folder / "images.npz"), latent_hashes=latent_hashes(provenance)
-                )
-                export_dataset(samples, place / "out", formats=FORMATS, source="mnist", workers=workers)
-                rounds["ours"].append(time.perf_counter() - start)
-                start = time.perf_counter()
-                plain_loop(images, place / "plain")
-                rounds["plain"].append(time.perf_counter() - start)
-                start = time.perf_counter()
-                bare_files(place / "bare", count, bytes(250))
-                rounds["bare"].append(time.perf_counter() - start)
+        for number in range(repeats):
+            place = folder / str(number)
+            place.mkdir()
+            start = time.perf_counter()
+            samples = select_samples(
+                open_images(folder / "images.npz"), latent_hashes=latent_hashes(provenance)
+            )
+            export_dataset(samples, place / "out", formats=FORMATS, source="mnist", workers=workers)
+            rounds["ours"].append(time.perf_counter() - start)
+            start = time.perf_counter()
+            plain_loop(images, place / "plain")
+            rounds["plain"].append(time.perf_counter() - start)
+            start = time.perf_counter()
+            bare_files(place / "bare", count, bytes(250))
+            rounds["bare"].append(time.perf_counter() - start)
+            if where == MEMORY:
+                shutil.rmtree(place)
     ours, plain, bare = (statistics.median(rounds[name]) for name in ("ours", "plain", "bare"))
     print(f"{count} images, {len(FORMATS)} formats, {workers} workers: {ours:.2f} s")
     print(f"plain loop, PNG and one zip: {plain:.2f} s; {count} bare files, one process: {bare:.2f} s")
@@ -111,8 +123,8 @@ def ratio(count: int, workers: int, repeats: int, where: Path | None) -> None:
     )
 
 
-def stream(count: int) -> None:
-    """Peak resident memory of generating and exporting `count` images, each in a process of its own."""
+def stream(count: int, kills: int, where: Path | None) -> None:
+    """Peak memory of generating and exporting `count` images; with `kills`, also killed and started again."""
     import torch
 
     from pipeline.gan.generators import save_generator
@@ -122,22 +134,65 @@ def stream(count: int) -> None:
     gan = load_params(Path(__file__).parents[1] / "params.yaml").gan
     no_images = LabeledImages(np.zeros((0, 1, 28, 28), np.uint8), np.zeros(0, np.int64), tuple("0123456789"))
     generator = new_state(no_images, gan, seed=0, device=torch.device("cpu")).generator
-    with tempfile.TemporaryDirectory() as temporary:
-        model, images, out = (
-            f"{temporary}/{name}" for name in ("generator.safetensors", "images.npz", "out")
-        )
-        save_generator(Path(model), generator, class_names=tuple("0123456789"), provenance={})
-        for arguments in (
-            ["generate", "--model", model, "--per-class", str(count // 10), "--out", images],
-            ["export", images, "--format", "idx,parquet,webdataset", "--out", out],
+    with tempfile.TemporaryDirectory(dir=where) as temporary:
+        folder = Path(temporary)
+        save_generator(folder / "generator", generator, class_names=tuple("0123456789"), provenance={})
+        for name, arguments, out in (
+            ("generate", ["--model", "generator", "--per-class", str(count // 10)], "images.npz"),
+            ("export", ["images.npz", "--format", "idx,parquet,webdataset"], "data"),
         ):
-            code = (
-                "import resource as r, stages.cli\ntry: stages.cli.main()\nfinally: print('peak MB, own and workers',"
-                " *(r.getrusage(who).ru_maxrss // 1024 for who in (r.RUSAGE_SELF, r.RUSAGE_CHILDREN)))"
-            )
+            command = [
+                sys.executable,
+                "-c",
+                "import stages.cli; stages.cli.main()",
+                name,
+                *arguments,
+                "--out",
+            ]
             start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code, *arguments], check=True)
-            print(f"{arguments[0]}: {time.perf_counter() - start:.0f} s\n")
+            peaks = finish([*command, out], folder)
+            seconds = time.perf_counter() - start
+            print(
+                f"{name}: {seconds:.0f} s, peak MB of each process: {', '.join(map(str, peaks))}", flush=True
+            )
+            if not kills:
+                continue
+            killed = 0
+            while killed < kills:
+                moment = random.uniform(0.05, 0.7) * seconds
+                if finish([*command, f"again_{out}"], folder, kill_after=moment):
+                    break  # at its end before
+                killed += 1
+            else:
+                finish([*command, f"again_{out}"], folder)
+            same = digests(folder / out) == digests(folder / f"again_{out}")
+            print(f"{name}, killed {killed} times: {'the same bytes' if same else 'OTHER BYTES'}", flush=True)
+
+
+def finish(command: list[str], folder: Path, kill_after: float = math.inf) -> list[int]:
+    """Run a command to its end; the peak of each of its processes in MB. Or kill it before: none."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    started = time.perf_counter()
+    peaks: dict[int, int] = {}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    tree = psutil.Process(process.pid)
+    while process.poll() is None:
+        if time.perf_counter() - started > kill_after:
+            process.kill()
+            process.wait()
+            return []
+        with suppress(psutil.Error):
+            for each in (tree, *tree.children(recursive=True)):
+                peaks[each.pid] = max(peaks.get(each.pid, 0), each.memory_info().rss // 2**20)
+        time.sleep(0.05)
+    assert process.returncode == 0, command
+    return sorted(peaks.values(), reverse=True)
+
+
+def digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of a file, or of each file below a folder."""
+    files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    return {each.relative_to(path).as_posix(): file_sha256(each) for each in files}
 
 
 if __name__ == "__main__":
@@ -145,14 +200,17 @@ if __name__ == "__main__":
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    memory = Path("/dev/shm")
-    parser.add_argument("--where", type=Path, default=memory if memory.is_dir() else None)
+    parser.add_argument("--where", type=Path)
     parser.add_argument("--stream", type=int)
+    parser.add_argument("--kills", type=int, default=0)
     options = parser.parse_args()
     if options.stream:
-        stream(options.stream)
+        stream(options.stream, options.kills, options.where)
     else:
-        ratio(options.images, options.workers, options.rounds, options.where)
+        # A round takes half a gigabyte; a container may have 64 MB of it.
+        roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 20_000 * options.images
+        where = options.where or (MEMORY if roomy else None)
+        ratio(options.images, options.workers, options.rounds, where)
         print(
             f"peak RSS with the images in memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB"
         )

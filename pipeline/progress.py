@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 # In a log file a line per step would be noise, and silence would look like a hang.
 _SECONDS_BETWEEN_LINES = 15.0
+_SECONDS_OF_PACE = 60.0
 
 
 class Advance(Protocol):
@@ -23,7 +25,8 @@ class Advance(Protocol):
 def progress(what: str, total: float, unit: str) -> Iterator[Advance]:
     """Show how far `what` is: units done of `total`, units per second, time left, and the last note.
 
-    The pace is that since the first report, with which a training that goes on says what a killed one had done.
+    The pace is that of the last minute, without the first report, with which a training that goes on says what a
+    killed one had done.
     """
     with _terminal_bar(what, total, unit) if sys.stderr.isatty() else _lines(what, total, unit) as advance:
         yield advance
@@ -79,14 +82,19 @@ def _lines(what: str, total: float, unit: str) -> Iterator[Advance]:
 
 
 class _Pace:
-    """Units per second since the first report."""
+    """Units per second of the last minute.
+
+    Not of the whole time: what a killed run had done is reported at once, by each of several trainings in its turn.
+    """
 
     def __init__(self) -> None:
-        self.first: tuple[float, float] | None = None
+        self.reports: deque[tuple[float, float]] = deque()  # units done and when, a second apart or more
 
     def after(self, done: float, now: float) -> float | None:
         """The pace now that `done` units are reported; None if there is none yet."""
-        if self.first is None:
-            self.first = (done, now)
-        before, since = self.first
+        if not self.reports or now - self.reports[-1][1] >= 1:
+            self.reports.append((done, now))
+        while len(self.reports) > 2 and now - self.reports[1][1] >= _SECONDS_OF_PACE:
+            self.reports.popleft()
+        before, since = self.reports[0]
         return (done - before) / (now - since) if done > before and now > since else None

@@ -41,6 +41,8 @@ def main(
         raise SynthGainError("counts: name one of --per-class, --counts and --like")
     if per_class is not None and per_class < 1:
         raise SynthGainError(f"--per-class: found {per_class}; at least 1 is needed")
+    if like == "real" and not _REAL.is_file():
+        raise SynthGainError(f"--like real: {_REAL} is missing; `dvc repro prepare` makes it, or name a file")
     if out.suffix != ".npz":
         raise SynthGainError(f"--out: found {out}; a name that ends in .npz is needed")
     if out.is_dir() or (out.exists() and not force):
@@ -72,10 +74,6 @@ def main(
     if counts is not None:
         wanted = parse_counts(counts, class_names)
     elif like is not None:
-        if like == "real" and not _REAL.is_file():
-            raise SynthGainError(
-                f"--like real: {_REAL} is missing; `dvc repro prepare` makes it, or name a file"
-            )
         example = open_images(_REAL if like == "real" else Path(like))
         if example.class_names != class_names:
             raise SynthGainError(f"--like: {example.path} has other classes than the generator")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,14 @@ from pipeline.gan.networks import Generator
 from pipeline.gan.sampling import sample_images
 from pipeline.params import load_params
 from pipeline.runs import PlannedRun
-from pipeline.tracking import _SERVED, fetch_generator, find_store, mirror, register_generator
+from pipeline.tracking import (
+    _SERVED,
+    _default_store,
+    fetch_generator,
+    find_store,
+    mirror,
+    register_generator,
+)
 
 ROOT = Path(__file__).parents[1]
 NAME = "synthgain-mnist"
@@ -202,6 +211,17 @@ def test_a_clean_process_generates_from_the_registry_alone(mirrored, tmp_path):
     assert images.shape == (5, 8, 8) and images.dtype == np.uint8
     np.testing.assert_array_equal(images[:3], expected(best.generator, 2, 3, seed=7))
     np.testing.assert_array_equal(images[3:], expected(best.generator, 0, 2, seed=7))
+    with _default_store(store):
+        uri = f"models:/{NAME}/{champion(mirrored).version}"
+        signature = mlflow.models.get_model_info(uri).signature
+        requirements = Path(mlflow.pyfunc.get_model_dependencies(uri)).read_text().splitlines()
+    assert [(each.name, each.type.name) for each in signature.inputs] == [
+        ("label", "long"),
+        ("count", "long"),
+    ]
+    assert [(each.name, each.default) for each in signature.params] == [("seed", 0)]
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in requirements), requirements
+    assert {line.partition("==")[0] for line in requirements} >= {"mlflow", "torch", "numpy", "safetensors"}
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic_core import from_json
+import pydantic_core
 from zlib_ng import zlib_ng
 
 from pipeline.errors import SynthGainError
@@ -176,7 +176,7 @@ def _finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str
     written: dict[str, dict[str, str]] = {name: {} for name in formats}
     pixels = hashlib.sha256()
     for number in range(count):
-        record = from_json(record_path(work, number).read_bytes())
+        record = pydantic_core.from_json(record_path(work, number).read_bytes())
         for name, files in record["files"].items():
             written[name] |= files
         pixels.update(bytes.fromhex("".join(record["pixel_sha256"])))
@@ -229,6 +229,7 @@ def _fingerprint(samples: Samples, formats: Sequence[str], facts: Mapping[str, A
         "versions": {
             "numpy": np.__version__,
             "pyarrow": pa.__version__,
+            "pydantic-core": pydantic_core.__version__,
             "zlib": zlib.ZLIB_RUNTIME_VERSION,
             "zlib-ng": zlib_ng.ZLIBNG_VERSION,
         },

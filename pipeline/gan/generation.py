@@ -113,7 +113,7 @@ def _generate(
         work.mkdir(parents=True)
         write_text(plan_file, plan)
     done = int(notes.read_text()) if notes.is_file() else 0
-    if done:
+    if 0 < done < sum(counts):
         print(f"{done} of {sum(counts)} images are there already; going on with the others", file=sys.stderr)
     size = generator.image_size**2
     with (

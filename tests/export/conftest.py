@@ -67,9 +67,8 @@ def export(tmp_path):
             }
             images = samples_of(images or synthetic_images(), tmp_path / "source.npz", **selection)
         folder = tmp_path / out
-        export_dataset(
-            images, folder, formats=formats, source=source, study=STUDY, metrics=METRICS, **options
-        )
+        facts = {"study": STUDY, "metrics": METRICS, **options}
+        export_dataset(images, folder, formats=formats, source=source, **facts)
         return folder
 
     return write

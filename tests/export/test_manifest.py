@@ -78,10 +78,30 @@ def test_the_card_says_synthetic_first_and_then_all_that_matters(folder):
         "CC BY-SA 3.0",
         "| these synthetic images | 0.5 | 0.97 |\n| floor: real train images | 0.07 | 0.99 |",
         "Not checked: whether an image resembles one of the training images.",
+        "## Intended use\n\nTraining data beside real images",
+        "never put them into a validation or test split",
         "## Limits",
         "## How to cite",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            {"passed": True, "reason": "0.4% near copies in pixel space"},
+            "(images too close to training images) was passed: 0.4% near copies in pixel space.",
+        ),
+        (
+            {"passed": False, "reason": "30.0% near copies in pixel space"},
+            "(images too close to training images) was **NOT passed**: 30.0% near copies in pixel space.",
+        ),
+    ],
+)
+def test_the_card_says_what_the_memorisation_gate_found(export, found, said):
+    folder = export(formats=["npz"], metrics={**METRICS, "memorization": found}) / "npz"
+    assert said in (folder / "README.md").read_text()
 
 
 def test_every_published_source_has_a_licence_and_a_work_to_cite():

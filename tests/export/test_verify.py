@@ -276,14 +276,14 @@ def synthgain(*arguments, code="import stages.cli; stages.cli.main()"):
 
 
 def test_the_command_checks_each_format_without_torch_or_dvc(export):
-    out = export(formats=["idx", "parquet"])
+    out = export(formats=FORMATS)
     code = (
         "import sys, stages.cli\ntry: stages.cli.main()\n"
         "finally: print(sorted({'torch', 'dvc', 'mlflow', 'torchvision'} & set(sys.modules)))"
     )
     done = synthgain("verify", out, code=code)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{out / 'idx'}: ok\n{out / 'parquet'}: ok\n[]\n"
+    assert done.stdout == "".join(f"{out / name}: ok\n" for name in FORMATS) + "[]\n"
     (out / "idx/mine\x1b[2J.txt").write_text("")
     done = synthgain("verify", out)
     assert done.returncode == 1

@@ -1,4 +1,7 @@
 import os
+import resource
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,18 @@ def test_a_link_loop_is_named_and_ends(tmp_path: Path) -> None:
     (own / "b" / "aside").symlink_to(own / "a", target_is_directory=True)
     lines = problems(own, tmp_path / "raw")
     assert lines[1:] == [f"  {name}: a link to a folder that is read already" for name in ("a/up", "b/aside")]
+
+
+def test_a_decompression_bomb_is_named_before_it_is_decoded(tmp_path: Path) -> None:
+    own = make_tree(tmp_path / "own", {"a": 4, "b": 3})
+    path = own / "a" / "000.png"
+    png = bytearray(path.read_bytes())
+    png[16:24] = struct.pack(">II", 60_000, 60_000)  # in the header: width and height
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    path.write_bytes(png)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert problems(own, tmp_path / "raw")[1:] == ["  a/000.png: over 64 megapixels"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB; decoded: 3.6 million
 
 
 def test_train_and_test_folders_are_kept_apart(tmp_path: Path) -> None:

@@ -190,6 +190,25 @@ def test_a_source_with_labels_outside_its_classes_is_one_line(study, tmp_path, d
     refuse(("export", tmp_path / "bad.npz"), message, tmp_path)
 
 
+def test_max_per_class_takes_those_with_the_smallest_ids(study, tmp_path):
+    _, _, source = study
+    synthgain("export", source, "--max-per-class", 5, "--out", tmp_path / "few", "--workers", 1)
+    synthgain("export", source, "--out", tmp_path / "all", "--workers", 1)
+    few, whole = (pd.read_parquet(tmp_path / name / "parquet/train.parquet") for name in ("few", "all"))
+    assert few["label"].value_counts().tolist() == [5] * 10
+    smallest = whole.sort_values("id").groupby("label").head(5)
+    assert sorted(few["pixel_sha256"]) == sorted(smallest["pixel_sha256"])
+
+
+def test_force_moves_foreign_files_aside_and_keeps_them(study, tmp_path):
+    folder = tmp_path / "out/parquet"
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_text("mine")
+    synthgain("export", study[2], "--out", tmp_path / "out", "--workers", 1, "--force")
+    assert verify(folder) == []
+    assert (tmp_path / "out/parquet.before-1/mine.txt").read_text() == "mine"
+
+
 def test_an_export_over_an_earlier_file_is_refused(study, tmp_path):
     (tmp_path / "out.npz/parquet").mkdir(parents=True)
     (tmp_path / "out.npz/parquet/mine.txt").write_text("mine")
@@ -287,7 +306,9 @@ def peak_megabytes(arguments, cwd):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
 def test_memory_does_not_grow_with_the_number_of_images(model, tmp_path):
-    """Four times as many images take no more than what their labels and their order do."""
+    """Four times as many images take no more than what their labels and their order do: their pixels are 94 MB."""
+    large = Generator(**(GENERATOR | {"image_size": 28})).eval()
+    save_generator(model, large, class_names=tuple("0123456789"), provenance={})
     peaks = {}
     for per_class in (4_000, 16_000):
         file = f"{per_class}.npz"
