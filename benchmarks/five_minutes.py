@@ -14,13 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gan_training import (
-    CLASSES,
-    Z_DIM,
-    ReferenceDiscriminator,
-    ReferenceGenerator,
-    reference_steps,
-)
+from gan_training import CLASSES, Z_DIM, reference_networks, reference_steps
 
 from pipeline.classifier.network import predict
 from pipeline.classifier.training import train_classifier
@@ -48,12 +42,8 @@ class Reference:
 
     def __init__(self, train, batch_size):
         torch.manual_seed(0)
-        self.generator, discriminator = ReferenceGenerator(), ReferenceDiscriminator()
-        optimizers = [
-            torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
-            for network in (self.generator, discriminator)
-        ]
-        self.networks = (self.generator, discriminator, *optimizers)
+        self.networks = reference_networks()
+        self.generator = self.networks[0]
         self.images, self.labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
         self.batch_size = batch_size
 
@@ -91,11 +81,6 @@ def main(minutes, reference_minutes):
         gan = params.gan.model_copy(update={"total_images": images, **changes})
         return train_gan(train, gan, seed=0, device=device, dtype=dtype, what="ours", advance=advance)
 
-    def train_reference(reference, steps):
-        torch.use_deterministic_algorithms(False)  # it promises nothing, and is faster so
-        reference.train(steps)
-        configure(params.execution)
-
     def rate(work):
         start = time.perf_counter()
         work()
@@ -109,12 +94,12 @@ def main(minutes, reference_minutes):
         return (predict(network, validation.images, device) == validation.labels).mean()
 
     warm = Reference(train, batch_size)
-    train_reference(warm, 4)
+    warm.train(4)
     rates = np.median(
         [
             (
                 rate(lambda: train_ours(_STEPS * batch_size, quiet, history_points=1)),
-                rate(lambda: train_reference(warm, _STEPS)),
+                rate(lambda: warm.train(_STEPS)),
             )
             for _ in range(_TURNS)
         ],
@@ -140,7 +125,7 @@ def main(minutes, reference_minutes):
     with progress("reference", shown[1], "images") as advance:
         for look in _LOOKS:
             while done < look * shown[1]:
-                train_reference(reference, 10)
+                reference.train(10)
                 done += 10 * batch_size
                 advance(10 * batch_size)
             # A network with batch norm can be sampled in two ways, and the better one shall count.

@@ -72,9 +72,17 @@ class ReferenceDiscriminator(nn.Module):
         return self.body(torch.cat([images, maps], 1)).squeeze(1)
 
 
+def reference_networks():
+    """Generator, discriminator, and an Adam for each."""
+    networks = (ReferenceGenerator(), ReferenceDiscriminator())
+    return *networks, *(torch.optim.Adam(each.parameters(), lr=2e-4, betas=(0.5, 0.999)) for each in networks)
+
+
 def reference_steps(images, labels, *, steps, batch_size, networks):
-    """Train the reference for some steps."""
+    """Train the reference for some steps; not deterministically: it promises nothing, and is faster so."""
     generator, discriminator, g_optimizer, d_optimizer = networks
+    ours = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
     for _ in range(steps):
         index = torch.randint(len(images), (batch_size,))
         real, classes = images_from_uint8(images[index]), labels[index]
@@ -90,6 +98,7 @@ def reference_steps(images, labels, *, steps, batch_size, networks):
         g_optimizer.zero_grad()
         g_loss.backward()
         g_optimizer.step()
+    torch.use_deterministic_algorithms(ours)
 
 
 class OperationCount(TorchDispatchMode):
@@ -140,13 +149,8 @@ def measure(steps=100):
         tuple("0123456789"),
     )
     batch_size = params.gan.batch_size
-    generator, discriminator = ReferenceGenerator(), ReferenceDiscriminator()
-    optimizers = [
-        torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
-        for network in (generator, discriminator)
-    ]
     images, labels = torch.from_numpy(real.images), torch.from_numpy(real.labels)
-    networks = (generator, discriminator, *optimizers)
+    networks = reference_networks()
 
     def train_ours(count):
         changes = {"total_images": count * batch_size, "history_points": 1, "film_strip_frames": 2}
@@ -156,9 +160,7 @@ def measure(steps=100):
         )
 
     def train_reference(count):
-        torch.use_deterministic_algorithms(False)  # it promises nothing
         reference_steps(images, labels, steps=count, batch_size=batch_size, networks=networks)
-        configure(params.execution)
 
     def rate(work):
         start = time.perf_counter()
