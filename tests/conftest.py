@@ -46,7 +46,7 @@ def _process_switches_as_they_were():
         import torch
 
         torch.set_flush_denormal(False)
-        torch.use_deterministic_algorithms(False)
+        torch.set_deterministic_debug_mode("default")
 
 
 @dataclass(frozen=True)
