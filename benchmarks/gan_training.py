@@ -2,8 +2,8 @@
 
 The reference is what most tutorials train: generator and discriminator of about 2 million parameters each (width 128),
 non-saturating loss, label maps concatenated, a generator pass of its own for each of the two steps, PyTorch's default
-memory layout and Adam, float32. It has a process of its own, without the switches that `pipeline.runtime` sets in ours (in our
-process it would be a sixth faster, by the memory that the C library then keeps). The limit is the rate at which this
+memory layout and Adam, float32. It has a process of its own, without the switches that `pipeline.runtime` sets in ours
+(in ours it would be a sixth faster, by the memory that the C library then keeps). The limit is the rate at which this
 machine multiplies large square matrices of that type, divided by the operations of our step. All are taken in turns.
 
 python benchmarks/gan_training.py [--steps 100]
