@@ -160,11 +160,6 @@ def matrix_rate(dtype, device, size=2048, times=8):
 
 def measure(steps=100):
     """Train both and multiply matrices, in turns."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
-        return _measure(steps, lambda *args: other.submit(reference_rate, *args).result())
-
-
-def _measure(steps, rate_of_reference):
     params = load_params(Path(__file__).parents[1] / "params.yaml")
     device = configure(params.execution)
     dtype = training_dtype(params.execution, device)
@@ -188,15 +183,17 @@ def _measure(steps, rate_of_reference):
         train_ours(steps)
         return steps * batch_size / (time.perf_counter() - start)
 
-    def their_rate(count):
-        return rate_of_reference(count, batch_size, torch.get_num_threads())
-
     operations = operations_per_image(train_ours) / batch_size
-    their_rate(4)
-    matrix_rate(dtype, device)  # warm-up
-    rates = np.array(
-        [(our_rate(), their_rate(steps), matrix_rate(dtype, device) / operations) for _ in range(_TURNS)]
-    )
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
+
+        def their_rate(count):
+            return other.submit(reference_rate, count, batch_size, torch.get_num_threads()).result()
+
+        their_rate(4)
+        matrix_rate(dtype, device)  # warm-up
+        rates = np.array(
+            [(our_rate(), their_rate(steps), matrix_rate(dtype, device) / operations) for _ in range(_TURNS)]
+        )
     ours, theirs, limit = np.median(rates, axis=0)
     sizes = [sum(p.numel() for p in network.parameters()) / 1e6 for network in reference_networks()[:2]]
     name = str(dtype).removeprefix("torch.")
