@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.augmentation import random_affine_elastic
+from pipeline.augmentation import affine_grid, random_affine_elastic
 from pipeline.params import Gan
 
 # At gan.real_augmentation 1: the strength at which `classifier` augments by default, of images of 28 pixels.
@@ -94,7 +94,7 @@ def sample_affine(
 
 def apply_affine(images: Tensor, maps: Tensor) -> Tensor:
     """(N, 1, H, W) in −1..1, each mapped by its own (2, 3); what comes in from outside is background (−1)."""
-    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    grid = affine_grid(maps, *images.shape[2:])
     # grid_sample pads with 0, the middle grey of −1..1: shift so that the padding is the background.
     return F.grid_sample(images + 1, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1
 
