@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
 from pipeline.arms import ARMS, CONTROL_ARMS, extra_real_images, real_subset
-from pipeline.augmentation import elastic_displacement, random_affine, random_affine_elastic
+from pipeline.augmentation import affine_grid, elastic_displacement, random_affine, random_affine_elastic
 from pipeline.checkpoints import load_checkpoint
 from pipeline.classifier.cells import TrainedCell, load_cells, refuse_leak, save_cells
 from pipeline.classifier.network import (
@@ -193,6 +193,13 @@ def test_each_image_has_a_map_of_its_own():
     image = torch.rand(1, 1, 28, 28).repeat(10, 1, 1, 1)
     moved = random_affine(image, **AFFINE, generator=torch_generator(0))
     assert len({tuple(row.tolist()) for row in moved.flatten(1)}) == 10
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (8, 8), (28, 28), (5, 12)])
+def test_the_affine_grid_is_that_of_torch(height, width):
+    maps = torch.randn(7, 2, 3)
+    expected = torch.nn.functional.affine_grid(maps, [7, 1, height, width], align_corners=False)
+    assert torch.allclose(affine_grid(maps, height, width), expected, atol=1e-5)
 
 
 ELASTIC = {"elastic_alpha": 34.0, "elastic_sigma": 4.0}

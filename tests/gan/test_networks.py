@@ -122,6 +122,34 @@ def test_nearest_upsampling_has_no_checkerboard():
     assert torch.allclose(inside, inside[:, :1, :1].expand_as(inside), atol=1e-6)
 
 
+@everywhere
+def test_no_bias_comes_before_a_conditional_affine_which_has_one(architecture, conditioning):
+    *hidden, last = make_generator(architecture, conditioning=conditioning).layers
+    assert hidden
+    assert all((layer.bias is None) == (conditioning == "projection") for layer in hidden)
+    assert any("bias" in name for name, _ in last.named_parameters())
+
+
+@everywhere
+def test_the_memory_layout_changes_no_logit(architecture, conditioning):
+    """Channels last is only faster: weights trained in one layout are good in the other."""
+    images, labels = torch.randn(4, 1, 28, 28), torch.tensor([0, 1, 2, 0])
+    plain = make_discriminator(architecture, conditioning=conditioning)
+    last = make_discriminator(architecture, conditioning=conditioning).to(memory_format=torch.channels_last)
+    assert torch.allclose(plain(images, labels), last(images, labels), atol=1e-5)
+
+
+def test_the_dense_layers_of_a_discriminator_copy_no_activation():
+    """In channels last, as trainings are: a copy, and gradients of another layout, cost a twentieth of a step."""
+    discriminator = make_discriminator().to(memory_format=torch.channels_last)
+    dense = next(layer for layer in discriminator.layers if isinstance(layer, torch.nn.Linear))
+    storages = []
+    discriminator.layers[2].register_forward_hook(lambda _, i, output: storages.append(output.data_ptr()))
+    dense.register_forward_hook(lambda _, inputs, o: storages.append(inputs[0].data_ptr()))
+    discriminator(torch.randn(4, 1, 28, 28), torch.tensor([0, 1, 2, 0]))
+    assert len(set(storages)) == 1 and len(storages) == 2
+
+
 def test_compact_computes_on_the_half_resolution_only():
     sizes = []
     generator, discriminator = make_generator(), make_discriminator()
