@@ -6,11 +6,13 @@ python benchmarks/all.py [--out build/bench.json]
 import argparse
 from pathlib import Path
 
+import batched
 import classifier
 import gan_training
 import metrics
 import side_by_side
 import startup
+import torch
 from result import save, show
 
 
@@ -21,6 +23,10 @@ def main(out):
         results += classifier.measure()
     else:
         print("left out: the classifier on full MNIST, which needs data/prepared (dvc repro prepare)")
+    if torch.cuda.is_available():
+        results += batched.measure()
+    else:
+        print("left out: batches of networks, which need a CUDA device")
     show(results)
     save(results, out)
     print(f"written: {out}")

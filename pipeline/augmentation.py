@@ -6,10 +6,15 @@ No flips: a mirrored digit is another sign.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+# What the random draws of a batch come from. Of several, each draws for an equal share of the images, in order: many
+# trainings can share a batch, and each draws what it would alone.
+Generators = torch.Generator | Sequence[torch.Generator]
 
 
 def random_affine(
@@ -19,7 +24,7 @@ def random_affine(
     translation: float,
     scale: float,
     shear_degrees: float,
-    generator: torch.Generator,
+    generator: Generators,
 ) -> Tensor:
     """(N, 1, H, W) float32 in 0..1, each image mapped by its own draw, uniform within ±each bound.
 
@@ -46,7 +51,7 @@ def random_affine_elastic(
     shear_degrees: float,
     elastic_alpha: float,
     elastic_sigma: float,
-    generator: torch.Generator,
+    generator: Generators,
 ) -> Tensor:
     """`random_affine` and an elastic distortion of each image, in one interpolation.
 
@@ -85,7 +90,7 @@ def affine_grid(maps: Tensor, height: int, width: int) -> Tensor:
 
 
 def elastic_displacement(
-    count: int, height: int, width: int, *, alpha: float, sigma: float, generator: torch.Generator
+    count: int, height: int, width: int, *, alpha: float, sigma: float, generator: Generators
 ) -> Tensor:
     """(count, height, width, 2) float32: how far each pixel of each image is taken from, in pixels (x, y).
 
@@ -94,8 +99,8 @@ def elastic_displacement(
     alpha / (2σ√(3π)); outside of the image the noise is 0, so borders move less.
     torchvision's ElasticTransform draws one field for a whole batch; here each image has its own.
     """
-    device = generator.device
-    noise = torch.rand(2 * count, height, width, generator=generator, device=device).mul_(2).sub_(1)
+    noise = _uniform(2, count, height, width, generator=generator).flatten(0, 1)
+    device = noise.device
     # Along an axis, smoothing is a multiplication by a matrix: for small images faster than a convolution.
     smooth = torch.matmul(_gaussian(height, sigma, device), noise)
     smooth = torch.matmul(smooth, _gaussian(width, sigma, device).mul_(alpha))  # a symmetric matrix
@@ -109,10 +114,10 @@ def _random_grid(
     translation: float,
     scale: float,
     shear_degrees: float,
-    generator: torch.Generator,
+    generator: Generators,
 ) -> Tensor:
     """(N, H, W, 2): where each pixel is taken from, in −1..1."""
-    draw = torch.rand(5, len(images), generator=generator, device=images.device).mul_(2).sub_(1)
+    draw = _uniform(5, len(images), generator=generator)
     angle = draw[0] * math.radians(rotation_degrees)
     shear = torch.tan(draw[1] * math.radians(shear_degrees))
     size = 1 + draw[2] * scale
@@ -126,6 +131,14 @@ def _random_grid(
         dim=1,
     )
     return affine_grid(maps, *images.shape[2:])
+
+
+def _uniform(rows: int, count: int, *sides: int, generator: Generators) -> Tensor:
+    """(rows, count, *sides) float32, uniform in −1..1."""
+    generators = [generator] if isinstance(generator, torch.Generator) else generator
+    each = count // len(generators)
+    draws = [torch.rand(rows, each, *sides, generator=one, device=one.device) for one in generators]
+    return (draws[0] if len(draws) == 1 else torch.cat(draws, dim=1)).mul_(2).sub_(1)
 
 
 def _sampled(images: Tensor, grid: Tensor) -> Tensor:

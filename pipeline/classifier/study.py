@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,9 @@ import torch
 
 from pipeline.arms import Arm, Budget, Classic, cell_key, training_set
 from pipeline.augmentation import random_affine, random_affine_elastic
+from pipeline.classifier.batched import Recipe, train_classifiers
 from pipeline.classifier.cells import TrainedCell
+from pipeline.classifier.network import ConvNet
 from pipeline.classifier.training import Augment, fresh_passes, train_classifier
 from pipeline.images import LabeledImages, pixel_keys
 from pipeline.mixing import TrainingSet
@@ -21,6 +24,12 @@ from pipeline.params import Classifier, Execution
 from pipeline.progress import Advance, progress
 from pipeline.runtime import configure, derive_seed, training_dtype, workers_for
 from pipeline.side_by_side import side_by_side
+
+# Constructor arguments and weights of a network, as arrays: tensors cannot outlive a worker.
+_Trained = tuple[Mapping[str, Any], dict[str, npt.NDArray[Any]]]
+
+# Networks in a batch of networks: the training images of all are in memory, at 55 000 real ones 43 MB of each.
+_AT_ONCE = 32
 
 
 def train_cells(
@@ -43,7 +52,8 @@ def train_cells(
     All arms of a replicate share the real subset, the classifier's initial weights, the seed of the batch order,
     the batch size and the number of optimiser steps: they can be compared in pairs. On the CPU each classifier
     takes one thread, whatever there is, and as many as there are threads train at once: of a network this small two
-    threads make no more than one, and the bytes are the same on any number of cores.
+    threads make little more than one, and the bytes are the same on any number of cores. On a GPU all train at once as
+    one batch of networks.
 
     Args:
         arms: what to train.
@@ -60,7 +70,7 @@ def train_cells(
     """
     device = configure(execution)
     count = len(arms) * replicates
-    train = partial(_train, classifier=classifier, device=device, dtype=training_dtype(execution, device))
+    dtype = training_dtype(execution, device)
     cells = []
     arguments: Mapping[str, Any] = {}
 
@@ -98,12 +108,13 @@ def train_cells(
                 yield _Job(arm, training, cell_seed, facts, pixel_keys(_real_images(arm, real, extra)))
 
     with progress(what, count * classifier.steps, "steps") as advance:
-        for job, trained in side_by_side(
-            train,
-            jobs(),
-            workers=workers_for(execution, device, trainings=count, threads_each=1),
-            advance=advance,
-        ):
+        if not _as_one_batch(device):
+            workers = workers_for(execution, device, trainings=count, threads_each=1)
+            train = partial(_train, classifier=classifier, device=device, dtype=dtype)
+            done = side_by_side(train, jobs(), workers=workers, advance=advance)
+        else:
+            done = _train_batched(jobs(), classifier=classifier, device=device, dtype=dtype, advance=advance)
+        for job, trained in done:
             arguments, weights = trained
             tensors = {name: torch.from_numpy(values) for name, values in weights.items()}
             cells.append(TrainedCell(job.facts, tensors, job.real_pixels))
@@ -118,29 +129,68 @@ class _Job:
     facts: Mapping[str, Any]
     real_pixels: npt.NDArray[np.int64]
 
+    def recipe(self, classifier: Classifier, augment: Augment | None) -> Recipe:
+        """How to train its classifier."""
+        training, per_pass = self.training, self.training.synthetic_per_pass
+        return Recipe(
+            training=training.images,
+            seed=self.seed,
+            augment=augment,
+            draw_pass=None
+            if per_pass is None
+            else fresh_passes(training.images, real_images=training.real_images, per_pass=per_pass),
+            weights=training.image_weights(synthetic_weight=classifier.synthetic_weight),
+            first_augmented=training.first_augmented,
+            real_images=training.real_images,
+            real_only_tail=classifier.real_only_tail if training.mixed else 0.0,
+        )
+
 
 def _train(
     job: _Job, advance: Advance, *, classifier: Classifier, device: torch.device, dtype: torch.dtype
-) -> tuple[Mapping[str, Any], dict[str, npt.NDArray[Any]]]:
-    """The constructor arguments and the weights of a job's network, as arrays: tensors cannot outlive a worker."""
-    training = job.training
-    per_pass = training.synthetic_per_pass
+) -> _Trained:
+    """A job's classifier, trained by itself."""
+    one = job.recipe(classifier, classic_augmentation(classifier, job.arm.classic_augmentation))
     network = train_classifier(
-        training.images,
+        one.training,
         classifier,
-        augment=classic_augmentation(classifier, job.arm.classic_augmentation),
-        seed=job.seed,
+        augment=one.augment,
+        seed=one.seed,
         device=device,
         dtype=dtype,
-        draw_pass=None
-        if per_pass is None
-        else fresh_passes(training.images, real_images=training.real_images, per_pass=per_pass),
-        weights=training.image_weights(synthetic_weight=classifier.synthetic_weight),
-        first_augmented=training.first_augmented,
-        real_images=training.real_images,
-        real_only_tail=classifier.real_only_tail if training.mixed else 0.0,
+        draw_pass=one.draw_pass,
+        weights=one.weights,
+        first_augmented=one.first_augmented,
+        real_images=one.real_images,
+        real_only_tail=one.real_only_tail,
         advance=advance,
     )
+    return _trained(network)
+
+
+def _as_one_batch(device: torch.device) -> bool:
+    """A CPU has as much to compute for a network of a batch of networks as for one alone."""
+    return device.type != "cpu"
+
+
+def _train_batched(
+    jobs: Iterable[_Job],
+    *,
+    classifier: Classifier,
+    device: torch.device,
+    dtype: torch.dtype,
+    advance: Advance,
+) -> Iterator[tuple[_Job, _Trained]]:
+    """The classifiers of all jobs, so many at once; in the order of the jobs."""
+    augmentations = {name: classic_augmentation(classifier, name) for name in get_args(Classic)}
+    waiting = iter(jobs)
+    while chosen := list(islice(waiting, _AT_ONCE)):
+        recipes = [job.recipe(classifier, augmentations[job.arm.classic_augmentation]) for job in chosen]
+        networks = train_classifiers(recipes, classifier, device=device, dtype=dtype, advance=advance)
+        yield from zip(chosen, map(_trained, networks), strict=True)
+
+
+def _trained(network: ConvNet) -> _Trained:
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
     return network.arguments, weights
 

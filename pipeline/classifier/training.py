@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.augmentation import Generators
 from pipeline.classifier.network import ConvNet, images_to_unit
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
@@ -21,7 +22,7 @@ from pipeline.runtime import derive_seed, torch_generator
 # Share of the steps over which the learning rate rises to its peak, before it falls along a cosine to 0.
 _WARMUP = 0.1
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
+Augment = Callable[[Tensor, Generators], Tensor]
 # A generator to draw from → (M,) int64: the positions of the images of one pass, in the order in which they are shown.
 DrawPass = Callable[[torch.Generator], Tensor]
 
@@ -66,40 +67,28 @@ def train_classifier(
     Raises:
         SynthGainError: if the training diverges.
     """
-    torch.manual_seed(derive_seed(seed, "weights"))
-    network = ConvNet(
-        channels=settings.channels,
-        feature_dim=settings.feature_dim,
-        num_classes=training.num_classes,
-        image_size=training.images.shape[-1],
-    )
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.train()
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=settings.learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    network = new_network(training, settings, seed=seed, device=device)
+    optimizer = new_optimizer(network.parameters(), settings)
     all_images = torch.from_numpy(training.images).to(device)
     all_labels = torch.from_numpy(training.labels).to(device)
-    order_rng = torch_generator(derive_seed(seed, "order"))
     augment_rng = torch_generator(derive_seed(seed, "augment"), device)
 
     loss_weights = None if weights is None else torch.from_numpy(weights).to(device)
-    steps, batch_size, label_smoothing = settings.steps, settings.batch_size, settings.label_smoothing
-    draw = draw_pass or whole_passes(len(training))
-    real_only_from = steps - round(steps * real_only_tail) + 1
+    label_smoothing = settings.label_smoothing
+    real_only_from = first_real_only_step(settings, real_only_tail)
+    shown = positions_shown(
+        settings,
+        draw_pass or whole_passes(len(training)),
+        seed=seed,
+        real_images=real_images,
+        real_only_from=real_only_from,
+    )
 
-    waiting = torch.empty(0, dtype=torch.int64)
     loss = torch.zeros((), device=device)
-    for step in range(1, steps + 1):
+    for step, positions in enumerate(shown, start=1):
         if step == real_only_from:
-            draw, waiting, loss_weights = whole_passes(real_images), waiting[:0], None
-        while len(waiting) < batch_size:
-            waiting = torch.cat([waiting, draw(order_rng)])
-        index, waiting = waiting[:batch_size].to(device), waiting[batch_size:]
+            loss_weights = None
+        index = positions.to(device)
         images = images_to_unit(all_images[index])
         if augment is not None:
             changed = augment(images, augment_rng)
@@ -108,7 +97,7 @@ def train_classifier(
                 if first_augmented
                 else changed
             )
-        optimizer.param_groups[0]["lr"] = settings.learning_rate * _schedule(step / steps)
+        optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             logits = network(images)
         if loss_weights is None:
@@ -123,9 +112,61 @@ def train_classifier(
         optimizer.step()
         advance(1)
     if not math.isfinite(loss.item()):
-        raise SynthGainError(f"the classifier diverged (loss {loss.item()}); lower its learning_rate")
+        raise diverged(loss.item())
     network.eval()
     return network
+
+
+def diverged(loss: float) -> SynthGainError:
+    """The error of a training whose last loss is not finite."""
+    return SynthGainError(f"the classifier diverged (loss {loss}); lower its learning_rate")
+
+
+def new_network(training: LabeledImages, settings: Training, *, seed: int, device: torch.device) -> ConvNet:
+    """A network for such images, in training mode; its initial weights depend on the seed alone."""
+    torch.manual_seed(derive_seed(seed, "weights"))
+    network = ConvNet(
+        channels=settings.channels,
+        feature_dim=settings.feature_dim,
+        num_classes=training.num_classes,
+        image_size=training.images.shape[-1],
+    )
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.train()
+
+
+def new_optimizer(parameters: Iterable[Tensor], settings: Training) -> torch.optim.AdamW:
+    """AdamW: element by element, so that it does not matter how many networks a tensor holds."""
+    return torch.optim.AdamW(
+        parameters,
+        lr=settings.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def positions_shown(
+    settings: Training, draw: DrawPass, *, seed: int, real_images: int, real_only_from: int
+) -> Iterator[Tensor]:
+    """The positions (batch_size,) int64 of each step's images: pass after pass, joined without a gap.
+
+    From the step `real_only_from` on, passes over the first `real_images`.
+    """
+    rng = torch_generator(derive_seed(seed, "order"))
+    waiting = torch.empty(0, dtype=torch.int64)
+    for step in range(1, settings.steps + 1):
+        if step == real_only_from:
+            draw, waiting = whole_passes(real_images), waiting[:0]
+        while len(waiting) < settings.batch_size:
+            waiting = torch.cat([waiting, draw(rng)])
+        yield waiting[: settings.batch_size]
+        waiting = waiting[settings.batch_size :]
+
+
+def first_real_only_step(settings: Training, real_only_tail: float) -> int:
+    """The first of the last steps, a share `real_only_tail` in 0..1 of all; without any, one that never comes."""
+    return settings.steps - round(settings.steps * real_only_tail) + 1
 
 
 def whole_passes(size: int) -> DrawPass:
@@ -162,6 +203,11 @@ def fresh_passes(training: LabeledImages, *, real_images: int, per_pass: npt.NDA
         return positions[torch.randperm(len(positions), generator=rng)]
 
     return draw
+
+
+def learning_rate(settings: Training, step: int) -> float:
+    """At a step of 1..steps: a linear rise to the peak, then half a cosine down to 0."""
+    return settings.learning_rate * _schedule(step / settings.steps)
 
 
 def _schedule(progress: float) -> float:

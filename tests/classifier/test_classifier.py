@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from pipeline.arms import ARMS, CONTROL_ARMS, extra_real_images, real_subset
 from pipeline.augmentation import affine_grid, elastic_displacement, random_affine, random_affine_elastic
 from pipeline.checkpoints import load_checkpoint
+from pipeline.classifier import study
 from pipeline.classifier.cells import TrainedCell, load_cells, refuse_leak, save_cells
 from pipeline.classifier.network import (
     ConvNet,
@@ -284,6 +285,39 @@ def study_cells(digits, classifier_params, arms, ratio=1.0, replicates=2, extra=
         execution=execution,
         what="cells",
     )[0]
+
+
+EVERY_KIND = ("real", "real_affine", "synthetic", "synthetic_fresh_affine_elastic", "extra_real")
+
+
+def assert_the_same_but_for_rounding(cells, expected, arms=EVERY_KIND):
+    assert [cell.facts for cell in cells] == [cell.facts for cell in expected]
+    for cell, other in zip(cells, expected, strict=True):
+        assert np.array_equal(cell.real_pixels, other.real_pixels)
+        if cell.facts["arm"] in arms:
+            for name, tensor in cell.weights.items():
+                torch.testing.assert_close(tensor, other.weights[name], rtol=1e-3, atol=1e-4)
+
+
+def test_cells_are_the_same_but_for_rounding_when_trained_as_one_batch(
+    digits, classifier_params, monkeypatch
+):
+    arms = tuple(ARMS[name] for name in EVERY_KIND)
+    expected = study_cells(digits, classifier_params, arms)
+    monkeypatch.setattr(study, "_as_one_batch", lambda device: True)
+    monkeypatch.setattr(study, "_AT_ONCE", 4)  # three batches for ten cells
+    assert_the_same_but_for_rounding(study_cells(digits, classifier_params, arms), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_trains_the_same_cells(digits, classifier_params):
+    """But for augmentation: the two devices draw other random numbers."""
+    arms = tuple(ARMS[name] for name in EVERY_KIND)
+    expected = study_cells(digits, classifier_params, arms)
+    cuda = ONE_PROCESS.model_copy(update={"device": "cuda"})
+    on_gpu = study_cells(digits, classifier_params, arms, execution=cuda)
+    assert_the_same_but_for_rounding(on_gpu, expected, arms=("real", "synthetic", "extra_real"))
 
 
 def test_cells_are_the_same_to_the_bit_one_after_another_and_side_by_side(digits, classifier_params):

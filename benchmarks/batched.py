@@ -1,0 +1,89 @@
+"""All classifiers of one budget on a GPU: trained as batches of networks, against one after another.
+
+1000 real images, five replicates; real images alone under three augmentations, and five ratios of three arms with
+synthetic ones. Both ways take the same steps on the same images; putting the training sets together counts.
+
+python benchmarks/batched.py [--steps 300]
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from result import Result, show
+
+from pipeline.arms import ARMS, real_subset
+from pipeline.classifier import study
+from pipeline.images import LabeledImages
+from pipeline.params import load_params
+
+BUDGET, REPLICATES, RATIOS = 1000, 5, (0.25, 0.5, 1.0, 2.0, 4.0)
+BASELINES = ("real", "real_affine", "real_affine_elastic")
+AUGMENTED = ("synthetic", "synthetic_affine", "synthetic_affine_elastic")
+
+
+def images(count, seed):
+    """Noise: the time of a step does not depend on what the images show."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (count, 1, 28, 28), dtype=np.uint8)
+    return LabeledImages(pixels, np.arange(count, dtype=np.int64) % 10, tuple("0123456789"))
+
+
+def seconds(classifier, execution, *, as_one_batch):
+    """Of all cells."""
+    study._as_one_batch = lambda device: as_one_batch
+    real, synthetic = images(2 * BUDGET, seed=0), images(4 * BUDGET, seed=1)
+
+    def subset(replicate):
+        return real_subset(real, budget=BUDGET, replicate=replicate, seed=0)
+
+    start = time.perf_counter()
+    for ratio, names in ((0, BASELINES), *((ratio, AUGMENTED) for ratio in RATIOS)):
+        study.train_cells(
+            [ARMS[name] for name in names],
+            budget=BUDGET,
+            synthetic_per_real=ratio,
+            replicates=REPLICATES,
+            real_of=subset,
+            synthetic_of=lambda replicate: LabeledImages(
+                synthetic.images, synthetic.labels, synthetic.class_names, subset(replicate).provenance
+            ),
+            classifier=classifier,
+            seed=0,
+            execution=execution,
+            what=f"{ratio:g} synthetic per real, {'one batch' if as_one_batch else 'one after another'}",
+        )
+    return time.perf_counter() - start
+
+
+def measure(steps=300, device="cuda"):
+    """Both, after a short warm-up of each."""
+    params = load_params(Path(__file__).parents[1] / "params.yaml")
+    execution = params.execution.model_copy(update={"device": device, "processes": 1})
+    times = {}
+    for as_one_batch in (True, False):
+        for count in (5, steps):
+            classifier = params.classifier.model_copy(update={"steps": count})
+            times[as_one_batch] = seconds(classifier, execution, as_one_batch=as_one_batch)
+    cells = REPLICATES * (len(BASELINES) + len(RATIOS) * len(AUGMENTED))
+    return [
+        Result(
+            what=f"{cells} classifiers of {steps} steps as batches of networks",
+            ours=times[True],
+            reference=times[False],
+            unit="s",
+            ratio=times[False] / times[True],
+            wanted="5",
+            against=f"one after another, {torch.cuda.get_device_name() if device == 'cuda' else device}",
+        )
+    ]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    arguments = parser.parse_args()
+    show(measure(arguments.steps, arguments.device))

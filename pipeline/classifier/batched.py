@@ -1,0 +1,158 @@
+"""Train many classifiers at once as one batch of networks: what a GPU wants, for which one such network is too small.
+
+A step of one of them is a hundred kernels of a few microseconds each, and starting them takes longer than they run.
+Here the weights of all networks are stacked (`torch.func`): a step of all starts as many kernels as a step of one.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.func import functional_call, stack_module_state
+from torch.nn import functional as F
+
+from pipeline.classifier.network import ConvNet, images_to_unit
+from pipeline.classifier.training import (
+    Augment,
+    DrawPass,
+    diverged,
+    first_real_only_step,
+    learning_rate,
+    new_network,
+    new_optimizer,
+    positions_shown,
+    whole_passes,
+)
+from pipeline.images import LabeledImages
+from pipeline.params import Training
+from pipeline.progress import Advance
+from pipeline.runtime import derive_seed, torch_generator
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training has of its own among others of the same settings: the arguments of `train_classifier`.
+
+    `augment` is called once for all trainings that have the same function here.
+    """
+
+    training: LabeledImages
+    seed: int
+    augment: Augment | None = None
+    draw_pass: DrawPass | None = None
+    weights: npt.NDArray[np.float32] | None = None
+    first_augmented: int = 0
+    real_images: int = 0
+    real_only_tail: float = 0.0
+
+
+def train_classifiers(
+    recipes: Sequence[Recipe],
+    settings: Training,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    advance: Advance,
+) -> list[ConvNet]:
+    """Train a `ConvNet` by each recipe, all in the same steps; return them on the device, in evaluation mode.
+
+    Initial weights, batches and random distortions are those of `train_classifier`, and so are the weights that come
+    out, but for the order of summation: only there, rounding differs.
+
+    Args:
+        recipes: of one training each; all have as many classes, and images of one size.
+        settings: their section of the parameters.
+        device: where to compute.
+        dtype: what convolutions and dense layers compute in (autocast); weights and losses stay float32.
+        advance: told about each step of each training.
+
+    Raises:
+        SynthGainError: if one of the trainings diverges.
+    """
+    networks = [new_network(one.training, settings, seed=one.seed, device=device) for one in recipes]
+    # The only way in: dicts of leaf tensors whose first axis is that of the networks.
+    stacked, _ = stack_module_state(networks)
+    shape_only = copy.deepcopy(networks[0]).to("meta")
+    forward = torch.vmap(lambda weights, images: functional_call(shape_only, weights, (images,)))
+    optimizer = new_optimizer(stacked.values(), settings)
+
+    data = _StackedData(recipes, settings, device)
+    losses = torch.zeros(len(recipes), device=device)
+    for step in range(1, settings.steps + 1):
+        images, labels, loss_weights = data.batch(step)
+        optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            logits = forward(stacked, images)
+        per_image = F.cross_entropy(
+            logits.float().flatten(0, 1),
+            labels.flatten(),
+            label_smoothing=settings.label_smoothing,
+            reduction="none",
+        )
+        losses = (per_image.view_as(labels) * loss_weights).mean(1)
+        optimizer.zero_grad()
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        advance(len(recipes))
+    for loss in losses.tolist():
+        if not math.isfinite(loss):
+            raise diverged(loss)
+    for i, network in enumerate(networks):
+        network.load_state_dict({name: tensor[i] for name, tensor in stacked.items()})
+        network.eval()
+    return networks
+
+
+class _StackedData:
+    """The images of all trainings on the device, and what each step shows of them."""
+
+    def __init__(self, recipes: Sequence[Recipe], settings: Training, device: torch.device) -> None:
+        self.device = device
+        self.images = torch.cat([torch.from_numpy(one.training.images) for one in recipes]).to(device)
+        self.labels = torch.cat([torch.from_numpy(one.training.labels) for one in recipes]).to(device)
+        sizes = [len(one.training) for one in recipes]
+        self.loss_weights = torch.cat(
+            [
+                torch.ones(size) if one.weights is None else torch.from_numpy(one.weights)
+                for one, size in zip(recipes, sizes, strict=True)
+            ]
+        ).to(device)
+        self.starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)[:, None]
+        real_only_from = [first_real_only_step(settings, one.real_only_tail) for one in recipes]
+        self.real_only_from = torch.tensor(real_only_from, device=device)[:, None]
+        self.shown = [
+            positions_shown(
+                settings,
+                one.draw_pass or whole_passes(len(one.training)),
+                seed=one.seed,
+                real_images=one.real_images,
+                real_only_from=start,
+            )
+            for one, start in zip(recipes, real_only_from, strict=True)
+        ]
+        self.augment_rngs = [torch_generator(derive_seed(one.seed, "augment"), device) for one in recipes]
+        self.first_augmented = torch.tensor([one.first_augmented for one in recipes], device=device)[:, None]
+        self.augmented: dict[Augment, list[int]] = {}
+        for i, one in enumerate(recipes):
+            if one.augment is not None:
+                self.augmented.setdefault(one.augment, []).append(i)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Of K trainings and N images each: (K, N, 1, H, W) float32 in 0..1, labels and loss weights (K, N)."""
+        positions = torch.stack([next(one) for one in self.shown])
+        index = (positions + self.starts).to(self.device)
+        images = images_to_unit(self.images[index])
+        keep = (positions.to(self.device) < self.first_augmented)[:, :, None, None, None]
+        for augment, which in self.augmented.items():
+            chosen = images[which]
+            changed = augment(chosen.flatten(0, 1), [self.augment_rngs[i] for i in which])
+            images[which] = torch.where(keep[which], chosen, changed.view_as(chosen))
+        loss_weights = torch.where(step >= self.real_only_from, 1.0, self.loss_weights[index])
+        return images, self.labels[index], loss_weights
