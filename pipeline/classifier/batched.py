@@ -137,12 +137,20 @@ class _StackedData:
             )
             for one, start in zip(recipes, real_only_from, strict=True)
         ]
-        self.augment_rngs = [torch_generator(derive_seed(one.seed, "augment"), device) for one in recipes]
         self.first_augmented = torch.tensor([one.first_augmented for one in recipes], device=device)[:, None]
-        self.augmented: dict[Augment, list[int]] = {}
+        groups: dict[Augment, list[int]] = {}
         for i, one in enumerate(recipes):
             if one.augment is not None:
-                self.augmented.setdefault(one.augment, []).append(i)
+                groups.setdefault(one.augment, []).append(i)
+        # On the device once: an index made anew in each step would be a copy to it in each step.
+        self.augmented = [
+            (
+                augment,
+                torch.tensor(which, device=device),
+                [torch_generator(derive_seed(recipes[i].seed, "augment"), device) for i in which],
+            )
+            for augment, which in groups.items()
+        ]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of K trainings and N images each: (K, N, 1, H, W) float32 in 0..1, labels and loss weights (K, N)."""
@@ -150,9 +158,9 @@ class _StackedData:
         index = (positions + self.starts).to(self.device)
         images = images_to_unit(self.images[index])
         keep = (positions.to(self.device) < self.first_augmented)[:, :, None, None, None]
-        for augment, which in self.augmented.items():
+        for augment, which, rngs in self.augmented:
             chosen = images[which]
-            changed = augment(chosen.flatten(0, 1), [self.augment_rngs[i] for i in which])
+            changed = augment(chosen.flatten(0, 1), rngs)
             images[which] = torch.where(keep[which], chosen, changed.view_as(chosen))
         loss_weights = torch.where(step >= self.real_only_from, 1.0, self.loss_weights[index])
         return images, self.labels[index], loss_weights
