@@ -40,6 +40,7 @@ demo: install  ## The whole pipeline on embedded digits, in build/demo
 
 .PHONY: repro
 repro: install  ## dvc repro: the whole pipeline with params.yaml (MNIST)
+	@synthgain mend
 	dvc repro
 
 .PHONY: literature

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pipeline.dvc_state import half_written
 from pipeline.errors import SynthGainError
 from pipeline.params import Params, load_params
 from pipeline.progress import Advance, progress
@@ -72,6 +73,7 @@ def examine(root: Path, params_file: Path) -> Iterator[Check]:
     running = running_stages(root)
     yield orphans(root, running)
     yield left_behind(root, running)
+    yield dvc_files(root)
     if params is not None:
         yield raw_data(root, params)
     yield dvc_objects(root, is_running=bool(running))
@@ -222,9 +224,7 @@ def dvc_objects(root: Path, *, is_running: bool = False) -> Check:
         outputs = list(_outputs(lock))
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         where, what = str(lock), f"not readable as DVC's lock file ({_words(error)})"
-        return Check(
-            name, "", [Finding(what, where, "`git checkout dvc.lock`, or remove it and `dvc repro`")]
-        )
+        return Check(name, "", [Finding(what, where, "`synthgain mend`")])
     findings: list[Finding] = []
     objects: list[_Object] = []
     for output in outputs:
@@ -409,6 +409,16 @@ def orphans(root: Path, running: Sequence[RunningStage]) -> Check:
         return Check("processes", "no stage runs here")
     names = ", ".join(f"{stage.module} (process {stage.pid})" for stage in running)
     return Check("processes", f"running here: {names}", findings)
+
+
+def dvc_files(root: Path) -> Check:
+    """DVC's own files that a kill cut short: it would not start."""
+    name = "DVC files"
+    findings = [
+        Finding("half-written by a killed DVC, which refuses to start now", str(path), "`synthgain mend`")
+        for path in half_written(root)
+    ]
+    return Check(name, "whole", findings)
 
 
 def left_behind(root: Path, running: Sequence[RunningStage]) -> Check:

@@ -53,6 +53,8 @@ from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric,
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
@@ -63,6 +65,7 @@ from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.progress import progress
 from pipeline.runs import Images, PlannedRun
+from pipeline.runtime import atomic_output
 from pipeline.views import MEANS_QUERY, TAG_PREFIX, saved_views
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -153,8 +156,12 @@ def find_store(environment: Mapping[str, str], root: Path) -> Store:
 
 
 def _sqlite_store(database: Path, workspace: str) -> Store:
+    return Store(_sqlite_uri(database), workspace, database, database.parent / "mlartifacts")
+
+
+def _sqlite_uri(database: Path) -> str:
     path = re.sub("[%?#]", lambda sign: f"%{ord(sign[0]):02X}", str(database))  # they mean something in a URI
-    return Store(f"sqlite:///{path}", workspace, database, database.parent / "mlartifacts")
+    return f"sqlite:///{path}"
 
 
 def view_command(store: Store, experiment_id: str) -> str:
@@ -185,6 +192,8 @@ def mirror(runs: Sequence[PlannedRun], *, experiment: str, store: Store, root: P
     with warnings.catch_warnings(), _explained(store), _alone(store):
         warnings.simplefilter("ignore", SADeprecationWarning)  # MLflow's own tables, nothing of ours
         _check(store)
+        if store.database is not None and not store.database.exists():
+            _make_database(store.database)
         client = MlflowClient(store.uri, registry_uri=store.uri)
         shown = _experiment(client, experiment, store)
         experiment_id = shown.experiment_id
@@ -633,11 +642,23 @@ def _check_server(store: Store) -> None:
         )
 
 
+def _make_database(database: Path) -> None:
+    """A store without runs, whole or not at all: killed in the fifty steps that MLflow takes, it would be of no use."""
+    with atomic_output(database) as temporary:
+        made = SqlAlchemyStore(_sqlite_uri(temporary), DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)  # type: ignore[no-untyped-call]
+        made.engine.dispose()
+
+
 def _check_database(database: Path) -> None:
     try:
         with closing(sqlite3.connect(database, timeout=_LOCKED_SECONDS, isolation_level=None)) as connection:
             master = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
             tables = [name for (name,) in master]
+            if any(name.startswith("_alembic_tmp_") for name in tables):
+                raise SynthGainError(
+                    f"{database}: MLflow was killed while it made or upgraded this store; remove the file if only"
+                    f" this project's runs were in it, else bring back a copy. {_LATER}"
+                )
             if tables and "alembic_version" not in tables:
                 raise SynthGainError(
                     f"{database}: an SQLite file, but no MLflow store (its tables: {', '.join(tables[:5])});"

@@ -18,6 +18,7 @@ from stages import (
     handover_inspect,
     handover_verify,
     literature,
+    mend,
     prepare,
     report,
     reproduce_check,
@@ -44,6 +45,7 @@ app.command("demo", rich_help_panel="Start here")(workspace.demo)
 app.command("literature", rich_help_panel="Start here")(literature.literature)
 app.command("workspace", rich_help_panel="Start here")(workspace.workspace)
 app.command("doctor", rich_help_panel="When in doubt")(doctor.main)
+app.command("mend", rich_help_panel="When in doubt")(mend.main)
 app.command("reproduce-check", rich_help_panel="When in doubt")(reproduce_check.main)
 for command, name in (
     (handover_generate, "generate"),

@@ -20,13 +20,12 @@ def workspace(
 
     Example: synthgain workspace build/quick --params studies/quick.yaml --repro
     """
-    from pipeline.workspace import create_workspace, dvc
+    from pipeline.workspace import create_workspace
 
     create_workspace(folder, changes=changes)
     typer.echo(f"workspace: {folder}")
     if repro:
-        dvc(folder, "repro")
-        show_result(folder)
+        _repro(folder)
 
 
 def demo(folder: Folder = Path("build/demo")) -> None:
@@ -34,9 +33,18 @@ def demo(folder: Folder = Path("build/demo")) -> None:
 
     Example: synthgain demo build/demo
     """
-    from pipeline.workspace import PROJECT, create_workspace, dvc
+    from pipeline.workspace import PROJECT, create_workspace
 
     create_workspace(folder, changes=PROJECT / "studies" / "demo.yaml")
+    _repro(folder)
+
+
+def _repro(folder: Path) -> None:
+    from pipeline.dvc_state import mend
+    from pipeline.workspace import dvc
+
+    for line in mend(folder):
+        typer.echo(line)
     dvc(folder, "repro")
     show_result(folder)
 

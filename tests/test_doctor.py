@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from pipeline import doctor
 from pipeline.doctor import (
+    dvc_files,
     dvc_objects,
     environment,
     examine,
@@ -152,6 +153,13 @@ def test_a_lock_file_that_is_none(project):
     (project / "dvc.lock").write_text("stages: [")
     (found,) = dvc_objects(project).findings
     assert found.where.endswith("dvc.lock") and "not readable" in found.what
+
+
+def test_a_file_of_dvc_that_a_kill_cut_short(project):
+    assert not dvc_files(project).findings
+    (project / "dvc.lock").write_text("")
+    (found,) = dvc_files(project).findings
+    assert found.where == "dvc.lock" and found.remedy == "`synthgain mend`"
 
 
 # --- the environment ---
@@ -360,7 +368,15 @@ def test_a_store_that_is_none_is_a_finding(tmp_path, monkeypatch):
 def test_invalid_params_are_a_finding_and_the_rest_is_looked_at_all_the_same(project):
     (project / "params.yaml").write_text("gan: 3\n")
     checks = {check.name: check for check in examine(project, project / "params.yaml")}
-    assert set(checks) == {"params", "environment", "processes", "scratch", "DVC objects", "MLflow runs"}
+    assert set(checks) == {
+        "params",
+        "environment",
+        "processes",
+        "scratch",
+        "DVC files",
+        "DVC objects",
+        "MLflow runs",
+    }
     assert len(checks["params"].findings) > 5
 
 

@@ -158,6 +158,7 @@ def test_every_stage_file_is_a_stage():
         "demo",
         "doctor",
         "literature",
+        "mend",
         "reproduce_check",
         "workspace",
     } - handover == set(STAGES)

@@ -1220,6 +1220,16 @@ FAULTS = [
     ),
     Fault(
         TRACKING,
+        "a store that MLflow was killed making",
+        database_with(
+            "CREATE TABLE alembic_version (version_num TEXT)", "CREATE TABLE _alembic_tmp_metrics (key TEXT)"
+        ),
+        "error: ./mlflow.db: MLflow was killed while it made or upgraded this store; remove the file if only "
+        "this project's runs were in it, else bring back a copy. Nothing else is lost: all results are files, and "
+        "`dvc repro` (or `synthgain stage track`) mirrors them later",
+    ),
+    Fault(
+        TRACKING,
         "a database of something else",
         database_with("CREATE TABLE customers (name TEXT)"),
         "error: ./mlflow.db: an SQLite file, but no MLflow store (its tables: customers); name another "
