@@ -10,9 +10,9 @@ import argparse
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from result import Result, show
+from side_by_side import images
 
 from pipeline.arms import ARMS, real_subset
 from pipeline.classifier import study
@@ -24,17 +24,10 @@ BASELINES = ("real", "real_affine", "real_affine_elastic")
 AUGMENTED = ("synthetic", "synthetic_affine", "synthetic_affine_elastic")
 
 
-def images(count, seed):
-    """Noise: the time of a step does not depend on what the images show."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 256, (count, 1, 28, 28), dtype=np.uint8)
-    return LabeledImages(pixels, np.arange(count, dtype=np.int64) % 10, tuple("0123456789"))
-
-
 def seconds(classifier, execution, *, as_one_batch):
     """Of all cells."""
     study._as_one_batch = lambda device: as_one_batch
-    real, synthetic = images(2 * BUDGET, seed=0), images(4 * BUDGET, seed=1)
+    real, synthetic = images(2 * BUDGET), images(4 * BUDGET, seed=1)
 
     def subset(replicate):
         return real_subset(real, budget=BUDGET, replicate=replicate, seed=0)

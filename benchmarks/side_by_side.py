@@ -24,11 +24,11 @@ from pipeline.runtime import available_cores
 REPLICATES = 4
 
 
-def images():
-    """1000 noisy images: the time of a step does not depend on what they show."""
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (1000, 1, 28, 28), dtype=np.uint8)
-    return LabeledImages(pixels, np.arange(1000, dtype=np.int64) % 10, tuple("0123456789"))
+def images(count=1000, seed=0):
+    """Noise: the time of a step does not depend on what the images show."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (count, 1, 28, 28), dtype=np.uint8)
+    return LabeledImages(pixels, np.arange(count, dtype=np.int64) % 10, tuple("0123456789"))
 
 
 def cells(params, real, *, processes):

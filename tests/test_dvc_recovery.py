@@ -162,9 +162,8 @@ def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_uninterrupted_
     lasted = time.monotonic() - start
     moments = random.Random(7)
     for _ in range(kills):
-        run(
-            project, "synthgain", "mend"
-        )  # as `make repro` does: a kill may have cut short a file of DVC's own
+        # As `make repro` does: a kill may have cut short a file of DVC's own.
+        run(project, "synthgain", "mend")
         process = start_repro(project)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=moments.uniform(0, lasted / 4))

@@ -77,7 +77,7 @@ def train_classifiers(
         SynthGainError: if one of the trainings diverges.
     """
     networks = [new_network(one.training, settings, seed=one.seed, device=device) for one in recipes]
-    # The only way in: dicts of leaf tensors whose first axis is that of the networks.
+    # By name, weights of all networks: the first axis is that of the networks, and they are what is trained.
     stacked, _ = stack_module_state(networks)
     shape_only = copy.deepcopy(networks[0]).to("meta")
     forward = torch.vmap(lambda weights, images: functional_call(shape_only, weights, (images,)))
