@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 import yaml
@@ -73,17 +71,10 @@ def test_the_committed_dvc_lock_takes_the_place_of_a_broken_one(root):
     assert mend(root) == []
 
 
-def test_a_file_that_a_running_dvc_is_writing_is_let_alone(root):
+def test_a_file_that_a_running_dvc_is_writing_is_let_alone(root, monkeypatch):
     (root / RWLOCK).write_text("")
-
-    def finish():
-        time.sleep(0.1)
-        (root / RWLOCK).write_text(RUNNING)
-
-    writer = threading.Thread(target=finish)
-    writer.start()
+    monkeypatch.setattr("pipeline.dvc_state.time.sleep", lambda _: (root / RWLOCK).write_text(RUNNING))
     assert mend(root) == []
-    writer.join()
     assert (root / RWLOCK).read_text() == RUNNING
 
 
