@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.classifier.network import load_features_and_probabilities, predict
-from pipeline.classifier.training import train_classifier
+from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.errors import SynthGainError
 from pipeline.gan.sampling import synthetic_images
 from pipeline.gan.training import images_shown, train_gan
@@ -86,10 +86,8 @@ def run(job, advance, *, params, device, dtype):
     judge = load_features_and_probabilities(ROOT / "data/extractor/extractor.safetensors", device)
     seen = judge(images.images)[1].argmax(axis=1) == images.labels
     network = train_classifier(
-        images,
+        Recipe(images, job.seed),
         params.classifier,
-        augment=None,
-        seed=job.seed,
         device=device,
         dtype=dtype,
         advance=lambda units, note="": None,

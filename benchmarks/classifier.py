@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from pipeline.classifier.network import predict
-from pipeline.classifier.training import train_classifier
+from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
 from pipeline.runtime import configure, training_dtype
@@ -46,10 +46,8 @@ class ReferenceNetwork(nn.Module):
 def train_ours(train, seed, params, device):
     """The project's classifier, its recipe and its loop."""
     return train_classifier(
-        train,
+        Recipe(train, seed),
         params.classifier.model_copy(update={"steps": STEPS}),
-        augment=None,
-        seed=seed,
         device=device,
         dtype=training_dtype(params.execution, device),
         advance=lambda count: None,

@@ -17,7 +17,7 @@ import torch
 from gan_training import CLASSES, Z_DIM, reference_networks, reference_steps
 
 from pipeline.classifier.network import predict
-from pipeline.classifier.training import train_classifier
+from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.gan.networks import uint8_from_images
 from pipeline.gan.sampling import synthetic_images
 from pipeline.gan.training import train_gan
@@ -89,7 +89,7 @@ def main(minutes, reference_minutes):
     def score(images):
         settings = params.classifier
         network = train_classifier(
-            images, settings, augment=None, seed=0, device=device, dtype=dtype, advance=quiet
+            Recipe(images, seed=0), settings, device=device, dtype=dtype, advance=quiet
         )
         return (predict(network, validation.images, device) == validation.labels).mean()
 

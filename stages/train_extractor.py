@@ -26,7 +26,7 @@ def main(
 
     from pipeline.checkpoints import file_sha256
     from pipeline.classifier.network import load_features_and_probabilities, save_extractor
-    from pipeline.classifier.training import train_classifier
+    from pipeline.classifier.training import Recipe, train_classifier
     from pipeline.evaluation.features import Extractor, statistics_from_features
     from pipeline.evaluation.fid import fid_floor
     from pipeline.images import LabeledImages, stratified_indices
@@ -39,10 +39,8 @@ def main(
     real, held_out = LabeledImages.load(train), LabeledImages.load(validation)
     with progress("extractor", params.extractor.steps, "steps") as advance:
         network = train_classifier(
-            real,
+            Recipe(real, derive_seed(params.seed, "extractor")),
             params.extractor,
-            augment=None,
-            seed=derive_seed(params.seed, "extractor"),
             device=device,
             dtype=training_dtype(params.execution, device),
             advance=advance,

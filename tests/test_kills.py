@@ -230,7 +230,7 @@ import numpy as np
 import psutil
 import torch
 
-from pipeline.classifier.training import train_classifier
+from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.gan.training import train_gan
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
@@ -249,7 +249,7 @@ for number in range(int(sys.argv[1])):
         advance=lambda units, note="": None,
     )
     train_classifier(
-        real, params.extractor, augment=None, seed=number, device=device, advance=lambda units, note="": None,
+        Recipe(real, number), params.extractor, device=device, advance=lambda units, note="": None,
     )
     LabeledImages(real.images, real.labels, real.class_names, {}).save(Path("images.npz"))
     LabeledImages.load(Path("images.npz"))

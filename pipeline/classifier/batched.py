@@ -9,10 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state
@@ -21,36 +18,17 @@ from torch.nn import functional as F
 from pipeline.classifier.network import ConvNet, images_to_unit
 from pipeline.classifier.training import (
     Augment,
-    DrawPass,
+    Recipe,
     diverged,
     first_real_only_step,
     learning_rate,
     new_network,
     new_optimizer,
     positions_shown,
-    whole_passes,
 )
-from pipeline.images import LabeledImages
 from pipeline.params import Training
 from pipeline.progress import Advance
 from pipeline.runtime import derive_seed, torch_generator
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a training has of its own among others of the same settings: the arguments of `train_classifier`.
-
-    `augment` is called once for all trainings that have the same function here.
-    """
-
-    training: LabeledImages
-    seed: int
-    augment: Augment | None = None
-    draw_pass: DrawPass | None = None
-    weights: npt.NDArray[np.float32] | None = None
-    first_augmented: int = 0
-    real_images: int = 0
-    real_only_tail: float = 0.0
 
 
 def train_classifiers(
@@ -67,7 +45,8 @@ def train_classifiers(
     out, but for the order of summation: only there, rounding differs.
 
     Args:
-        recipes: of one training each; all have as many classes, and images of one size.
+        recipes: of one training each; all have as many classes, and images of one size. An `augment` that several
+            share is called once for all of them.
         settings: their section of the parameters.
         device: where to compute.
         dtype: what convolutions and dense layers compute in (autocast); weights and losses stay float32.
@@ -76,7 +55,7 @@ def train_classifiers(
     Raises:
         SynthGainError: if one of the trainings diverges.
     """
-    networks = [new_network(one.training, settings, seed=one.seed, device=device) for one in recipes]
+    networks = [new_network(one, settings, device) for one in recipes]
     # By name, weights of all networks: the first axis is that of the networks, and they are what is trained.
     stacked, _ = stack_module_state(networks)
     shape_only = copy.deepcopy(networks[0]).to("meta")
@@ -125,18 +104,9 @@ class _StackedData:
             ]
         ).to(device)
         self.starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)[:, None]
-        real_only_from = [first_real_only_step(settings, one.real_only_tail) for one in recipes]
+        real_only_from = [first_real_only_step(one, settings) for one in recipes]
         self.real_only_from = torch.tensor(real_only_from, device=device)[:, None]
-        self.shown = [
-            positions_shown(
-                settings,
-                one.draw_pass or whole_passes(len(one.training)),
-                seed=one.seed,
-                real_images=one.real_images,
-                real_only_from=start,
-            )
-            for one, start in zip(recipes, real_only_from, strict=True)
-        ]
+        self.shown = [positions_shown(one, settings) for one in recipes]
         self.first_augmented = torch.tensor([one.first_augmented for one in recipes], device=device)[:, None]
         groups: dict[Augment, list[int]] = {}
         for i, one in enumerate(recipes):

@@ -13,7 +13,7 @@ import torch
 from pipeline.arms import missing_counts
 from pipeline.classifier.network import ConvNet, class_probabilities
 from pipeline.classifier.study import classic_augmentation
-from pipeline.classifier.training import train_classifier
+from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.images import Indices, LabeledImages, concatenate
 from pipeline.label_filter import LabelAgreement, accepts, images_sha256
 from pipeline.mixing import copies
@@ -173,10 +173,8 @@ def _judge(
     advance: Advance,
 ) -> ConvNet:
     return train_classifier(
-        training,
+        Recipe(training, seed, classic_augmentation(classifier, "affine")),
         classifier.model_copy(update={"steps": steps}),
-        augment=classic_augmentation(classifier, "affine"),
-        seed=seed,
         device=device,
         dtype=dtype,
         advance=advance,

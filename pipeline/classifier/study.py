@@ -14,10 +14,10 @@ import torch
 
 from pipeline.arms import Arm, Budget, Classic, cell_key, training_set
 from pipeline.augmentation import random_affine, random_affine_elastic
-from pipeline.classifier.batched import Recipe, train_classifiers
+from pipeline.classifier.batched import train_classifiers
 from pipeline.classifier.cells import TrainedCell
 from pipeline.classifier.network import ConvNet
-from pipeline.classifier.training import Augment, fresh_passes, train_classifier
+from pipeline.classifier.training import Augment, Recipe, fresh_passes, train_classifier
 from pipeline.images import LabeledImages, pixel_keys
 from pipeline.mixing import TrainingSet
 from pipeline.params import Classifier, Execution
@@ -150,22 +150,8 @@ def _train(
     job: _Job, advance: Advance, *, classifier: Classifier, device: torch.device, dtype: torch.dtype
 ) -> _Trained:
     """A job's classifier, trained by itself."""
-    one = job.recipe(classifier, classic_augmentation(classifier, job.arm.classic_augmentation))
-    network = train_classifier(
-        one.training,
-        classifier,
-        augment=one.augment,
-        seed=one.seed,
-        device=device,
-        dtype=dtype,
-        draw_pass=one.draw_pass,
-        weights=one.weights,
-        first_augmented=one.first_augmented,
-        real_images=one.real_images,
-        real_only_tail=one.real_only_tail,
-        advance=advance,
-    )
-    return _trained(network)
+    recipe = job.recipe(classifier, classic_augmentation(classifier, job.arm.classic_augmentation))
+    return _trained(train_classifier(recipe, classifier, device=device, dtype=dtype, advance=advance))
 
 
 def _as_one_batch(device: torch.device) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,19 +28,39 @@ Augment = Callable[[Tensor, Generators], Tensor]
 DrawPass = Callable[[torch.Generator], Tensor]
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What one training shows its classifier, and how; the settings are the same for every arm of a study.
+
+    Attributes:
+        training: the images; a pass shows every image once, in a new order, unless `draw_pass` says otherwise.
+        seed: of weights, batch order and augmentation.
+        augment: maps a float32 batch (N, 1, H, W) in 0..1 to another, with a generator to draw from; or None.
+        draw_pass: what a pass shows; None: all of it.
+        weights: (N,) of the images' losses, with a mean of 1 over a pass: a batch's loss is the mean of weight ×
+            loss. None: all equal.
+        first_augmented: images before this position are shown as they are.
+        real_images: how many images, from the first on, are real; for `real_only_tail` alone.
+        real_only_tail: share in 0..1 of the steps, the last ones, that are on the real images only, with equal
+            weights.
+    """
+
+    training: LabeledImages
+    seed: int
+    augment: Augment | None = None
+    draw_pass: DrawPass | None = None
+    weights: npt.NDArray[np.float32] | None = None
+    first_augmented: int = 0
+    real_images: int = 0
+    real_only_tail: float = 0.0
+
+
 def train_classifier(
-    training: LabeledImages,
+    recipe: Recipe,
     settings: Training,
     *,
-    augment: Augment | None,
-    seed: int,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
-    draw_pass: DrawPass | None = None,
-    weights: npt.NDArray[np.float32] | None = None,
-    first_augmented: int = 0,
-    real_images: int = 0,
-    real_only_tail: float = 0.0,
     advance: Advance,
 ) -> ConvNet:
     """Train a `ConvNet` with AdamW on random batches; return it on the device, in evaluation mode.
@@ -48,53 +69,37 @@ def train_classifier(
     of a study can be compared in pairs.
 
     Args:
-        training: the images; a pass shows every image once, in a new order, unless `draw_pass` says otherwise.
+        recipe: what to show the network, and how.
         settings: its section of the parameters, the same for every arm: otherwise "more data" would only be "more
             training". The learning rate is that of the peak, the weight decay decoupled and on all weights.
-        augment: maps a float32 batch (N, 1, H, W) in 0..1 to another, with a generator to draw from; or None.
-        seed: of weights, batch order and augmentation.
         device: where to compute.
         dtype: what convolutions and dense layers compute in (autocast); weights and losses stay float32.
-        draw_pass: what a pass shows; None: all of it.
-        weights: (N,) of the images' losses, with a mean of 1 over a pass: a batch's loss is the mean of weight ×
-            loss. None: all equal.
-        first_augmented: images before this position are shown as they are.
-        real_images: how many images, from the first on, are real; for `real_only_tail` alone.
-        real_only_tail: share in 0..1 of the steps, the last ones, that are on the real images only, with equal
-            weights.
         advance: told about each step done.
 
     Raises:
         SynthGainError: if the training diverges.
     """
-    network = new_network(training, settings, seed=seed, device=device)
+    network = new_network(recipe, settings, device)
     optimizer = new_optimizer(network.parameters(), settings)
-    all_images = torch.from_numpy(training.images).to(device)
-    all_labels = torch.from_numpy(training.labels).to(device)
-    augment_rng = torch_generator(derive_seed(seed, "augment"), device)
+    all_images = torch.from_numpy(recipe.training.images).to(device)
+    all_labels = torch.from_numpy(recipe.training.labels).to(device)
+    augment_rng = torch_generator(derive_seed(recipe.seed, "augment"), device)
 
-    loss_weights = None if weights is None else torch.from_numpy(weights).to(device)
+    loss_weights = None if recipe.weights is None else torch.from_numpy(recipe.weights).to(device)
     label_smoothing = settings.label_smoothing
-    real_only_from = first_real_only_step(settings, real_only_tail)
-    shown = positions_shown(
-        settings,
-        draw_pass or whole_passes(len(training)),
-        seed=seed,
-        real_images=real_images,
-        real_only_from=real_only_from,
-    )
+    real_only_from = first_real_only_step(recipe, settings)
 
     loss = torch.zeros((), device=device)
-    for step, positions in enumerate(shown, start=1):
+    for step, positions in enumerate(positions_shown(recipe, settings), start=1):
         if step == real_only_from:
             loss_weights = None
         index = positions.to(device)
         images = images_to_unit(all_images[index])
-        if augment is not None:
-            changed = augment(images, augment_rng)
+        if recipe.augment is not None:
+            changed = recipe.augment(images, augment_rng)
             images = (
-                torch.where((index >= first_augmented)[:, None, None, None], changed, images)
-                if first_augmented
+                torch.where((index >= recipe.first_augmented)[:, None, None, None], changed, images)
+                if recipe.first_augmented
                 else changed
             )
         optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
@@ -122,14 +127,14 @@ def diverged(loss: float) -> SynthGainError:
     return SynthGainError(f"the classifier diverged (loss {loss}); lower its learning_rate")
 
 
-def new_network(training: LabeledImages, settings: Training, *, seed: int, device: torch.device) -> ConvNet:
+def new_network(recipe: Recipe, settings: Training, device: torch.device) -> ConvNet:
     """A network for such images, in training mode; its initial weights depend on the seed alone."""
-    torch.manual_seed(derive_seed(seed, "weights"))
+    torch.manual_seed(derive_seed(recipe.seed, "weights"))
     network = ConvNet(
         channels=settings.channels,
         feature_dim=settings.feature_dim,
-        num_classes=training.num_classes,
-        image_size=training.images.shape[-1],
+        num_classes=recipe.training.num_classes,
+        image_size=recipe.training.images.shape[-1],
     )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.train()
@@ -146,27 +151,24 @@ def new_optimizer(parameters: Iterable[Tensor], settings: Training) -> torch.opt
     )
 
 
-def positions_shown(
-    settings: Training, draw: DrawPass, *, seed: int, real_images: int, real_only_from: int
-) -> Iterator[Tensor]:
-    """The positions (batch_size,) int64 of each step's images: pass after pass, joined without a gap.
-
-    From the step `real_only_from` on, passes over the first `real_images`.
-    """
-    rng = torch_generator(derive_seed(seed, "order"))
+def positions_shown(recipe: Recipe, settings: Training) -> Iterator[Tensor]:
+    """The positions (batch_size,) int64 of each step's images: pass after pass, joined without a gap."""
+    rng = torch_generator(derive_seed(recipe.seed, "order"))
+    draw = recipe.draw_pass or whole_passes(len(recipe.training))
+    real_only_from = first_real_only_step(recipe, settings)
     waiting = torch.empty(0, dtype=torch.int64)
     for step in range(1, settings.steps + 1):
         if step == real_only_from:
-            draw, waiting = whole_passes(real_images), waiting[:0]
+            draw, waiting = whole_passes(recipe.real_images), waiting[:0]
         while len(waiting) < settings.batch_size:
             waiting = torch.cat([waiting, draw(rng)])
         yield waiting[: settings.batch_size]
         waiting = waiting[settings.batch_size :]
 
 
-def first_real_only_step(settings: Training, real_only_tail: float) -> int:
-    """The first of the last steps, a share `real_only_tail` in 0..1 of all; without any, one that never comes."""
-    return settings.steps - round(settings.steps * real_only_tail) + 1
+def first_real_only_step(recipe: Recipe, settings: Training) -> int:
+    """The first of the last steps, on the real images only; one that never comes, if there are none."""
+    return settings.steps - round(settings.steps * recipe.real_only_tail) + 1
 
 
 def whole_passes(size: int) -> DrawPass:

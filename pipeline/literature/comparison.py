@@ -30,7 +30,7 @@ from pipeline.classifier.network import (
     predict,
     save_extractor,
 )
-from pipeline.classifier.training import train_classifier
+from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.errors import SynthGainError
 from pipeline.evaluation.baselines import class_gaussian, class_kernel_density, class_mixup, copycat
 from pipeline.evaluation.features import Extractor
@@ -230,10 +230,8 @@ def _make_images(
         save_picture(target / "samples.png", synthetic)
         with progress(f"classifier on {name}", classifier.steps, "steps") as advance:
             network = train_classifier(
-                synthetic,
+                Recipe(synthetic, work.seed("classifier")),  # the same start for every system
                 classifier,
-                augment=None,
-                seed=work.seed("classifier"),  # the same start for every system
                 device=work.device,
                 advance=advance,
             )
@@ -264,10 +262,8 @@ def train_extractor(work: Work) -> Path:
     def make(target: Path) -> None:
         with progress("extractor", settings.steps, "steps") as advance:
             network = train_classifier(
-                work.train,
+                Recipe(work.train, seed),
                 settings,
-                augment=None,
-                seed=seed,
                 device=work.device,
                 advance=advance,
             )

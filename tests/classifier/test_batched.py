@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.augmentation import random_affine, random_affine_elastic
-from pipeline.classifier.batched import Recipe, train_classifiers
-from pipeline.classifier.training import fresh_passes, train_classifier
+from pipeline.classifier.batched import train_classifiers
+from pipeline.classifier.training import Recipe, fresh_passes, train_classifier
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
 from pipeline.params import Training
@@ -77,19 +77,8 @@ def recipes(digits):
 
 def alone(recipe, training, fresh=None):
     """The same training by itself; a `draw_pass` remembers what it has shown, and needs to be new."""
-    return train_classifier(
-        recipe.training,
-        training,
-        augment=recipe.augment,
-        seed=recipe.seed,
-        device=CPU,
-        draw_pass=fresh,
-        weights=recipe.weights,
-        first_augmented=recipe.first_augmented,
-        real_images=recipe.real_images,
-        real_only_tail=recipe.real_only_tail,
-        advance=lambda units, note="": None,
-    )
+    recipe = replace(recipe, draw_pass=fresh)
+    return train_classifier(recipe, training, device=CPU, advance=lambda units, note="": None)
 
 
 def test_each_network_is_the_one_that_is_trained_alone(recipes):

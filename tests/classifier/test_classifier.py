@@ -21,7 +21,7 @@ from pipeline.classifier.network import (
 )
 from pipeline.classifier.prediction import predictions_of_cells
 from pipeline.classifier.study import train_cells
-from pipeline.classifier.training import fresh_passes, train_classifier
+from pipeline.classifier.training import Recipe, fresh_passes, train_classifier
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, concatenate, pixel_keys
 from pipeline.params import Execution, Training, parse_params
@@ -49,10 +49,11 @@ def train(images, **changes):
         "weight_decay": 0.01,
         "label_smoothing": 0.1,
     }
-    options = {"augment": None, "seed": 0, "device": CPU, "advance": lambda units, note="": None}
+    options = {"device": CPU, "advance": lambda units, note="": None}
+    recipe = {"seed": 0}
     for name, value in changes.items():
-        (settings if name in settings else options)[name] = value
-    return train_classifier(images, Training(**settings), **options)
+        (settings if name in settings else options if name == "dtype" else recipe)[name] = value
+    return train_classifier(Recipe(images, **recipe), Training(**settings), **options)
 
 
 def weights(network):

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from pipeline.arms import real_subset
 from pipeline.classifier.label_scores import load_label_scores
 from pipeline.classifier.network import save_extractor
-from pipeline.classifier.training import train_classifier
+from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.errors import SynthGainError
 from pipeline.export.verify import verify
 from pipeline.gan.generators import save_generator
@@ -120,7 +120,7 @@ def test_filter_keeps_what_the_classifier_is_sure_of_and_says_so(study, tmp_path
     _, _, source = study
     # As sure of itself as a label filter needs it: no label smoothing.
     network = train_classifier(
-        digits.subset(np.arange(300, 1797)),
+        Recipe(digits.subset(np.arange(300, 1797)), seed=0),
         Training(
             channels=8,
             feature_dim=32,
@@ -130,8 +130,6 @@ def test_filter_keeps_what_the_classifier_is_sure_of_and_says_so(study, tmp_path
             weight_decay=0.01,
             label_smoothing=0.0,
         ),
-        augment=None,
-        seed=0,
         device=CPU,
         advance=lambda units, note="": None,
     )
