@@ -18,7 +18,7 @@ def workspace(
 ) -> None:
     """Make a folder with the same pipeline, its own params, data and results; run it on request.
 
-    Example: synthgain workspace build/quick --params studies/quick.yaml --repro
+    Example: synthgain workspace build/quick --params studies/smoke_mnist.yaml --repro
     """
     from pipeline.workspace import create_workspace
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -24,3 +25,19 @@ def test_the_verdict_is_that_of_the_committed_results(page):
     metrics = ROOT / result_tables.PAGES[page]
     verdict = json.loads((metrics / "comparison.json").read_text())["verdict"]
     assert verdict in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_runs_that_the_page_on_mlflow_prints_are_those_of_the_committed_study():
+    """The page's snippet, on the same figures as MLflow shows."""
+    cells = pd.read_csv(ROOT / "data/metrics/cells.csv")
+    by_ratio = pd.DataFrame(
+        {
+            "params.real_images": cells["budget"].astype(str),
+            "params.arm": cells["arm"],
+            "params.synthetic_per_real": cells["synthetic_per_real"].map("{:g}".format),
+            "accuracy": cells["test_accuracy"],
+        }
+    ).groupby(["params.real_images", "params.arm", "params.synthetic_per_real"])
+    printed = by_ratio["accuracy"].agg(["mean", "min", "max"]).round(4).to_string()
+    page = (ROOT / "docs/mlflow.md").read_text(encoding="utf-8")
+    assert "\n".join(line.rstrip() for line in printed.splitlines()) in page
