@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline.arms import ARMS
 from pipeline.errors import SynthGainError
 from pipeline.evaluation.cells import ARM_WORDS
-from pipeline.evaluation.comparison import p_value
+from pipeline.evaluation.comparison import p_value, points, points_interval
 from pipeline.params import load_params
 from pipeline.report.page import write_report
 from pipeline.report.results import load_results
@@ -158,7 +158,7 @@ def test_what_was_left_out_and_what_could_have_been_detected_is_told(write_study
     assert arms[-1]["test accuracy"] == "–" and "too few other real images" in page.text
     assert {(row["steps"], row["batch size"]) for row in arms[:-1]} == {("1\N{NO-BREAK SPACE}000", "64")}
     first = comparison["comparisons"][0]
-    row = page.table_with("candidate", "p (Holm)")[0]
+    row = page.table_with("candidate", "P(better)")[0]
     assert row["p (Holm)"] == p_value(first["p_holm"])
     assert row["detectable"] == f"{100 * first['minimum_detectable_effect']:.2f}"
     assert row["P(better)"].startswith(f"{first['probability_of_improvement']:.2f}")
@@ -316,15 +316,6 @@ def test_memorisation_has_its_gate_its_anchors_and_its_closest_pairs(page):
 
 def test_what_the_metrics_lack_is_said_and_what_they_have_more_is_shown(write_study, tmp_path):
     files = write_study(ratios=(0.5,), replicates=2)
-    comparison = read(files)
-    comparison["imbalance"] = {
-        "verdict": "Synthetic images mend the rare class.",
-        "comparisons": [
-            {"candidate": "new_arm", "mean_difference": 0.021, "low": 0.01, "rare": ["2"], "recall": 0.5},
-            {"candidate": "repeat", "mean_difference": None, "low": None, "rare": ["2"], "recall": 0.25},
-        ],
-    }
-    files.comparison.write_text(json.dumps(comparison))
 
     def change(summary):
         del summary["memorization"]
@@ -340,13 +331,26 @@ def test_what_the_metrics_lack_is_said_and_what_they_have_more_is_shown(write_st
     assert [row[fid] for row in domain] == ["7.00", "8.00", "1.25", "2.50"]
     assert [row[fid] for row in inception] == 4 * ["12.50"]
     assert "Inception Score" not in page.text  # no row has it
-    assert list(page.sections)[:3] == ["verdict", "imbalance", "curve"]
-    assert "Synthetic images mend the rare class." in page.sections["imbalance"]
-    rare = page.table_with("candidate", "recall")
-    assert [(row["candidate"], row["mean difference"], row["recall"]) for row in rare] == [
-        ("new arm", "+2.10", "0.5"),
-        ("real, repeated", "–", "0.25"),
+
+
+def test_a_study_with_rare_classes_has_their_verdict_once_and_its_table(write_study, tmp_path):
+    arms = ("real", "synthetic", "fill_synthetic")
+    files = write_study(ratios=(0.5,), replicates=2, arms=arms)
+    rare = read(files)["imbalance"]
+    page = make(files, tmp_path / "report")
+    (verdict,) = [row["verdict"] for row in rare["budgets"]]
+    assert page.text.count(verdict) == 1 and verdict in page.sections["imbalance"]
+    assert page.text.count(read(files)["budgets"][0]["verdict"]) == 1
+    rows = page.table_with("candidate", "metric")
+    assert [row["metric"] for row in rows] == [
+        f"recall of {next(iter(rare['classes']))}",
+        "recall, mean of rare classes",
+        "macro F1",
     ]
+    for row, expected in zip(rows, rare["comparisons"], strict=True):
+        assert row["difference"] == points(expected["mean_difference"])
+        assert row["interval"] == points_interval(expected["low"], expected["high"])
+        assert row["each replicate"].split() == [points(value) for value in expected["differences"]]
 
 
 def test_a_failed_gate_is_seen_and_a_pair_of_another_study_is_refused(write_study, tmp_path):

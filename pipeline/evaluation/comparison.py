@@ -4,12 +4,13 @@ The rule, per budget:
 
 1. Choose on validation: the classic arm and the synthetic arm (and with it the ratio) with the highest mean
    validation accuracy. Ties go to fewer synthetic images, then to no augmentation.
-2. Recommend, still on validation: the synthetic arm if its paired validation difference to the classic arm has
-   an interval above zero. All else (one replicate, no detectable gain, harm) recommends the classic arm, which
-   needs no generator.
-3. Look at test once: the paired difference of these two arms, with its interval. It is one comparison, fixed
-   before test was read, so the number of ratios that were tried needs no correction. Whoever looks at the
-   ratios side by side instead reads the p-values after Holm, one family per arm, metric and budget.
+2. Recommend, still on validation: the synthetic arm if the paired validation difference has an interval above
+   zero. All else (one replicate, no detectable gain, harm) recommends the classic arm, which needs no generator.
+3. Look at test once: the paired difference, with its interval.
+
+Both differences are of the cross-fitted choice (`choice`): each replicate is judged by the arms that the others
+chose, so that the number of arms and ratios that were tried flatters none. Whoever looks at the ratios side by
+side instead reads the p-values after Holm, one family per arm, metric and budget.
 
 Test says how much the choice was worth, and whether it confirms the recommendation; it chooses nothing.
 """
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.arms import Budget
+from pipeline.arms import ARMS, Budget
 from pipeline.evaluation.cells import (
     METRICS,
     DeclaredArm,
@@ -32,6 +33,7 @@ from pipeline.evaluation.cells import (
     rows_of_arm,
     trained_arms,
 )
+from pipeline.evaluation.choice import Choice, choose, paired_choices
 from pipeline.evaluation.statistics import (
     CONFIDENCE,
     POWER,
@@ -54,20 +56,21 @@ Code = Literal[
     "too_few_replicates",
     "nothing_to_compare",
 ]
-# What a verdict can be. "The chosen arms" are those that validation chose: the best with synthetic images, and
-# the best classic one.
+# What a verdict can be: the first that applies. "The chosen arms" are those that validation chose, for each replicate
+# on the others: the best with synthetic images, and the best classic one.
 CODES: dict[Code, str] = {
-    "gain": "the interval of the chosen arms' difference lies above 0 on validation and on test",
-    "gain_not_confirmed": "it lies above 0 on one of the two only",
-    "prefer_classic": "synthetic images help over real only on test, but not over the best classic arm",
-    "no_detectable_effect": "on test the interval holds 0: see the minimum detectable effect",
-    "harm": "on test the interval lies below 0",
-    "too_few_replicates": "one replicate, or replicates that agree by chance: no spread to judge by",
     "nothing_to_compare": "no arm with real and synthetic images was trained",
+    "too_few_replicates": "one replicate, or replicates that agree by chance: no spread to judge by",
+    "gain_not_confirmed": "the interval of the chosen arms' difference lies above 0 on one of validation and test only",
+    "gain": "it lies above 0 on both",
+    "prefer_classic": "synthetic images help over real only on test, but not over the best classic arm",
+    "harm": "on test the interval lies below 0",
+    "no_detectable_effect": "on test the interval holds 0: see the minimum detectable effect",
 }
 
+_CHOOSES = "validation_accuracy"
 _READING = (
-    "Both arms of a difference were chosen on validation; the interval is that of the two chosen, on test."
+    "Arms and ratio are chosen on validation; each replicate is judged, on test, by the choice of the others."
 )
 _TOO_FEW_OTHERS = "the train split has too few other real images"
 _DECIMALS = 6
@@ -157,6 +160,7 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
             for row in _worth_rows(cells, budget, trained_arms(cells, grid, budget))
         ],
         "budgets": budgets,
+        "reading": _READING,
         "verdict": " ".join([row["verdict"] for row in budgets] + [_READING]),
     }
 
@@ -240,39 +244,46 @@ def percent_interval(low: float | None, high: float | None) -> str:
 
 def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, Any]:
     """The rule of this module for one budget."""
-    classic = _best_on_validation(cells, budget, grid.classic_arms())
-    row: dict[str, Any] = {"budget": budget, "best_classic": _arm_key(classic)}
+    classic = _chosen(cells, budget, grid.classic_arms())
+    row: dict[str, Any] = {"budget": budget, "best_classic": _arm_key(classic.arm)}
     if not grid.added_arms():
         return row | {
             "best_synthetic": None,
-            "recommended": _arm_key(classic),
+            "recommended": _arm_key(classic.arm),
             **dict.fromkeys(PAIRED_COLUMNS),
             "code": "nothing_to_compare",
             "verdict": f"With {budget} real images, no arm with real and synthetic images was trained:"
             " study.synthetic_per_real has no value above 0, or study.arms no such arm.",
         }
-    synthetic = _best_on_validation(cells, budget, grid.added_arms())
-    on_test = paired_columns(paired_arms(cells, budget, synthetic, classic, "test_accuracy"))
-    on_validation = paired_columns(paired_arms(cells, budget, synthetic, classic, "validation_accuracy"))
-    # Of the same ratio, what synthetic images alone do to real images alone: augmentation has no part in it.
-    plain = DeclaredArm("synthetic", synthetic.synthetic_per_real)
+    synthetic = _chosen(cells, budget, grid.added_arms())
+    on_validation, on_test = (
+        paired_columns(paired_choices(cells, budget, synthetic.without, classic.without, column))
+        for column in (_CHOOSES, "test_accuracy")
+    )
+    # Of the same ratios, what synthetic images alone do to real images alone: augmentation has no part in it.
+    plain = [DeclaredArm("synthetic", arm.synthetic_per_real) for arm in synthetic.without]
+    real = [DeclaredArm("real", 0)] * len(plain)
     over_real = (
-        paired_columns(paired_arms(cells, budget, plain, DeclaredArm("real", 0), "test_accuracy"))
-        if plain in grid.added_arms()
+        paired_columns(paired_choices(cells, budget, plain, real, "test_accuracy"))
+        if set(plain) <= set(grid.added_arms())
         else None
     )
     recommends = sign_of(on_validation) == "above"
-    code = verdict_code(on_validation, on_test, over_real, helped=classic.classic_augmentation != "none")
+    helped = classic.arm.classic_augmentation != "none"
+    code = verdict_code(on_validation, on_test, over_real, helped=helped)
+    sentence = _sentence(code, classic.arm, synthetic.arm, on_test, over_real, recommends=recommends)
     return row | {
-        "best_synthetic": _arm_key(synthetic),
-        "recommended": _arm_key(synthetic if recommends else classic),
+        "best_synthetic": _arm_key(synthetic.arm),
+        "recommended": _arm_key(synthetic.arm if recommends else classic.arm),
+        "judged_by": [
+            {"replicate": i, "best_classic": _arm_key(before), "best_synthetic": _arm_key(after)}
+            for i, (before, after) in enumerate(zip(classic.without, synthetic.without, strict=True))
+        ],
         "validation": on_validation,
         **on_test,
         "over_real": over_real,
         "code": code,
-        "verdict": _verdict(
-            budget, classic, synthetic, grid.replicates, code, on_test, over_real, recommends=recommends
-        ),
+        "verdict": f"With {budget} real images, {sentence} ({basis_words(grid.replicates, synthetic)}).",
     }
 
 
@@ -313,18 +324,16 @@ def sign_of(difference: dict[str, Any]) -> Literal["above", "below", "around", "
     return "below" if high < 0 else "around"
 
 
-def _verdict(
-    budget: Budget,
+def _sentence(
+    code: Code,
     classic: DeclaredArm,
     synthetic: DeclaredArm,
-    replicates: int,
-    code: Code,
     on_test: dict[str, Any],
     over_real: dict[str, Any] | None,
     *,
     recommends: bool,
 ) -> str:
-    """One sentence for a colleague: what to do, what it rests on, and against what."""
+    """What to do, what it rests on, and against what: a sentence for a colleague, without its beginning."""
     augmentation = classic.classic_augmentation
     alone = f"{_CLASSIC_WORDS[augmentation]} alone" if augmentation != "none" else "the real images alone"
     images = _images(synthetic)
@@ -362,8 +371,16 @@ def _verdict(
             f"{images} have no detectable effect: {change}, where {100 * detectable:.2f} points would have been"
             f" found; use {alone}"
         )
+    return sentence
+
+
+def basis_words(replicates: int, synthetic: Choice) -> str:
+    """What a verdict rests on: `5 replicates, 95 % intervals`, and how often the choice would have been another."""
     count = "one replicate" if replicates == 1 else f"{replicates} replicates"
-    return f"With {budget} real images, {sentence} ({count}, {100 * CONFIDENCE:.0f} % intervals)."
+    if not synthetic.otherwise:
+        return f"{count}, {100 * CONFIDENCE:.0f} % intervals"
+    changed = f"leaving one out changes the choice in {synthetic.otherwise} of {replicates} cases"
+    return f"{count}, {100 * CONFIDENCE:.0f} % intervals; {changed}"
 
 
 def change_words(difference: dict[str, Any], of: str) -> str:
@@ -397,22 +414,19 @@ def _kind(arm: DeclaredArm) -> str:
     return "fresh " * arm.recipe.fresh + "label-filtered " * arm.recipe.filtered
 
 
-def _best_on_validation(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]) -> DeclaredArm:
+def _chosen(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]) -> Choice:
+    """On validation accuracy; of equal arms the one with fewer synthetic images, then with less augmentation."""
     augmentations = ("none", "affine", "affine_elastic")
 
-    def rank(arm: DeclaredArm) -> tuple[float, float, int]:
-        return (
-            -validation_mean(cells, budget, arm),
-            arm.synthetic_per_real,
-            augmentations.index(arm.classic_augmentation),
-        )
+    def rank(arm: DeclaredArm) -> tuple[float, int]:
+        return arm.synthetic_per_real, augmentations.index(arm.classic_augmentation)
 
-    return min(arms, key=rank)
+    return choose(cells, budget, sorted(arms, key=rank), _CHOOSES)
 
 
 def validation_mean(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> float:
     """Rounded, so that the last bit of a sum decides no tie."""
-    return round(float(cell_values(cells, budget, arm, "validation_accuracy").mean()), _DECIMALS)
+    return round(float(cell_values(cells, budget, arm, _CHOOSES).mean()), _DECIMALS)
 
 
 def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str, Any]:
@@ -437,7 +451,10 @@ def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str,
 def _comparison_rows(
     cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]
 ) -> list[dict[str, Any]]:
-    """Each arm against its baseline, arm by arm in their order, with p-values after Holm over its ratios."""
+    """Each arm against its baseline, arm by arm in their order, with p-values after Holm over its ratios.
+
+    Arms for rare classes have no ratio: Holm's family is all of them, as in `imbalance`.
+    """
     rows = []
     for arm in arms:
         for metric in METRICS:
@@ -445,7 +462,8 @@ def _comparison_rows(
                 rows.append(_comparison_row(cells, budget, arm, arm.baseline, metric))
     families: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        families.setdefault((row["candidate"], row["metric"]), []).append(row)
+        of = "rare classes" if ARMS[row["candidate"]].fills else row["candidate"]
+        families.setdefault((of, row["metric"]), []).append(row)
     for family in families.values():
         for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
             row["p_holm"] = rounded(adjusted)

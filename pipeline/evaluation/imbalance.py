@@ -3,8 +3,8 @@
 The rule, per budget, is that of `comparison`, with macro-F1 in the place of accuracy:
 
 1. Choose on validation: the best arm with synthetic images in the gap, and the best of what needs none (the real
-   subset as it is, classic augmentation, repeated images, class weights, affine copies).
-2. Look at test once: the paired difference of these two.
+   subset as it is, classic augmentation, repeated images, class weights, affine copies). Equal ones: the first.
+2. Look at test once: the paired difference, each replicate judged by what the others chose.
 
 Macro-F1 decides, because every class counts in it as much as any, and a class that is claimed too often costs it
 too. The recall of the rare classes alone could be had by claiming them always: it stands beside, class by class.
@@ -21,16 +21,17 @@ import pandas as pd
 from pipeline.arms import Budget
 from pipeline.errors import SynthGainError
 from pipeline.evaluation.cells import DeclaredArm, Grid, cell_values, trained_arms
+from pipeline.evaluation.choice import choose, paired_choices
 from pipeline.evaluation.comparison import (
     Code,
+    basis_words,
     change_words,
-    paired_arms,
     paired_columns,
     rounded,
     sign_of,
     verdict_code,
 )
-from pipeline.evaluation.statistics import CONFIDENCE, holm, mean_interval, paired_test
+from pipeline.evaluation.statistics import holm, mean_interval, paired_test
 
 _KEY = ["budget", "arm", "synthetic_per_real", "replicate"]
 _RARE_RECALL = "test_rare_recall"
@@ -166,9 +167,9 @@ def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
     """The rule of this module for one budget."""
     fills = grid.fill_arms()
     remedies = [arm for arm in fills if not arm.recipe.uses_synthetic and not arm.recipe.uses_extra]
-    remedy = _best(table, budget, [*grid.classic_arms(), *remedies])
+    remedy = choose(table, budget, [*grid.classic_arms(), *remedies], _CHOOSES)
     candidates = [arm for arm in fills if arm.recipe.uses_synthetic]
-    row: dict[str, Any] = {"budget": budget, "best_remedy": remedy.name}
+    row: dict[str, Any] = {"budget": budget, "best_remedy": remedy.arm.name}
     rare = " and ".join(f"class {name} ({100 * share:g} %)" for name, share in grid.imbalance.items())
     start = f"With {budget} real images and rare {rare}"
     if not candidates:
@@ -177,32 +178,35 @@ def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             "code": "nothing_to_compare",
             "verdict": f"{start}, no arm with synthetic images in the gap was trained.",
         }
-    synthetic = _best(table, budget, candidates)
+    synthetic = choose(table, budget, candidates, _CHOOSES)
     on_validation, on_test, recall = (
-        paired_columns(paired_arms(table, budget, synthetic, remedy, metric))
+        paired_columns(paired_choices(table, budget, synthetic.without, remedy.without, metric))
         for metric in (_CHOOSES, _MACRO_F1, _RARE_RECALL)
     )
-    assert synthetic.baseline is not None  # of arms that fill a gap, it is the same training without
-    over_real = paired_columns(paired_arms(table, budget, synthetic, synthetic.baseline, _MACRO_F1))
-    code = verdict_code(on_validation, on_test, over_real, helped=remedy.name != "real")
-    count = "one replicate" if grid.replicates == 1 else f"{grid.replicates} replicates"
+    left = [arm.baseline for arm in synthetic.without if arm.baseline is not None]  # the gap left as it is
+    over_real = paired_columns(paired_choices(table, budget, synthetic.without, left, _MACRO_F1))
+    code = verdict_code(on_validation, on_test, over_real, helped=remedy.arm.name != "real")
     sentence = _sentence(
         code,
-        remedy=remedy,
-        synthetic=synthetic,
+        remedy=remedy.arm,
+        synthetic=synthetic.arm,
         on_test=on_test,
         recall=recall,
         over_real=over_real,
         recommends=sign_of(on_validation) == "above",
     )
     return row | {
-        "best_synthetic": synthetic.name,
+        "best_synthetic": synthetic.arm.name,
+        "judged_by": [
+            {"replicate": i, "best_remedy": before.name, "best_synthetic": after.name}
+            for i, (before, after) in enumerate(zip(remedy.without, synthetic.without, strict=True))
+        ],
         "validation": on_validation,
         **on_test,
         "rare_recall": recall,
         "over_real": over_real,
         "code": code,
-        "verdict": f"{start}, {sentence} ({count}, {100 * CONFIDENCE:.0f} % intervals).",
+        "verdict": f"{start}, {sentence} ({basis_words(grid.replicates, synthetic)}).",
     }
 
 
@@ -241,8 +245,3 @@ def _sentence(
         f"{images} have no detectable effect: {change}, where {detectable:.2f} points of macro-F1 would have been"
         f" found; use {instead}"
     )
-
-
-def _best(table: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]) -> DeclaredArm:
-    """The arm with the highest mean macro-F1 on validation; of equal ones the first, which is the simpler one."""
-    return max(arms, key=lambda arm: rounded(float(cell_values(table, budget, arm, _CHOOSES).mean())) or 0.0)

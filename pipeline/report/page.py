@@ -73,9 +73,7 @@ def page_content(results: Results, folder: Path, columns: int) -> dict[str, Any]
         "test_images": comparison["test_images"],
         "confidence": round(100 * comparison["confidence"]),
         "verdicts": comparison["budgets"],
-        "reading": comparison["verdict"].removeprefix(
-            " ".join(row["verdict"] for row in comparison["budgets"])
-        ),
+        "reading": comparison["reading"],
         "basis": tables.verdict_basis(results),
         "worth": tables.worth(results),
         "has_upper_bound": bool(comparison.get("worth_in_real_images")),
@@ -128,13 +126,13 @@ def _budget(
     }
 
 
-def _imbalance(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The studies with rare classes, of a comparison that has any."""
-    found = comparison.get("imbalance") or []
-    return [
-        {"verdict": str(section.get("verdict", "")), "table": tables.imbalance(section)}
-        for section in (found if isinstance(found, list) else [found])
-    ]
+def _imbalance(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The study with rare classes: its verdicts and comparisons."""
+    section = comparison.get("imbalance")
+    if section is None:
+        return None
+    verdicts = [str(row["verdict"]) for row in section["budgets"]]
+    return {"verdicts": verdicts, "table": tables.imbalance(section)}
 
 
 def _curve(results: Results, of: BudgetResults, folder: Path) -> dict[str, Any]:

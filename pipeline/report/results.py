@@ -110,7 +110,7 @@ def load_results(
     comparison_file = metrics / "comparison.json"
     comparison = _read_json(
         comparison_file,
-        needed=("arms", "left_out", "comparisons", "budgets", "verdict", "test_sampling_error"),
+        needed=("arms", "left_out", "comparisons", "budgets", "reading", "test_sampling_error"),
     )
     declared = [(budget, arm.name, arm.synthetic_per_real) for budget in grid.budgets for arm in grid.arms()]
     found = [

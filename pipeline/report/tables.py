@@ -80,6 +80,7 @@ def verdict_basis(results: Results) -> Table:
                 _points_cell(judged["mean_difference"], judged["low"], judged["high"]),
                 Cell(_detectable(judged["minimum_detectable_effect"]).text),
                 Cell(_settling(judged.get("replicates_to_settle")).text),
+                _same_choice(judged),
             ]
         )
     names = (
@@ -90,12 +91,22 @@ def verdict_basis(results: Results) -> Table:
         "their difference on test (points)",
         "difference that would be found (points)",
         "replicates that would settle it",
+        "the same choice with one replicate left out",
     )
     return Table(
         "What the verdict rests on; intervals in brackets.",
         ("", *(f"{of.budget} real images" for of in results.budgets)),
         [[Cell(name), *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)],
     )
+
+
+def _same_choice(judged: Mapping[str, Any]) -> Cell:
+    """How often the replicates but one choose what all of them choose; a single replicate cannot be left out."""
+    by = judged.get("judged_by", [])
+    if len(by) < 2:
+        return Cell(NO_VALUE)
+    same = sum(all(row[arm] == judged[arm] for arm in ("best_classic", "best_synthetic")) for row in by)
+    return Cell(f"{same} of {len(by)}")
 
 
 def worth(results: Results) -> Table | None:
@@ -123,22 +134,43 @@ def worth(results: Results) -> Table | None:
     )
 
 
-def imbalance(section: Mapping[str, Any]) -> Table | None:
-    """The comparisons of an `imbalance` section, whatever columns they have; None where it lists none.
-
-    Differences and ends of intervals are shown in points, other fractions in percent.
-    """
-    comparisons = section.get("comparisons") or []
-    columns = [
-        name for name, value in (comparisons[0].items() if comparisons else ()) if _is_scalar(name, value)
-    ]
-    if not columns:
-        return None
+def imbalance(section: Mapping[str, Any]) -> Table:
+    """The comparisons of a study with rare classes: each arm against its baseline, metric by metric."""
     return Table(
-        "Study with rare classes: differences in points, with the ends of their intervals.",
-        [name.replace("_", " ") for name in columns],
-        [[_any_cell(name, row.get(name)) for name in columns] for row in comparisons],
+        "Study with rare classes: candidate minus baseline on test, in percentage points.",
+        (
+            "real images",
+            "candidate",
+            "metric",
+            "difference",
+            "interval",
+            "p (Holm)",
+            "detectable",
+            "baseline",
+            "each replicate",
+        ),
+        [
+            [
+                _budget_cell(row["budget"]),
+                Cell(arm_words(row["candidate"])),
+                Cell(_rare_metric(row["metric"])),
+                *_difference_cells(row["mean_difference"], row["low"], row["high"]),
+                Cell(p_value(row["p_holm"]), _or_infinite(row["p_holm"])),
+                _detectable(row["minimum_detectable_effect"]),
+                Cell(arm_words(row["baseline"])),
+                Cell("  ".join(points(value) for value in row["differences"])),
+            ]
+            for row in section["comparisons"]
+        ],
     )
+
+
+def _rare_metric(name: str) -> str:
+    if name == "test_macro_f1":
+        return "macro F1"
+    if name == "test_rare_recall":
+        return "recall, mean of rare classes"
+    return f"recall of {name.removeprefix('test_recall_')}"
 
 
 def arms(results: Results) -> Table:
@@ -542,22 +574,6 @@ def _worth_interval(row: Mapping[str, Any]) -> str:
     if high is None:
         return f"{low:.2f} to more than was tried"
     return f"{low:.2f} to {high:.2f}"
-
-
-def _is_scalar(name: str, value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float, bool))
-
-
-def _any_cell(name: str, value: Any) -> Cell:
-    if value is None or isinstance(value, (list, dict)):
-        return Cell(NO_VALUE)
-    if isinstance(value, bool):
-        return Cell("yes" if value else "no")
-    if isinstance(value, float) and ("difference" in name or name in ("low", "high")):
-        return Cell(points(value), value)
-    if isinstance(value, (int, float)):
-        return Cell(f"{value:g}", value)
-    return Cell(arm_words(value) if name in ("arm", "candidate", "baseline") else value)
 
 
 def _accuracy_text(rows: pd.DataFrame) -> Cell:

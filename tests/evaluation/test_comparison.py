@@ -195,6 +195,38 @@ def test_the_ratio_is_chosen_on_validation_though_another_is_better_on_test(writ
     assert "recommends 0.5 synthetic images per real one, but test does not confirm it" in row["verdict"]
 
 
+def test_a_ratio_is_not_judged_by_the_replicate_whose_luck_chose_it(write_study):
+    # At 1.0 the first replicate alone is better by chance, on both splits; at 0.5 the others are, by less.
+    lucky, steady = [0.99, 0.95, 0.95], [0.95, 0.961, 0.962]
+    values = {("synthetic", 1.0): lucky, ("synthetic", 0.5): steady, ("real", 0): [0.95] * 3}
+    row = judge(write_study, values, arms=("real", "synthetic"))
+    assert row["best_synthetic"] == {"arm": "synthetic", "synthetic_per_real": 1.0}
+    assert [one["best_synthetic"]["synthetic_per_real"] for one in row["judged_by"]] == [0.5, 1.0, 1.0]
+    assert row["mean_difference"] == 0  # 0.95 of the steady one, 0.95 and 0.95 of the lucky one
+    assert row["verdict"].endswith(
+        "(3 replicates, 95 % intervals; leaving one out changes the choice in 1 of 3 cases)."
+    )
+
+
+def test_arms_for_rare_classes_are_one_family_wherever_they_are_listed(write_study):
+    arms = ("real", "synthetic", "fill_repeat", "class_weights", "fill_synthetic")
+    values = {("fill_repeat", 0): [0.51, 0.52, 0.54], ("fill_synthetic", 0): [0.52, 0.53, 0.56]}
+    comparison = compared(
+        write_study(
+            ratios=(0.5,), arms=arms, replicates=3, test_accuracy=scores(values), imbalance={"1": 0.1}
+        )
+    )
+    adjusted = [
+        {
+            row["candidate"]: row["p_holm"]
+            for row in rows
+            if row["metric"] == "test_macro_f1" and "fill" in row["candidate"]
+        }
+        for rows in (comparison["comparisons"], comparison["imbalance"]["comparisons"])
+    ]
+    assert adjusted[0] == adjusted[1] and all(adjusted[0].values())
+
+
 def test_ties_go_to_fewer_images_then_to_no_augmentation(write_study):
     arms = [
         ("real", 0),
