@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.arms import positive_ratios
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.params import Params
@@ -48,11 +49,22 @@ class Holder:
     protocol: str
 
 
+def no_candidate(params: Params) -> str | None:
+    """Why the exported replicate's generator has no score of its own, in a study of such parameters; None: it has."""
+    if "synthetic_only" not in params.study.arms or not positive_ratios(params.study.synthetic_per_real):
+        return "its score is that of the arm synthetic_only, which this study does not train"
+    if params.study.generators_per_replicate > 1:
+        return "study.generators_per_replicate is above 1: the study's images are of several generators"
+    if params.generation.latent_std != 1:
+        return "generation.latent_std is not 1, at which a registered model draws"
+    return None
+
+
 def find_candidate(params: Params, *, cells: Path, splits: Path, generator: Path, budget: str) -> Candidate:
     """The generator of the exported replicate, with its validation CAS.
 
     Args:
-        params: the parameters.
+        params: the parameters, of a study that has a candidate (`no_candidate`).
         cells: `cells.csv`.
         splits: `splits.json`, which identifies the validation images.
         generator: its file.

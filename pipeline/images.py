@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,12 @@ import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
 from pipeline.runtime import atomic_output
+
+# What reading an .npz file raises where a disk or a copy has damaged it.
+DAMAGED_ARCHIVE = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 Indices = npt.NDArray[np.int64]
 
@@ -103,7 +111,7 @@ class LabeledImages:
             raise SynthGainError(f"{path}: {error}; make it again") from None
         except FileNotFoundError:
             raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED_ARCHIVE as error:
             raise SynthGainError(
                 f"{path}: not a readable labelled image file ({error}); make it again"
             ) from None

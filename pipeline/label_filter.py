@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
-from pipeline.images import LabeledImages
+from pipeline.images import DAMAGED_ARCHIVE, LabeledImages
 from pipeline.runtime import atomic_output
 
 _DECIMALS = 6
@@ -140,7 +139,7 @@ def load_agreement(path: Path, replicate: int) -> LabelAgreement:
             )
     except FileNotFoundError:
         raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
-    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARCHIVE as error:
         raise SynthGainError(
             f"{path}: no readable label scores of replicate {replicate} ({error}); `dvc repro` makes them again"
         ) from None

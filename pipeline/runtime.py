@@ -58,6 +58,9 @@ def set_switches(device: torch.device, *, threads: int) -> None:
     # With that switch torch also writes NaN over all memory it allocates, to show up who reads it before writing: 3 to
     # 6 % of a training step, for a fault that no operation here has.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if device.type == "cuda":
+        # float32 is float32: by default convolutions would round its products to ten bits (TF32).
+        torch.backends.cudnn.allow_tf32 = False
     _keep_freed_memory()
 
 
@@ -144,20 +147,25 @@ def torch_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gene
 def atomic_output(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` (file or folder) that takes its place when the block ends well.
 
-    Killed or failed in between, `path` is as it was before; what a killed process left is removed by the next.
+    Killed or failed in between, `path` is as it was before; what a killed process left is removed by the next. Only
+    a folder that takes the place of another cannot do so in one step: killed between two, the next puts it back.
 
     Raises:
         SynthGainError: if another process is writing the same output.
     """
     with _only_writer(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{path.name}.tmp"
+        temporary, before = (path.parent / f".{path.name}{what}.tmp" for what in ("", ".before"))
+        if before.exists() and not path.exists():
+            os.replace(before, path)
         _remove(temporary)
         try:
             yield temporary
             if path.is_dir():  # os.replace cannot replace a folder that holds something
-                _remove(path)
+                _remove(before)
+                os.replace(path, before)
             os.replace(temporary, path)
+            _remove(before)
         finally:
             _remove(temporary)
 

@@ -144,8 +144,7 @@ def find_store(environment: Mapping[str, str], root: Path) -> Store:
         # It lies in the checkout, so all its runs are of this checkout, whatever the folder is called today.
         return _sqlite_store(root / "mlflow.db", "local")
     workspace = environment.get("SYNTHGAIN_WORKSPACE") or f"{socket.gethostname()}:{root}"
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https") and parts.hostname:
+    if _is_server(uri):
         return Store(uri.rstrip("/"), workspace, None, None)
     if re.fullmatch(r"sqlite:///[^?]+", uri):
         return _sqlite_store(root / unquote(uri.removeprefix("sqlite:///")), workspace)
@@ -153,6 +152,14 @@ def find_store(environment: Mapping[str, str], root: Path) -> Store:
         f"MLFLOW_TRACKING_URI: found {_without_password(uri)}; allowed are http://host:port, https://host and"
         " sqlite:///folder/mlflow.db; unset it for mlflow.db of this project"
     )
+
+
+def _is_server(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # an address in brackets that is none
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _sqlite_store(database: Path, workspace: str) -> Store:
@@ -391,8 +398,11 @@ def _holder(client: MlflowClient, name: str) -> Holder | None:
     """The champion so far."""
     try:
         champion = client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException:
-        return None
+    except MlflowException as error:
+        # No such model, or none with this alias. A server in trouble is no reason for a new champion.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
     tags = champion.tags
     try:
         return Holder(

@@ -29,7 +29,7 @@ def main(
 
     params = load_params(params_file)
 
-    from pipeline.champion import find_candidate
+    from pipeline.champion import find_candidate, no_candidate
     from pipeline.export.selection import select_budget
     from pipeline.runs import plan_runs
     from pipeline.tracking import find_store, mirror, register_generator, view_command
@@ -50,12 +50,17 @@ def main(
         metrics / "comparison.json", wanted=params.export.real_images, declared=params.study.real_images
     ).budget
     replicate = params.export.replicate
-    candidate = find_candidate(
-        params,
-        cells=metrics / "cells.csv",
-        splits=prepared / "splits.json",
-        generator=gan / str(budget) / str(replicate) / "generator.safetensors",
-        budget=str(budget),
+    unscored = no_candidate(params)
+    candidate = (
+        None
+        if unscored
+        else find_candidate(
+            params,
+            cells=metrics / "cells.csv",
+            splits=prepared / "splits.json",
+            generator=gan / str(budget) / str(replicate) / "generator.safetensors",
+            budget=str(budget),
+        )
     )
     experiment = f"{params.tracking.experiment}-{params.data.source}"
     mirrored = mirror(runs, experiment=experiment, store=store, root=root)
@@ -63,15 +68,18 @@ def main(
         f"MLflow experiment {experiment} in {store}:"
         f" {mirrored.created} runs created, {mirrored.kept} kept, {mirrored.removed} removed"
     )
-    print(
-        register_generator(
-            candidate,
-            name=experiment,
-            run_key=f"gan/{budget}/{replicate}",
-            experiment_id=mirrored.experiment_id,
-            store=store,
+    if candidate is None:
+        print(f"no generator registered: {unscored}")
+    else:
+        print(
+            register_generator(
+                candidate,
+                name=experiment,
+                run_key=f"gan/{budget}/{replicate}",
+                experiment_id=mirrored.experiment_id,
+                store=store,
+            )
         )
-    )
     print(f"look: {view_command(store, mirrored.experiment_id)}")
 
 

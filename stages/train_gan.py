@@ -63,6 +63,8 @@ def main(
                 seed=params.seed,
                 imbalance=params.study.imbalance,
             )
+            # A state of other images, drawn by another version of the code, is not gone on from.
+            drawn = subset.provenance["real_subset_sha256"][:12]
             for member in range(members):
                 # What stands beside the first generator of a replicate is named after its number.
                 number = (member,) if member else ()
@@ -73,7 +75,7 @@ def main(
                     real=subset,
                     seed=derive_seed(params.seed, "gan", budget, replicate, *number),
                     folder=folder / str(replicate),
-                    scratch=scratch / f"{replicate}{suffix}",
+                    scratch=scratch / f"{replicate}{suffix}_{drawn}",
                     what=f"GAN {budget}{suffix}, replicate {replicate + 1} of {replicates}",
                 )
 
@@ -89,7 +91,8 @@ def main(
         ):
             if job.member == 0:
                 rows += [{"replicate": job.replicate, **row} for row in steps]
-    write_text(history, pd.DataFrame(rows).round(6).to_csv(index=False, lineterminator="\n"))
+        # Here, while the states are there: killed at it, or with a full disk, nothing has to be trained again.
+        write_text(history, pd.DataFrame(rows).round(6).to_csv(index=False, lineterminator="\n"))
 
 
 if __name__ == "__main__":

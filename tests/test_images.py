@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,6 +38,18 @@ def test_a_damaged_file_is_named(tmp_path, damage):
     random_images().save(path)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(SynthGainError, match=r"a\.npz: not a readable labelled image file"):
+        LabeledImages.load(path)
+
+
+@given(place=st.integers(0, 10_000), value=st.integers(0, 255))
+@settings(max_examples=300, deadline=None)
+def test_a_changed_byte_is_named_or_changes_nothing_that_is_read(tmp_path_factory, place, value):
+    path = tmp_path_factory.mktemp("damaged") / "a.npz"
+    random_images().save(path)
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] = value
+    path.write_bytes(content)
+    with suppress(SynthGainError):
         LabeledImages.load(path)
 
 

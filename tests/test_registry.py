@@ -20,8 +20,10 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
-from pipeline.champion import Candidate, Holder, decide, find_candidate
+from pipeline.champion import Candidate, Holder, decide, find_candidate, no_candidate
 from pipeline.errors import SynthGainError
 from pipeline.gan.generators import save_generator
 from pipeline.gan.networks import Generator
@@ -145,6 +147,36 @@ def test_the_score_is_that_of_the_largest_declared_ratio_on_validation(write_stu
     assert less.protocol != found.protocol
     with pytest.raises(SynthGainError, match="no validation accuracy of arm synthetic_only for budget 61"):
         find_candidate(load_params(files.params), **(arguments | {"budget": "61"}))
+
+
+def changed(params, section, **values):
+    return params.model_copy(update={section: getattr(params, section).model_copy(update=values)})
+
+
+def test_without_a_score_of_its_own_no_generator_is_a_candidate():
+    params = load_params(ROOT / "params.yaml")
+    assert no_candidate(params) is None
+    arms = [arm for arm in params.study.arms if arm != "synthetic_only"]
+    for other, why in (
+        (changed(params, "study", arms=arms), "arm synthetic_only"),
+        (changed(params, "study", synthetic_per_real=[0]), "arm synthetic_only"),
+        (changed(params, "study", generators_per_replicate=2), "of several generators"),
+        (changed(params, "generation", latent_std=1.2), "latent_std is not 1"),
+    ):
+        assert why in no_candidate(other)
+
+
+def test_a_server_in_trouble_makes_no_champion(mirrored, tmp_path, monkeypatch):
+    register(candidate(tmp_path / "first.safetensors", cas=0.99, seed=7), mirrored)
+    before = champion(mirrored).version
+
+    def fail(*_, **__):
+        raise MlflowException("no answer", error_code=TEMPORARILY_UNAVAILABLE)
+
+    with monkeypatch.context() as patch, pytest.raises(SynthGainError, match="no answer"):
+        patch.setattr(MlflowClient, "get_model_version_by_alias", fail)
+        register(candidate(tmp_path / "worse.safetensors", cas=0.1, seed=8), mirrored)
+    assert champion(mirrored).version == before
 
 
 def test_a_model_takes_along_all_that_sampling_imports():

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,28 @@ def test_freed_tensors_leave_their_memory_to_the_next_ones():
     )
     # Eight tensors of 8 MiB have 16 384 pages; without the switch they are taken anew in each of the 15 turns.
     assert int(faults) < 2 * 16_384
+
+
+def test_a_folder_that_a_kill_left_without_its_successor_is_put_back(tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "old").touch()
+    replace, steps = os.replace, []
+
+    def killed_at_the_second(source, target):
+        steps.append(source)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), atomic_output(folder) as temporary:
+        temporary.mkdir()
+        patch.setattr(os, "replace", killed_at_the_second)
+    assert not folder.exists()
+    with pytest.raises(RuntimeError), atomic_output(folder) as temporary:
+        raise RuntimeError
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

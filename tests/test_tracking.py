@@ -488,6 +488,7 @@ def test_where_the_store_is(tmp_path):
         "./mlruns",
         "file:///mlruns",
         "http://",
+        "http://[bad",
         "localhost:5000",
         "sqlite://",
         "htp://u:secret@h",

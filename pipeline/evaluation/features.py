@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
+from pipeline.images import DAMAGED_ARCHIVE
 from pipeline.runtime import atomic_output
 
 Features = npt.NDArray[np.float64]
@@ -93,7 +93,7 @@ class FeatureStatistics:
                 return cls(int(arrays["n"]), arrays["mean"], arrays["covariance"], extractor)
         except FileNotFoundError:
             raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED_ARCHIVE as error:
             raise SynthGainError(f"{path}: not a readable file of feature statistics ({error})") from None
 
 

@@ -64,7 +64,7 @@ _ABOUT = {
     "synthetic": "Whether the image is synthetic.",
     "seed": "The seed of the generation.",
     "z_sha256": "SHA-256 of the latent vector, float32 little-endian.",
-    "generator_sha256": "SHA-256 of the generator's file.",
+    "generator_sha256": "SHA-256 of the generator's file; of several generators, of their hashes.",
     "label_score": "The probability of the label in a classifier's eyes, where a filter was applied.",
     "nearest_real_distance": "The distance to the nearest real training image, where it is known.",
     "pixel_sha256": "SHA-256 of the pixels, uint8 in row order.",

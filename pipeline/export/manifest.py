@@ -23,6 +23,7 @@ MANIFEST, CHECKSUMS, CARD, CROISSANT = "manifest.json", "SHA256SUMS", "README.md
 
 # What the manifest says of the images' origin.
 _PROVENANCE = ("budget", "replicate", "seed", "z_dim", "generator_sha256", "real_subset_sha256")
+_PROVENANCE_OF_SOME = ("latent_std", "generators_sha256")  # latents not drawn at 1; more than one generator
 
 
 def write_manifest(
@@ -76,7 +77,10 @@ def write_manifest(
         "pixel_sha256": pixel_sha256,
         "shards": shards,
         "shard_size": shard_size,
-        "provenance": {key: samples.provenance.get(key) for key in _PROVENANCE},
+        "provenance": {
+            **{key: samples.provenance.get(key) for key in _PROVENANCE},
+            **{key: samples.provenance[key] for key in _PROVENANCE_OF_SOME if key in samples.provenance},
+        },
         "label_filter": samples.label_filter,
         "study": study,
         "metrics": metrics,

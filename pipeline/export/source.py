@@ -6,7 +6,6 @@ import json
 import math
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,13 @@ import numpy.typing as npt
 
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
+from pipeline.images import DAMAGED_ARCHIVE
 
 Rows = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint8]]
 
 # What a file may know of each image besides its label.
 MEASUREMENTS = ("label_score", "nearest_real_distance")
 _BYTES_AT_ONCE = 1 << 20
-_DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, struct.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +82,7 @@ def open_images(path: Path) -> ImageFile:
                 shape, rows = _rows_in_memory(arrays["images"])
     except FileNotFoundError:
         raise SynthGainError(f"{path}: no such file; `synthgain generate` makes one") from None
-    except (OSError, ValueError, LookupError, RuntimeError, EOFError, *_DAMAGED_ARCHIVE) as error:
+    except DAMAGED_ARCHIVE as error:
         raise SynthGainError(
             f"{path}: not a readable file of labelled images ({error}); make it again with `synthgain generate`"
         ) from None

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.errors import SynthGainError
 from pipeline.gan.networks import Generator, images_from_uint8, uint8_from_images
 from pipeline.gan.sampling import sample_z
-from pipeline.images import LabeledImages
+from pipeline.images import LabeledImages, stratified_indices
 from pipeline.params import Gan
 from pipeline.runtime import derive_seed
 
@@ -21,23 +21,27 @@ FILM_STRIP_IMAGES_PER_CLASS = 2
 _IMAGES_PER_CLASS = 20
 _REAL_IMAGES = 2000
 # Collapsed: a class varies less than this share of what real images of it do, or labels are little better than
-# drawn by lot. Healthy trainings pass both within their first tenth.
+# drawn by lot: less than this share of the way from there to all right. Healthy trainings pass both within their
+# first tenth.
 _DIVERSITY_FLOOR = 0.2
-_FIDELITY_FLOOR_TIMES_CHANCE = 2.0
+_FIDELITY_FLOOR = 0.1
 
 
 class Monitor:
-    """Compares samples of a generator with the first real training images.
-
-    Subsets are sorted by position and stratified draws are spread over the file: the first images are as good
-    a reference as any.
-    """
+    """Compares samples of a generator with real training images: 2000 in the shares of their classes, at most."""
 
     def __init__(self, real: LabeledImages, gan: Gan, *, seed: int, device: torch.device) -> None:
         self.gan, self.seed, self.device = gan, derive_seed(seed, "fidelity"), device
         self.num_classes = real.num_classes
-        self.reference = images_from_uint8(torch.from_numpy(real.images[:_REAL_IMAGES])).to(device).flatten(1)
-        self.labels = torch.from_numpy(real.labels[:_REAL_IMAGES]).to(device)
+        # Not the first ones: of a folder of images, these are all of one class.
+        chosen = stratified_indices(
+            real.labels,
+            min(_REAL_IMAGES, len(real)),
+            real.num_classes,
+            np.random.default_rng(derive_seed(seed, "reference")),
+        )
+        self.reference = images_from_uint8(torch.from_numpy(real.images[chosen])).to(device).flatten(1)
+        self.labels = torch.from_numpy(real.labels[chosen]).to(device)
         self.real_spread = self._spread(self.reference, self.labels)
 
     @torch.no_grad()
@@ -67,7 +71,8 @@ class Monitor:
             SynthGainError: with advice, and where the last state before it is.
         """
         patience = self.gan.collapse_patience
-        floor = min(1.0, _FIDELITY_FLOOR_TIMES_CHANCE / self.num_classes)
+        chance = 1 / self.num_classes
+        floor = chance + _FIDELITY_FLOOR * (1 - chance)
         recent = list(history)[-patience:] if patience else []
         # What has never been good is still learning: half of the training is granted for that.
         started = len(history) * 2 > self.gan.history_points

@@ -35,7 +35,13 @@ from pipeline.errors import SynthGainError
 from pipeline.evaluation.baselines import class_gaussian, class_kernel_density, class_mixup, copycat
 from pipeline.evaluation.features import Extractor
 from pipeline.evaluation.inception import load_inception
-from pipeline.evaluation.likelihood import SAMPLES, VALIDATION_IMAGES, chosen_sigma, parzen_likelihood
+from pipeline.evaluation.likelihood import (
+    SAMPLES,
+    VALIDATION_IMAGES,
+    chosen_sigma,
+    every_kth,
+    parzen_likelihood,
+)
 from pipeline.evaluation.synthetic import DescribedImages, class_counts, describe_images, evaluate_images
 from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import load_generator, save_generator
@@ -201,7 +207,9 @@ def make_baseline_images(work: Work, name: str) -> None:
         if name == "class_kernel_density":
             # The width that real images themselves ask for, on the grid of the Parzen windows.
             chosen = draw_indices(work.train.labels, np.minimum(counts, SAMPLES // len(counts)), rng)
-            sigma = chosen_sigma(work.train.images[chosen], work.validation.images[:VALIDATION_IMAGES])
+            sigma = chosen_sigma(
+                work.train.images[chosen], every_kth(work.validation.images, VALIDATION_IMAGES)
+            )
             return class_kernel_density(work.train, counts=counts, sigma=sigma, rng=rng)
         simple = {"copycat": copycat, "class_mixup": class_mixup, "class_gaussian": class_gaussian}
         return simple[name](work.train, counts=counts, rng=rng)

@@ -135,7 +135,10 @@ def _difference(file: PublishedFile, md5: str, size: int) -> str | None:
 
 def _fetch_one(file: PublishedFile, target: Path, mirror: str, dataset: str, wait: float) -> None:
     """One file from one mirror to `target`, or `_NotHad`."""
-    scheme = urlsplit(mirror).scheme
+    try:
+        scheme = urlsplit(mirror).scheme
+    except ValueError as error:
+        raise _NotHad(f"no URL ({error})", for_good=True) from None
     if _is_remote(mirror) and scheme not in ("http", "https"):
         raise _NotHad(
             f"{scheme}:// is no mirror; a base URL (http, https) or a local folder is", for_good=True

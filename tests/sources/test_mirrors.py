@@ -107,6 +107,11 @@ def test_many_silent_mirrors_share_one_deadline(
     assert all(f"  {place}: no answer in " in str(error.value) for place in places)
 
 
+def test_a_place_that_is_no_address_is_one_line(tiny: Any, tmp_path: Path) -> None:
+    with pytest.raises(SynthGainError, match=r"http://\[bad/x: no URL \(Invalid IPv6 URL\)"):
+        fetch(tmp_path / "raw", "http://[bad/x")
+
+
 def test_the_default_deadline_is_below_half_a_minute() -> None:
     assert mirrors.CONNECT_SECONDS_IN_ALL < 30
 

@@ -18,7 +18,11 @@ from stages import track
 @pytest.fixture
 def files(write_study):
     """A whole study on disk."""
-    files = write_study(budgets=(60, "all"), ratios=(0.5, 1.0), replicates=2)
+    return finish(write_study(budgets=(60, "all"), ratios=(0.5, 1.0), replicates=2))
+
+
+def finish(files):
+    """What no other stage makes in these tests: the split's hashes, a generator, a report."""
     data = files.root / "data"
     test = {"images": 300, "pixels_sha256": "ef" * 32}
     manifest = {"image_size": 8, "splits": {"test": test, "validation": {"pixels_sha256": "cd" * 32}}}
@@ -91,6 +95,14 @@ def test_a_missing_generator_is_one_line(files):
     assert re.fullmatch(
         r"error: .*generator\.safetensors: no such file; `dvc repro` makes it\n", result.stderr
     )
+
+
+def test_a_study_without_synthetic_only_is_mirrored_and_registers_no_generator(write_study):
+    files = finish(write_study(budgets=("all",), ratios=(0.5,), replicates=2, arms=("real", "synthetic")))
+    result = run_alone(files)
+    assert result.returncode == 0, result.stderr
+    assert " runs created, 0 kept" in result.stdout
+    assert "no generator registered: its score is that of the arm synthetic_only" in result.stdout
 
 
 def test_a_server_that_is_down_is_one_line_and_status_1(files):

@@ -1,0 +1,66 @@
+"""What a monitor says of a generator that draws real images, unseen ones, of the classes that it is asked for."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from pipeline.errors import SynthGainError
+from pipeline.gan.monitor import Monitor
+from pipeline.gan.networks import images_from_uint8
+from pipeline.images import LabeledImages
+
+CPU = torch.device("cpu")
+GAN = SimpleNamespace(collapse_patience=3, history_points=4)
+
+
+def digits(*classes):
+    """Training images, class after class as in a folder, and the perfect generator of the others."""
+    data = load_digits()
+    images = (data.images[:, None] * 15.9).astype(np.uint8)
+    mine = [np.flatnonzero(data.target == label) for label in classes]
+    train = np.concatenate([places[40:] for places in mine])
+    labels = np.searchsorted(classes, data.target[train])
+    real = LabeledImages(images[train], labels.astype(np.int64), tuple(map(str, classes)))
+    unseen = images_from_uint8(torch.from_numpy(np.stack([images[places[:40]] for places in mine])))
+    return real, unseen
+
+
+class Draws:
+    """A generator that gives the images of a class in turn."""
+
+    z_dim = 4
+
+    def __init__(self, images):
+        self.images, self.num_classes = images, len(images)
+
+    def __call__(self, z, labels):
+        place = torch.arange(len(labels)) % self.images.shape[1]
+        return self.images[labels, place]
+
+
+def look(real, images):
+    monitor = Monitor(real, GAN, seed=0, device=CPU)
+    row = monitor.look(Draws(images))
+    monitor.refuse_collapse([row] * 4, what="GAN", kept=None)
+    return row
+
+
+@pytest.mark.parametrize("classes", [(3, 8), (4, 9), (0, 1, 2), tuple(range(10))])
+def test_real_images_are_no_collapse_of_however_few_classes(classes):
+    real, unseen = digits(*classes)
+    assert look(real, unseen)["label_fidelity_1nn"] > 0.9
+
+
+def test_of_more_images_than_it_looks_at_it_takes_some_of_each_class(monkeypatch):
+    monkeypatch.setattr("pipeline.gan.monitor._REAL_IMAGES", 200)  # class after class, one class and a half
+    assert look(*digits(*range(10)))["label_fidelity_1nn"] > 0.8
+
+
+@pytest.mark.parametrize("classes", [(3, 8), tuple(range(10))])
+def test_labels_by_lot_are_a_collapse(classes):
+    real, unseen = digits(*classes)
+    with pytest.raises(SynthGainError, match="collapsed"):
+        look(real, unseen.flip(0))  # each class drawn as another
