@@ -54,6 +54,13 @@ def test_says_what_it_is_and_where_it_comes_from(folder):
         assert facts == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def test_latents_of_another_spread_and_several_generators_are_told(export):
+    made = {"latent_std": 1.2, "generators_sha256": ["c" * 64, "d" * 64]}
+    manifest = json.loads((export(synthetic_images(**made)) / "idx/manifest.json").read_text())
+    jsonschema.validate(manifest, json.loads(SCHEMA_FILE.read_text()))
+    assert manifest["provenance"].items() >= made.items()
+
+
 def test_sha256sum_accepts_every_file_and_notices_a_changed_one(folder):
     if shutil.which("sha256sum") is None:
         pytest.skip("needs sha256sum")
