@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from pipeline.arms import Budget
@@ -52,15 +53,19 @@ def choose(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm], col
         arms: at least one, with as many replicates each, those to be preferred first.
         column: of validation.
     """
-    values = np.stack([cell_values(cells, budget, arm, column) for arm in arms])  # (arms, replicates)
-    replicates = values.shape[1]
+    best, without = best_rows(np.stack([cell_values(cells, budget, arm, column) for arm in arms]))
+    return Choice(arms[best], tuple(arms[row] for row in without))
 
-    def best(of: Sequence[int]) -> DeclaredArm:
-        return arms[int(values[:, of].mean(axis=1).round(_DECIMALS).argmax())]
 
-    everything = range(replicates)
+def best_rows(values: npt.NDArray[np.float64]) -> tuple[int, list[int]]:
+    """The row of (rows, replicates) with the highest mean; and for each replicate, the one on all others."""
+
+    def best(of: Sequence[int]) -> int:
+        return int(values[:, of].mean(axis=1).round(_DECIMALS).argmax())
+
+    everything = range(values.shape[1])
     others = [[j for j in everything if j != i] or [i] for i in everything]
-    return Choice(best(everything), tuple(best(of) for of in others))
+    return best(everything), [best(of) for of in others]
 
 
 def paired_choices(
