@@ -22,7 +22,7 @@ from pipeline.params import load_params
 from pipeline.progress import progress
 
 ROOT = Path(__file__).parents[1]
-# Of the sample covariances of 4 to 10 replicates, this share is kept; variances, and those of an arm's two splits, whole.
+# Of the sample covariances of so few replicates this share is kept; variances, and those of an arm's splits, whole.
 KEPT = 0.7
 
 
@@ -69,16 +69,18 @@ def judge(values, classic, *, cross_fitted):
 
 def main(studies, replicates, effect, draws):
     """Print a row per study, budget and rule."""
-    table = Table("study", "real", "replicates", "arms", "rule", "mean, points", "above 0", "below 0", "gain")
+    table = Table(
+        "study", "real", "replicates", "arms", "judged by", "mean, points", "above 0", "below 0", "gain"
+    )
     for folder in studies:
         for budget in load_params(folder / "params.yaml").study.real_images:
             noise = Noise(folder, budget)
             count = replicates or noise.replicates
             for cross_fitted in (False, True):
                 rng = np.random.default_rng(0)
-                rule = "cross-fitted" if cross_fitted else "chosen and judged on the same"
+                rule = "the others" if cross_fitted else "the same"
                 found = []
-                with progress(f"{folder.name}, {budget} real, {rule}", draws, "studies") as advance:
+                with progress(f"{folder.name}, {budget} real, judged by {rule}", draws, "studies") as advance:
                     for _ in range(draws):
                         values = noise.draw(rng, count, effect)
                         validation, test = judge(values, noise.classic, cross_fitted=cross_fitted)
