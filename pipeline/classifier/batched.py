@@ -93,7 +93,6 @@ class _StackedData:
     """The images of all trainings on the device, and what each step shows of them."""
 
     def __init__(self, recipes: Sequence[Recipe], settings: Training, device: torch.device) -> None:
-        self.device = device
         self.images = torch.cat([torch.from_numpy(one.training.images) for one in recipes]).to(device)
         self.labels = torch.cat([torch.from_numpy(one.training.labels) for one in recipes]).to(device)
         sizes = [len(one.training) for one in recipes]
@@ -103,16 +102,17 @@ class _StackedData:
                 for one, size in zip(recipes, sizes, strict=True)
             ]
         ).to(device)
-        self.starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)[:, None]
+        self.starts = torch.tensor([0, *sizes[:-1]], device=device).cumsum(0)[:, None]
         real_only_from = [first_real_only_step(one, settings) for one in recipes]
         self.real_only_from = torch.tensor(real_only_from, device=device)[:, None]
-        self.shown = [positions_shown(one, settings) for one in recipes]
+        # Of all steps, on the device once: made in each step, an index would be a copy to the device in each step.
+        shown = [torch.stack(list(positions_shown(one, settings))) for one in recipes]
+        self.shown = torch.stack(shown, dim=1).to(device)  # (steps, K, N)
         self.first_augmented = torch.tensor([one.first_augmented for one in recipes], device=device)[:, None]
         groups: dict[Augment, list[int]] = {}
         for i, one in enumerate(recipes):
             if one.augment is not None:
                 groups.setdefault(one.augment, []).append(i)
-        # On the device once: an index made anew in each step would be a copy to it in each step.
         self.augmented = [
             (
                 augment,
@@ -124,10 +124,10 @@ class _StackedData:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of K trainings and N images each: (K, N, 1, H, W) float32 in 0..1, labels and loss weights (K, N)."""
-        positions = torch.stack([next(one) for one in self.shown])
-        index = (positions + self.starts).to(self.device)
+        positions = self.shown[step - 1]
+        index = positions + self.starts
         images = images_to_unit(self.images[index])
-        keep = (positions.to(self.device) < self.first_augmented)[:, :, None, None, None]
+        keep = (positions < self.first_augmented)[:, :, None, None, None]
         for augment, which, rngs in self.augmented:
             chosen = images[which]
             changed = augment(chosen.flatten(0, 1), rngs)
