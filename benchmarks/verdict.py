@@ -1,9 +1,9 @@
 """How often a verdict is wrong: studies in which synthetic images change nothing, drawn with a real study's noise.
 
 The cells of a finished study say how accuracies vary over replicates, together over arms and over both splits. Studies
-are drawn from a normal distribution with these covariances and means that make every arm with synthetic images as good
-as the best classic one (or better by --effect); the project's rule judges each. Beside it stands the rule that lets the
-replicates that chose judge as well. What is wanted: of 100 studies without an effect, 2.5 intervals above 0.
+are drawn from a normal distribution with these covariances, in which an arm with synthetic images is on average exactly
+as good as the same training without (or better by --effect); the project's rule judges each. Beside it stands the rule
+that lets the replicates that chose judge as well. Wanted: of 100 studies without an effect, 2.5 intervals above 0.
 
 python benchmarks/verdict.py [--study build/low_data ...] [--replicates 5] [--effect 0.002] [--draws 4000]
 """
@@ -22,12 +22,10 @@ from pipeline.params import load_params
 from pipeline.progress import progress
 
 ROOT = Path(__file__).parents[1]
-# Of the sample covariances of so few replicates this share is kept; variances, and those of an arm's splits, whole.
-KEPT = 0.7
 
 
 class Noise:
-    """The noise of a study's budget: (replicates, splits, arms) accuracies around the best classic arm's."""
+    """How the accuracies of a study's budget vary, and around which means."""
 
     def __init__(self, folder, budget):
         grid = Grid.declared(load_params(folder / "params.yaml").study)
@@ -39,22 +37,18 @@ class Noise:
                 for split in ("validation", "test")
             ]
         )  # (splits, arms, replicates)
-        classic = values[0, : len(grid.classic_arms())].mean(1)
         self.shape, self.replicates = values.shape[:2], values.shape[2]
-        self.classic, self.added = len(classic), len(grid.added_arms())
-        # Other classic arms stay behind by as much as they do.
-        self.means = np.concatenate([classic - classic.max(), np.zeros(self.added)])
-        covariance = np.cov(values.reshape(-1, self.replicates))
-        arm = np.arange(len(covariance)) % len(arms)
-        covariance = np.where(arm[:, None] == arm, covariance, KEPT * covariance)
-        scales, axes = np.linalg.eigh(covariance)
+        self.classic, self.added = len(grid.classic_arms()), len(grid.added_arms())
+        baseline = [arms.index(arm.baseline or arm) if i >= self.classic else i for i, arm in enumerate(arms)]
+        self.means = values.mean(2)[:, baseline]  # (splits, arms)
+        scales, axes = np.linalg.eigh(np.cov(values.reshape(-1, self.replicates)))
         self.factor = axes * np.sqrt(np.clip(scales, 0, None))
 
     def draw(self, rng, replicates, effect):
         """(splits, arms, replicates) accuracies of one study."""
         noise = rng.standard_normal((replicates, len(self.factor))) @ self.factor.T
-        means = self.means + effect * (np.arange(len(self.means)) >= self.classic)
-        return noise.T.reshape(*self.shape, replicates) + means[:, None]
+        means = self.means + effect * (np.arange(self.shape[1]) >= self.classic)
+        return noise.T.reshape(*self.shape, replicates) + means[:, :, None]
 
 
 def judge(values, classic, *, cross_fitted):

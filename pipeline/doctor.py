@@ -441,8 +441,18 @@ def left_behind(root: Path, running: Sequence[RunningStage]) -> Check:
             )
         )
     if not running:
+        for path in sorted((root / "data").rglob(".*.before.tmp")):
+            findings.append(
+                Finding(
+                    "an earlier output, left by a stage that was killed while it put the next in its place",
+                    str(path.relative_to(root)),
+                    "the stage's next run puts it back or removes it",
+                )
+            )
         for pattern in (".*.tmp", ".*.partial"):
             for path in sorted((root / "data").rglob(pattern)):
+                if path.name.endswith(".before.tmp"):
+                    continue
                 findings.append(
                     Finding(
                         "half-written, left by a stage that was killed",

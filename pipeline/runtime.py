@@ -156,16 +156,17 @@ def atomic_output(path: Path) -> Iterator[Path]:
     with _only_writer(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, before = (path.parent / f".{path.name}{what}.tmp" for what in ("", ".before"))
-        if before.exists() and not path.exists():
-            os.replace(before, path)
+        _remove(temporary)
+        if before.exists():
+            os.replace(before, temporary if path.exists() else path)
         _remove(temporary)
         try:
             yield temporary
             if path.is_dir():  # os.replace cannot replace a folder that holds something
-                _remove(before)
                 os.replace(path, before)
             os.replace(temporary, path)
-            _remove(before)
+            if before.exists():
+                os.replace(before, temporary)  # a name under which half of a folder is never put back
         finally:
             _remove(temporary)
 

@@ -1019,7 +1019,7 @@ FAULTS = [
         "error: GAN 60, replicate 1 of 1: the generator has collapsed (diversity … of the real "
         "images', label fidelity …, 3 times in a row); lower the learning rates, raise "
         "gan.penalty_weight or gan.augment_probability, or set gan.collapse_patience to 0 to train on "
-        "all the same; the last state before it is kept in .work/gan-60-…/0",
+        "all the same; the last state before it is kept in .work/gan-60-…/0_…",
     ),
     Fault(
         TRAINING,
@@ -1060,22 +1060,22 @@ FAULTS = [
         TRAINING,
         "a truncated checkpoint",
         cut_off_then(halve),
-        "error: .work/gan-60-…/0/state.pt: not a readable state of this training (…); "
-        "remove .work/gan-60-…/0 to start it anew",
+        "error: .work/gan-60-…/0_…/state.pt: not a readable state of this training (…); "
+        "remove .work/gan-60-…/0_… to start it anew",
     ),
     Fault(
         TRAINING,
         "a checkpoint of other params under this name",
         cut_off_then(of_other_params),
-        "error: .work/gan-60-…/0/state.pt: not a readable state of this training (RuntimeError); "
-        "remove .work/gan-60-…/0 to start it anew",
+        "error: .work/gan-60-…/0_…/state.pt: not a readable state of this training (RuntimeError); "
+        "remove .work/gan-60-…/0_… to start it anew",
     ),
     Fault(
         TRAINING,
         "a checkpoint of a newer version",
         cut_off_then(of_a_newer_version),
-        "error: .work/gan-60-…/0/state.pt: not a readable state of this training (KeyError); remove "
-        ".work/gan-60-…/0 to start it anew",
+        "error: .work/gan-60-…/0_…/state.pt: not a readable state of this training (KeyError); remove "
+        ".work/gan-60-…/0_… to start it anew",
     ),
     Fault(
         TRAINING,

@@ -50,7 +50,9 @@ def test_a_changed_byte_is_named_or_changes_nothing_that_is_read(tmp_path_factor
     content[place % len(content)] = value
     path.write_bytes(content)
     with suppress(SynthGainError):
-        LabeledImages.load(path)
+        loaded, whole = LabeledImages.load(path), random_images()
+        assert np.array_equal(loaded.images, whole.images) and np.array_equal(loaded.labels, whole.labels)
+        assert (loaded.class_names, loaded.provenance) == (whole.class_names, whole.provenance)
 
 
 def test_a_missing_file_is_named(tmp_path):

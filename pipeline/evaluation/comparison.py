@@ -10,7 +10,7 @@ The rule, per budget:
 
 Both differences are of the cross-fitted choice (`choice`): each replicate is judged by the arms that the others
 chose, so that the number of arms and ratios that were tried flatters none. Whoever looks at the ratios side by
-side instead reads the p-values after Holm, one family per arm, metric and budget.
+side instead reads the p-values after Holm, one family per arm, metric and budget (arms for rare classes: one of all).
 
 Test says how much the choice was worth, and whether it confirms the recommendation; it chooses nothing.
 """
@@ -260,12 +260,11 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         paired_columns(paired_choices(cells, budget, synthetic.without, classic.without, column))
         for column in (_CHOOSES, "test_accuracy")
     )
-    # Of the same ratios, what synthetic images alone do to real images alone: augmentation has no part in it.
-    plain = [DeclaredArm("synthetic", arm.synthetic_per_real) for arm in synthetic.without]
-    real = [DeclaredArm("real", 0)] * len(plain)
+    # Of the same ratio, what synthetic images alone do to real images alone: augmentation has no part in it.
+    plain = DeclaredArm("synthetic", synthetic.arm.synthetic_per_real)
     over_real = (
-        paired_columns(paired_choices(cells, budget, plain, real, "test_accuracy"))
-        if set(plain) <= set(grid.added_arms())
+        paired_columns(paired_arms(cells, budget, plain, DeclaredArm("real", 0), "test_accuracy"))
+        if plain in grid.added_arms()
         else None
     )
     recommends = sign_of(on_validation) == "above"
@@ -283,7 +282,7 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         **on_test,
         "over_real": over_real,
         "code": code,
-        "verdict": f"With {budget} real images, {sentence} ({basis_words(grid.replicates, synthetic)}).",
+        "verdict": f"With {budget} real images, {sentence} ({basis_words(classic, synthetic)}).",
     }
 
 
@@ -374,13 +373,16 @@ def _sentence(
     return sentence
 
 
-def basis_words(replicates: int, synthetic: Choice) -> str:
-    """What a verdict rests on: `5 replicates, 95 % intervals`, and how often the choice would have been another."""
+def basis_words(*choices: Choice) -> str:
+    """What a verdict rests on: `5 replicates, 95 % intervals`, and how often one of the choices would be another."""
+    replicates = len(choices[0].without)
     count = "one replicate" if replicates == 1 else f"{replicates} replicates"
-    if not synthetic.otherwise:
+    whole = tuple(choice.arm for choice in choices)
+    changed = sum(arms != whole for arms in zip(*(choice.without for choice in choices), strict=True))
+    if not changed:
         return f"{count}, {100 * CONFIDENCE:.0f} % intervals"
-    changed = f"leaving one out changes the choice in {synthetic.otherwise} of {replicates} cases"
-    return f"{count}, {100 * CONFIDENCE:.0f} % intervals; {changed}"
+    cases = f"leaving one out changes the choice in {changed} of {replicates} cases"
+    return f"{count}, {100 * CONFIDENCE:.0f} % intervals; {cases}"
 
 
 def change_words(difference: dict[str, Any], of: str) -> str:

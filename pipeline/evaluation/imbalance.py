@@ -206,7 +206,7 @@ def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         "rare_recall": recall,
         "over_real": over_real,
         "code": code,
-        "verdict": f"{start}, {sentence} ({basis_words(grid.replicates, synthetic)}).",
+        "verdict": f"{start}, {sentence} ({basis_words(remedy, synthetic)}).",
     }
 
 

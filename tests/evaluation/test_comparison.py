@@ -208,6 +208,28 @@ def test_a_ratio_is_not_judged_by_the_replicate_whose_luck_chose_it(write_study)
     )
 
 
+def test_the_classic_arm_is_chosen_by_the_others_too_and_validation_is_cross_fitted(write_study):
+    # The first replicate alone makes affine the best classic arm; its own judge is real only.
+    affine, plain, more = [0.99, 0.95, 0.95], [0.95, 0.961, 0.962], [0.97, 0.97, 0.97]
+    values = {
+        ("real_affine", 0): affine,
+        ("real", 0): plain,
+        ("synthetic", 0.5): more,
+        ("synthetic", 1.0): more,
+    }
+    validation = values | {("synthetic", 0.5): [0.98, 0.96, 0.96], ("synthetic", 1.0): [0.90, 0.969, 0.969]}
+    row = judge(
+        write_study, values, validation, arms=("real", "real_affine", "synthetic", "synthetic_affine")
+    )
+    assert row["best_classic"]["arm"] == "real_affine"
+    assert [one["best_classic"]["arm"] for one in row["judged_by"]] == ["real", "real_affine", "real_affine"]
+    assert row["mean_difference"] == pytest.approx((0.02 + 0.02 + 0.02) / 3)
+    assert row["best_synthetic"]["synthetic_per_real"] == 0.5
+    assert [one["best_synthetic"]["synthetic_per_real"] for one in row["judged_by"]] == [1.0, 0.5, 0.5]
+    assert row["validation"]["mean_difference"] == pytest.approx((0.90 - 0.95 + 0.01 + 0.01) / 3, abs=1e-6)
+    assert "leaving one out changes the choice in 1 of 3 cases" in row["verdict"]
+
+
 def test_arms_for_rare_classes_are_one_family_wherever_they_are_listed(write_study):
     arms = ("real", "synthetic", "fill_repeat", "class_weights", "fill_synthetic")
     values = {("fill_repeat", 0): [0.51, 0.52, 0.54], ("fill_synthetic", 0): [0.52, 0.53, 0.56]}

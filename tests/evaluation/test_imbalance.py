@@ -195,3 +195,13 @@ def test_the_verdict_of_the_whole_starts_with_it(write_study):
         comparison["imbalance"]["budgets"][0]["verdict"],
         comparison["budgets"][0]["verdict"],
     ]
+
+
+def test_a_remedy_is_not_judged_by_the_replicate_whose_luck_chose_it(write_study):
+    lucky, steady = [0.99, 0.95, 0.95, 0.95], [0.95, 0.958, 0.958, 0.958]
+    row = verdict(write_study, {"class_weights": lucky, "fill_repeat": steady, "fill_synthetic": [0.97] * 4})
+    assert row["best_remedy"] == "class_weights"
+    assert [one["best_remedy"] for one in row["judged_by"]] == ["fill_repeat"] + 3 * ["class_weights"]
+    assert row["mean_difference"] == pytest.approx(0.02)
+    assert row["validation"]["mean_difference"] == pytest.approx(0.02)
+    assert "leaving one out changes the choice in 1 of 4 cases" in row["verdict"]

@@ -99,7 +99,7 @@ def test_a_missing_generator_is_one_line(files):
 
 def test_a_study_without_synthetic_only_is_mirrored_and_registers_no_generator(write_study):
     files = finish(write_study(budgets=("all",), ratios=(0.5,), replicates=2, arms=("real", "synthetic")))
-    result = run_alone(files)
+    result = run_alone(files, DVC_ROOT=str(files.root))
     assert result.returncode == 0, result.stderr
     assert " runs created, 0 kept" in result.stdout
     assert "no generator registered: its score is that of the arm synthetic_only" in result.stdout
