@@ -441,25 +441,15 @@ def left_behind(root: Path, running: Sequence[RunningStage]) -> Check:
             )
         )
     if not running:
-        for path in sorted((root / "data").rglob(".*.before.tmp")):
-            findings.append(
-                Finding(
-                    "an earlier output, left by a stage that was killed while it put the next in its place",
-                    str(path.relative_to(root)),
-                    "the stage's next run puts it back or removes it",
-                )
-            )
-        for pattern in (".*.tmp", ".*.partial"):
-            for path in sorted((root / "data").rglob(pattern)):
-                if path.name.endswith(".before.tmp"):
-                    continue
-                findings.append(
-                    Finding(
-                        "half-written, left by a stage that was killed",
-                        str(path.relative_to(root)),
-                        f"the stage's next run removes it, or `rm -r {path.relative_to(root)}`",
-                    )
-                )
+        data = root / "data"
+        for path in sorted([*data.rglob(".*.tmp"), *data.rglob(".*.partial")]):
+            where = str(path.relative_to(root))
+            what = "half-written, left by a stage that was killed"
+            remedy = f"the stage's next run removes it, or `rm -r {where}`"
+            if path.name.endswith(".before.tmp"):  # see `runtime.atomic_output`: it may be the only whole one
+                what = "an earlier output, left by a stage that was killed while it put the next in its place"
+                remedy = "the stage's next run puts it back or removes it"
+            findings.append(Finding(what, where, remedy))
     return Check(name, f"{kept} kept states of trainings" if kept else "nothing left behind", findings)
 
 

@@ -157,9 +157,9 @@ def atomic_output(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, before = (path.parent / f".{path.name}{what}.tmp" for what in ("", ".before"))
         _remove(temporary)
-        if before.exists():
+        if before.exists():  # killed after a folder had gone aside: without its successor, or with it
             os.replace(before, temporary if path.exists() else path)
-        _remove(temporary)
+            _remove(temporary)
         try:
             yield temporary
             if path.is_dir():  # os.replace cannot replace a folder that holds something

@@ -334,6 +334,13 @@ def test_the_state_of_a_cut_off_training_is_named_unless_somebody_works_on_it(tm
     first, second = left_behind(tmp_path, []).findings
     assert first.where == f".work/{folder.name}" and "cut off" in first.what
     assert second.where == "data/gan/.60.tmp"
+    assert "`rm -r data/gan/.60.tmp`" in second.remedy
+
+
+def test_what_may_be_the_only_whole_output_is_not_to_be_removed_by_hand(tmp_path):
+    (tmp_path / "data/gan/.60.before.tmp").mkdir(parents=True)
+    (found,) = left_behind(tmp_path, []).findings
+    assert "an earlier output" in found.what and "puts it back" in found.remedy and "rm" not in found.remedy
 
 
 def test_runs_left_running_are_named_with_who_ends_them(tmp_path, monkeypatch):

@@ -72,8 +72,8 @@ def paired_choices(
     column: str,
 ) -> PairedTest:
     """The paired comparison of two arms of each replicate, as `Choice.without` has them."""
+    values = {arm: cell_values(cells, budget, arm, column) for arm in {*baselines, *candidates}}
     before, after = (
-        [cell_values(cells, budget, arm, column)[replicate] for replicate, arm in enumerate(arms)]
-        for arms in (baselines, candidates)
+        [values[arm][replicate] for replicate, arm in enumerate(arms)] for arms in (baselines, candidates)
     )
     return paired_test(baseline=before, candidate=after)

@@ -426,11 +426,6 @@ def _chosen(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]) ->
     return choose(cells, budget, sorted(arms, key=rank), _CHOOSES)
 
 
-def validation_mean(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> float:
-    """Rounded, so that the last bit of a sum decides no tie."""
-    return round(float(cell_values(cells, budget, arm, _CHOOSES).mean()), _DECIMALS)
-
-
 def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str, Any]:
     rows = rows_of_arm(cells, budget, arm)
     row: dict[str, Any] = {
@@ -440,7 +435,7 @@ def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str,
         "training_images": int(rows["training_images"].iloc[0]),
         "optimizer_steps": int(rows["optimizer_steps"].iloc[0]),
         "batch_size": int(rows["batch_size"].iloc[0]),
-        "validation_accuracy": validation_mean(cells, budget, arm),
+        _CHOOSES: rounded(float(cell_values(cells, budget, arm, _CHOOSES).mean())),
     }
     for metric in METRICS:
         interval = mean_interval(cell_values(cells, budget, arm, metric))
