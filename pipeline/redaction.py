@@ -1,0 +1,103 @@
+"""Take passwords and tokens out of a text before it is shown. Every error line and every log goes through here."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+
+_SHOWN = "…"
+# The names of the environment variables that hold an address, and of those that are a secret as a whole.
+_ADDRESSES = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI",
+    "SYNTHGAIN_MIRROR",
+    *(name for proxy in ("http_proxy", "https_proxy", "all_proxy") for name in (proxy, proxy.upper())),
+)
+_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_LEAST_LENGTH = 4  # a shorter one stands in half of all words
+_EVERYWHERE = 8  # from this length on a secret is replaced inside of words as well
+
+# An address of a file has no user. In any other, all before the last "@" may be one: a password that was not
+# percent-encoded holds any sign.
+_SCHEME = r"\b(?!(?:sqlite|file)\b)([a-z][a-z0-9+.-]*://)"
+_PATTERNS = (
+    (rf"{_SCHEME}[^\s\"<>]*@", rf"\1{_SHOWN}@"),
+    # The address was cut off before its "@": what follows the colon is no port.
+    (rf"{_SCHEME}[^\s/:@\[]+:(?![\d{_SHOWN}]*(?:\W|$))[^\s\"<>]*", rf"\1{_SHOWN}"),
+    (rf"{_SCHEME}([^\s?#\"'<>]*)\?[^\s\"'<>)]+", rf"\1\2?{_SHOWN}"),
+    (rf"{_SCHEME}([^\s#\"'<>]*)#[^\s\"'<>)]*=[^\s\"'<>)]*", rf"\1\2#{_SHOWN}"),
+    (r"([/\w])\?[\w.-]+=[^\s\"'<>)]*", rf"\1?{_SHOWN}"),  # an address without its host
+    (
+        r"(authorization[\"']?\s*[:=]\s*[\"']?)(?:(?:basic|bearer|digest|token)\s+)?[^\s\"',}]+",
+        rf"\1{_SHOWN}",
+    ),
+    (r"\b((?:password|passwd|token|secret|api_?key)=)[^\s&,;\"')]+", rf"\1{_SHOWN}"),
+)
+
+
+def without_secrets(text: str) -> str:
+    """The text with "…" for user, password, query and fragment of each address, and for secrets of the environment.
+
+    Those of the environment are the passwords and tokens of MLflow, of the mirror and of a proxy, also as a server
+    may send them back: percent-encoded, as JSON or HTML. One that is shorter than four characters is not looked for.
+    Clean a text before it is cut: half a password cannot be found.
+    """
+    if known := {form.lower(): form for secret in _known_secrets() for form in _forms(secret)}:
+        # The longest first: one may be a part of another.
+        longest_first = sorted(known.values(), key=len, reverse=True)
+        text = re.sub("|".join(map(_searched, longest_first)), _SHOWN, text, flags=re.IGNORECASE)
+    for pattern, shown in _PATTERNS:
+        text = re.sub(pattern, shown, text, flags=re.IGNORECASE)
+    return text
+
+
+def _known_secrets() -> set[str]:
+    found = {os.environ.get(name, "") for name in _SECRETS}
+    for name in _ADDRESSES:
+        found.update(_secrets_of_address(os.environ.get(name, "")))
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    if password := os.environ.get("MLFLOW_TRACKING_PASSWORD"):
+        found.add(_basic(user, password))
+    return {secret for secret in found if len(secret) >= _LEAST_LENGTH}
+
+
+def _secrets_of_address(address: str) -> Iterator[str]:
+    """Password (or a user that stands alone: a token), the query and its values; as written and decoded."""
+    scheme, separator, rest = address.partition("://")
+    if not separator or scheme in ("sqlite", "file"):
+        return
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    # As an address is read, and as it was meant where a "/" in the password was not encoded.
+    for userinfo in {part.rpartition("@")[0] for part in (authority, rest) if "@" in part}:
+        user, colon, password = userinfo.partition(":")
+        secret = password if colon else user
+        yield from (secret, unquote(secret))
+        yield _basic(unquote(user), unquote(password))
+    try:
+        query = urlsplit(address).query
+    except ValueError:
+        return
+    yield query
+    for _, value in parse_qsl(query):
+        yield value
+
+
+def _basic(user: str, password: str) -> str:
+    """As it goes over the wire."""
+    return base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _forms(secret: str) -> set[str]:
+    encoded = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
+    return {secret, html.escape(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1], *encoded}
+
+
+def _searched(form: str) -> str:
+    if len(form) >= _EVERYWHERE:
+        return re.escape(form)
+    return rf"(?<![^\W_]){re.escape(form)}(?![^\W_])"
