@@ -170,6 +170,17 @@ def parse_budget(text: str) -> Budget:
         raise SynthGainError(f"--budget: found {text}; a whole number of images, or all") from None
 
 
+def parse_ratio(text: str) -> int | float:
+    """The ratio that DVC wrote on a command line, as it stands in params.yaml: `str` gives the same text again."""
+    try:
+        ratio = int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        ratio = math.nan
+    if not 0 <= ratio < math.inf:
+        raise SynthGainError(f"--synthetic-per-real: found {text}; a number from 0 on")
+    return ratio
+
+
 def subset_indices(
     train: LabeledImages,
     *,

@@ -7,6 +7,8 @@ fails `download` in a second and not `train_classifier` after an hour.
 from __future__ import annotations
 
 import math
+import posixpath
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -111,6 +113,45 @@ ARMS_OF_IMBALANCE = (
 )
 
 
+# What the stages write below data/: DVC removes it before they run.
+_OUTPUT_FOLDERS = (
+    "raw",
+    "prepared",
+    "extractor",
+    "gan",
+    "synthetic",
+    "label_scores",
+    "classifier",
+    "metrics",
+    "report",
+    "export",
+)
+
+
+def _problem_of_folder(folder: str) -> str | None:
+    """Why DVC, or a workspace, would not find a folder as it is written; None if they would."""
+    if not folder.strip():
+        return "the path of a folder is needed"
+    if not folder.isprintable() or folder != folder.strip():
+        return "a path without control characters, line ends, or blanks around it is needed"
+    if "://" in folder:
+        return "a local folder is needed, not an address"
+    if folder.startswith("~"):
+        return "nobody expands ~ here: write the whole path, or one from the folder of params.yaml"
+    if "${" in folder:
+        return "DVC takes ${ for a template: give the folder another name, or a link that leads there"
+    parts = [part for part in folder.split("/") if part not in ("", ".")]
+    if ".." in parts[next((i for i, part in enumerate(parts) if part != ".."), len(parts)) :]:
+        return f"write it without detours: {posixpath.normpath(folder)}"
+    if folder.startswith("/") or parts[:1] == [".."]:
+        return None
+    if parts in ([], ["data"]):
+        return "the stages write into it: name a folder of your own, such as data/own"
+    if parts[0] == "data" and parts[1] in _OUTPUT_FOLDERS:
+        return f"data/{parts[1]} is what a stage writes, and removes: name a folder of your own, such as data/own"
+    return None
+
+
 class Section(BaseModel):
     """A frozen section of the file: strict types, unknown keys refused."""
 
@@ -135,6 +176,19 @@ class Data(Section):
     image_size: Annotated[int, Field(ge=8, le=128, multiple_of=4)]
     folder_test_fraction: Annotated[Number, Field(gt=0, lt=1)]
     validation_images: Count
+
+    @model_validator(mode="after")
+    def _paths(self) -> Self:
+        if problem := _problem_of_folder(self.folder):
+            raise ValueError(f"data.folder: found {self.folder!r}; {problem}")
+        for place, mirror in enumerate(self.mirrors):
+            # The value is not shown: it is a secret that got into a file of the repository.
+            if "://" in mirror and re.search(r"[@?#]", mirror):
+                raise ValueError(
+                    f"data.mirrors.{place}: an address with a user, a password or a query; params.yaml is no place"
+                    " for secrets: set the environment variable SYNTHGAIN_MIRROR to it instead"
+                )
+        return self
 
     @model_validator(mode="after")
     def _published_size(self) -> Self:

@@ -6,11 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.errors import SynthGainError
-from pipeline.params import dump_params, overlay_params
-from pipeline.runtime import write_text
+from pipeline.params import Params, dump_params, overlay_params
+from pipeline.runtime import only_writer, write_text
 
 PROJECT = Path(__file__).resolve().parents[1]
 # What a workspace takes from the project. Its data, results and lock file stay its own.
@@ -25,14 +25,61 @@ def create_workspace(folder: Path, *, changes: Path) -> None:
     `dvc repro` runs only what has changed.
 
     Raises:
-        SynthGainError: if the folder holds something else, or the parameters are not valid.
+        SynthGainError: if the folder holds something else, a stage or a DVC is running in it, or the parameters are
+            not valid. Nothing has changed then.
     """
     if not (PROJECT / "dvc.yaml").is_file():
         raise SynthGainError(f"{PROJECT}: no dvc.yaml there; run this from a clone of the project")
     if folder.exists() and not (folder / _MARK).is_file() and any(folder.iterdir()):
         raise SynthGainError(f"{folder}: not empty and no workspace of ours; name another folder")
     params = overlay_params(PROJECT / "params.yaml", changes)
-    folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(folder):
+        _refuse_running(folder)
+        own = _own_folder(folder, params)
+        folder.mkdir(parents=True, exist_ok=True)
+        _fill(folder, params, own)
+
+
+def _refuse_running(folder: Path) -> None:
+    """A run in the workspace would go on with other code and values than it began with."""
+    from pipeline.doctor import running_stages
+
+    running = [f"{stage.module} (process {stage.pid})" for stage in running_stages(folder)] + _dvc_in(folder)
+    if running:
+        raise SynthGainError(
+            f"{folder}: {running[0]} is running in it; wait for its end, or stop it, and give the command again"
+        )
+
+
+def _dvc_in(folder: Path) -> list[str]:
+    """Commands of DVC that run in a folder: between two stages, none of these is there."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            is_dvc = any(Path(part).name == "dvc" for part in process.cmdline()[:3])
+            if is_dvc and Path(process.cwd()).resolve() == folder.resolve():
+                found.append(f"dvc (process {process.pid})")
+        except (psutil.Error, OSError):  # ended meanwhile, or somebody else's
+            continue
+    return found
+
+
+def _own_folder(folder: Path, params: Params) -> Path | None:
+    """The folder for own images if the workspace is to make it; one outside of it must be there."""
+    named = PurePosixPath(params.data.folder)
+    if not named.is_absolute() and ".." not in named.parts:
+        return folder / named
+    if not (folder / named).is_dir():
+        raise SynthGainError(
+            f"data.folder: found {params.data.folder}, which is no folder (seen from {folder}); make it, or name"
+            " one in the workspace, such as data/own"
+        )
+    return None
+
+
+def _fill(folder: Path, params: Params, own: Path | None) -> None:
     (folder / _MARK).touch()
     for name in _CODE:
         source, target = PROJECT / name, folder / name
@@ -41,8 +88,8 @@ def create_workspace(folder: Path, *, changes: Path) -> None:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(source, target)
-    own = folder / params.data.folder
-    if not own.exists():  # the download stage depends on it, whether or not the source is a folder
+    # The download stage depends on it, whether or not the source is a folder.
+    if own is not None and not own.exists():
         own.mkdir(parents=True)
         shutil.copyfile(PROJECT / "data/own/README.md", own / "README.md")
     text = dump_params(params)

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -22,9 +23,28 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from pipeline.errors import SynthGainError
+from pipeline.redaction import without_secrets
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
 PARAMS_FILE = Path("params.yaml")
+
+
+def _checked_budget(text: str) -> str:
+    """It becomes part of a path."""
+    if text != "all" and not text.isdecimal():
+        raise SynthGainError(f"--budget: found {text}; a whole number of images, or all")
+    return text
+
+
+# The coordinates of the matrix, as DVC writes them.
+Budget = Annotated[
+    str,
+    typer.Option(help="Real images per replicate, one of study.real_images.", callback=_checked_budget),
+]
+Ratio = Annotated[
+    str,
+    typer.Option("--synthetic-per-real", "--synthetic_per_real", help="Synthetic images per real image."),
+]
 
 # Taken off the command line before Typer sees it: it belongs to no command, and goes with each.
 DEBUG_FLAG = "--debug"
@@ -53,9 +73,33 @@ def run(main: Callable[..., None]) -> None:
     """Run a stage's function as a command of its own: `python -m stages.<name>`."""
     if "DVC_STAGE" in os.environ:
         _end_with_dvc()
+        main = _with_same_inputs(main)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     report_errors(app)
+
+
+def _with_same_inputs(main: Callable[..., None]) -> Callable[..., None]:
+    """A stage that fails where its inputs have changed while it ran: DVC would write down the new ones."""
+
+    @wraps(main)
+    def watched(**options: Any) -> None:
+        from pipeline.stage_inputs import declared_inputs, same_inputs
+
+        inputs = declared_inputs(
+            Path(main.__code__.co_filename).stem,
+            name=os.environ["DVC_STAGE"].rpartition(":")[2],
+            params_file=options.get("params_file", PARAMS_FILE),
+            arguments=sys.argv,
+        )
+        if inputs is None:  # a command of somebody else's dvc.yaml
+            main(**options)
+            return
+        with same_inputs(inputs) as is_done:
+            if not is_done:
+                main(**options)
+
+    return watched
 
 
 def report_errors(app: Callable[[], Any]) -> None:
@@ -80,10 +124,10 @@ def report_errors(app: Callable[[], Any]) -> None:
             raise
         except (Exception, KeyboardInterrupt, _Ended) as error:
             if debug:
-                traceback.print_exc()
+                print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
             lines, status = explain(error)
             for line in lines:
-                print(line, file=sys.stderr)
+                print(without_secrets(line), file=sys.stderr)
             sys.exit(status)
 
 
@@ -96,7 +140,7 @@ def explain(error: BaseException) -> tuple[list[str], int]:
             ("interrupted", _INTERRUPTED) if isinstance(error, KeyboardInterrupt) else ("ended", _TERMINATED)
         )
         return [f"{what}: nothing half-written is left behind; the same command starts again"], status
-    text = " ".join(str(error).split())
+    text = without_secrets(" ".join(str(error).split()))  # before it is cut: half a password is not found
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(text):
         advice = "lower the batch sizes or the number of images in params.yaml, or end what else runs here"
         return [f"error: out of memory; {advice}"], 1

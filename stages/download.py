@@ -9,15 +9,14 @@ from stages.command import PARAMS_FILE, ParamsFile, run
 
 
 def main(
-    folder: Annotated[
-        Path, typer.Option(help="Own images; also the place for files that are put there by hand.")
-    ],
     out: Annotated[Path, typer.Option(help="The raw folder to fill.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Fetch the real images of data.source from the first mirror that gives them unaltered.
 
-    Example: python -m stages.download --folder data/own --out data/raw
+    Own images, and files that were put there by hand, are in data.folder.
+
+    Example: python -m stages.download --out data/raw
     """
     from pipeline.params import load_params
     from pipeline.sources import download_raw
@@ -27,7 +26,7 @@ def main(
         params.data.source,
         out,
         mirrors=params.data.mirrors,
-        folder=folder,
+        folder=Path(params.data.folder),
         image_size=params.data.image_size,
         say=typer.echo,
     )

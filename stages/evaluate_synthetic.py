@@ -5,23 +5,25 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, ParamsFile, run
+from stages.command import PARAMS_FILE, Budget, ParamsFile, run
 
 
 def main(
-    budget: Annotated[str, typer.Option(help="Real images the GANs were trained on: a number, or all.")],
-    synthetic: Annotated[Path, typer.Option(help="Folder of the synthetic images, <replicate>.npz each.")],
+    budget: Budget,
+    synthetic: Annotated[
+        Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
+    ],
     extractor: Annotated[Path, typer.Option(help="Folder of the feature extractor.")],
     train: Annotated[Path, typer.Option(help="The train split.")],
     test: Annotated[Path, typer.Option(help="The test split.")],
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="Folder for the metrics, <budget>.json each.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Compare synthetic images with real test images, and with the images that their GAN was trained on.
 
-    Example: python -m stages.evaluate_synthetic --budget 1000 --synthetic data/synthetic/1000
+    Example: python -m stages.evaluate_synthetic --budget 1000 --synthetic data/synthetic
     --extractor data/extractor --train data/prepared/train.npz --test data/prepared/test.npz
-    --out data/metrics/synthetic/1000.json
+    --out data/metrics/synthetic
     """
     import json
 
@@ -41,7 +43,7 @@ def main(
     real_images = parse_budget(budget)
     network = extractor / "extractor.safetensors"
     train_images, test_images = LabeledImages.load(train), LabeledImages.load(test)
-    made = [LabeledImages.load(synthetic / f"{i}.npz") for i in range(params.study.replicates)]
+    made = [LabeledImages.load(synthetic / budget / f"{i}.npz") for i in range(params.study.replicates)]
     features_and_probabilities = load_features_and_probabilities(network, device)
     metrics = evaluate_budget(
         budget=real_images,
@@ -101,7 +103,7 @@ def main(
                 err=True,
             )
     metrics["memorization"] = memorization
-    write_text(out, json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    write_text(out / f"{budget}.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

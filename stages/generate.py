@@ -5,18 +5,20 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, ParamsFile, run
+from stages.command import PARAMS_FILE, Budget, ParamsFile, run
 
 
 def main(
-    gan: Annotated[Path, typer.Option(help="Folder of the budget's generators.")],
-    budget: Annotated[str, typer.Option(help="Real images per replicate, one of study.real_images.")],
-    out: Annotated[Path, typer.Option(help="Folder for the synthetic images, one file per replicate.")],
+    gan: Annotated[Path, typer.Option(help="Folder of the GANs, <budget>/<replicate> each.")],
+    budget: Budget,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the synthetic images, <budget>/<replicate>.npz each.")
+    ],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Generate the same number of images of each class from each replicate's generator, or generators.
 
-    Example: python -m stages.generate --budget 1000 --gan data/gan/1000 --out data/synthetic/1000
+    Example: python -m stages.generate --budget 1000 --gan data/gan --out data/synthetic
     """
     from pipeline.checkpoints import file_sha256
     from pipeline.gan.generators import generator_path, load_generator
@@ -27,12 +29,12 @@ def main(
 
     params = load_params(params_file)
     device = configure(params.execution)
-    with atomic_output(out) as folder:
+    with atomic_output(out / budget) as folder:
         folder.mkdir()
         for replicate in range(params.study.replicates):
             parts = []
             for member in range(params.study.generators_per_replicate):
-                path = generator_path(gan / str(replicate), member)
+                path = generator_path(gan / budget / str(replicate), member)
                 generator, class_names, provenance = load_generator(path, device)
                 total = params.generation.images_per_class * len(class_names)
                 with progress(f"images {budget}, replicate {replicate + 1}", total, "images") as advance:

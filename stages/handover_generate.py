@@ -45,48 +45,53 @@ def main(
         raise SynthGainError(f"--like real: {_REAL} is missing; `dvc repro prepare` makes it, or name a file")
     if out.suffix != ".npz":
         raise SynthGainError(f"--out: found {out}; a name that ends in .npz is needed")
-    if out.is_dir() or (out.exists() and not force):
-        raise SynthGainError(f"{out}: is there already; name another file, or pass --force to replace it")
 
-    from pipeline.checkpoints import file_sha256
-    from pipeline.export.source import open_images
-    from pipeline.gan.generation import generate_file, parse_counts
-    from pipeline.gan.generators import load_generator
-    from pipeline.params import Execution
-    from pipeline.runtime import configure
+    from pipeline.runtime import only_writer
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise SynthGainError(f"--device: found {device}; allowed are auto, cpu and cuda")
-    if model.startswith("models:/"):
-        import os
+    # Held from here on: of two at once, the second is told so before it works, and replaces nothing.
+    with only_writer(out):
+        if out.is_dir() or (out.exists() and not force):
+            raise SynthGainError(f"{out}: is there already; name another file, or pass --force to replace it")
 
-        from pipeline.tracking import fetch_generator, find_store
+        from pipeline.checkpoints import file_sha256
+        from pipeline.export.source import open_images
+        from pipeline.gan.generation import generate_file, parse_counts
+        from pipeline.gan.generators import load_generator
+        from pipeline.params import Execution
+        from pipeline.runtime import configure
 
-        path = fetch_generator(model, find_store(os.environ, Path.cwd()))
-    else:
-        path = Path(model)
-    on = configure(
-        Execution.model_validate(
-            {"device": device, "precision": "float32", "threads": threads, "processes": 1}
+        if device not in ("auto", "cpu", "cuda"):
+            raise SynthGainError(f"--device: found {device}; allowed are auto, cpu and cuda")
+        if model.startswith("models:/"):
+            import os
+
+            from pipeline.tracking import fetch_generator, find_store
+
+            path = fetch_generator(model, find_store(os.environ, Path.cwd()))
+        else:
+            path = Path(model)
+        on = configure(
+            Execution.model_validate(
+                {"device": device, "precision": "float32", "threads": threads, "processes": 1}
+            )
         )
-    )
-    generator, class_names, provenance = load_generator(path, on)
-    if counts is not None:
-        wanted = parse_counts(counts, class_names)
-    elif like is not None:
-        example = open_images(_REAL if like == "real" else Path(like))
-        if example.class_names != class_names:
-            raise SynthGainError(f"--like: {example.path} has other classes than the generator")
-        wanted = [int((example.labels == label).sum()) for label in range(len(class_names))]
-    else:
-        wanted = [per_class or 0] * len(class_names)
-    generate_file(
-        generator,
-        out,
-        class_names=class_names,
-        counts=wanted,
-        seed=seed,
-        provenance={**provenance, "generator_sha256": file_sha256(path)},
-        device=on,
-    )
+        generator, class_names, provenance = load_generator(path, on)
+        if counts is not None:
+            wanted = parse_counts(counts, class_names)
+        elif like is not None:
+            example = open_images(_REAL if like == "real" else Path(like))
+            if example.class_names != class_names:
+                raise SynthGainError(f"--like: {example.path} has other classes than the generator")
+            wanted = [int((example.labels == label).sum()) for label in range(len(class_names))]
+        else:
+            wanted = [per_class or 0] * len(class_names)
+        generate_file(
+            generator,
+            out,
+            class_names=class_names,
+            counts=wanted,
+            seed=seed,
+            provenance={**provenance, "generator_sha256": file_sha256(path)},
+            device=on,
+        )
     typer.echo(f"{sum(wanted)} synthetic images of {sum(map(bool, wanted))} classes: {out}")

@@ -30,7 +30,12 @@ def literature(
 
     Example: synthgain literature --total-images 440000
     """
-    from pipeline.literature.run import run_literature
+    from pipeline.runtime import only_writer
 
-    run_literature(params_file, prepared=prepared, out=out, total_images=total_images, only=tuple(only or ()))
+    with only_writer(out):
+        from pipeline.literature.run import run_literature
+
+        run_literature(
+            params_file, prepared=prepared, out=out, total_images=total_images, only=tuple(only or ())
+        )
     typer.echo(f"table: {out / 'table.md'}\npage:  {out / 'index.html'}")

@@ -6,15 +6,19 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, ParamsFile, run
+from stages.command import PARAMS_FILE, Budget, ParamsFile, run
 
 
 def main(
-    budget: Annotated[str, typer.Option(help="Real images per replicate, one of study.real_images.")],
+    budget: Budget,
     train: Annotated[Path, typer.Option(help="The real train split.")],
-    synthetic: Annotated[Path, typer.Option(help="Folder of the budget's synthetic images.")],
-    out: Annotated[Path, typer.Option(help="File for the scores of every synthetic image.")],
-    metrics: Annotated[Path, typer.Option(help="JSON with the share of images that the filter accepts.")],
+    synthetic: Annotated[
+        Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the scores of every synthetic image, <budget>.npz each.")
+    ],
+    metrics: Annotated[Path, typer.Option(help="Folder for the share of images that the filter accepts.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Judge the label of each synthetic image with classifiers cross-fitted on its replicate's own real subset.
@@ -22,7 +26,7 @@ def main(
     While study.arms names no filtered arm, nothing is judged: both files are written without a replicate.
 
     Example: python -m stages.score_labels --budget 1000 --train data/prepared/train.npz --synthetic
-    data/synthetic/1000 --out data/label_scores/1000.npz --metrics data/metrics/label_scores/1000.json
+    data/synthetic --out data/label_scores --metrics data/metrics/label_scores
     """
     import json
 
@@ -48,7 +52,7 @@ def main(
                     seed=params.seed,
                     imbalance=params.study.imbalance,
                 ),
-                LabeledImages.load(synthetic / f"{replicate}.npz"),
+                LabeledImages.load(synthetic / budget / f"{replicate}.npz"),
                 derive_seed(params.seed, "label filter", budget, replicate),
             )
 
@@ -68,9 +72,9 @@ def main(
             job.synthetic, agreement, least_probability=params.study.label_filter
         )
         agreements.append(agreement)
-    save_agreements(out, agreements)
+    save_agreements(out / f"{budget}.npz", agreements)
     facts = {"least_probability": params.study.label_filter, "replicates": shares}
-    write_text(metrics, json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    write_text(metrics / f"{budget}.json", json.dumps(facts, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

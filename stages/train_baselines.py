@@ -5,19 +5,19 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, ParamsFile, run
+from stages.command import PARAMS_FILE, Budget, ParamsFile, run
 
 
 def main(
-    budget: Annotated[str, typer.Option(help="Real images per replicate, one of study.real_images.")],
+    budget: Budget,
     train: Annotated[Path, typer.Option(help="The real train split.")],
-    out: Annotated[Path, typer.Option(help="File for the trained classifiers.")],
+    out: Annotated[Path, typer.Option(help="Folder of the classifiers: <budget>/baselines.safetensors.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Train the classifiers that see real images only: plain, with classic augmentation, with rare classes repeated.
 
     Example: python -m stages.train_baselines --budget 1000 --train data/prepared/train.npz
-    --out data/classifier/1000/baselines.safetensors
+    --out data/classifier
     """
     from pipeline.arms import (
         BASELINE_ARMS,
@@ -56,7 +56,7 @@ def main(
         execution=params.execution,
         what=f"baselines, {budget} real",
     )
-    save_cells(out, cells, arguments=arguments)
+    save_cells(out / budget / "baselines.safetensors", cells, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, ParamsFile, run
+from stages.command import PARAMS_FILE, Budget, ParamsFile, run
 
 
 def main(
-    budget: Annotated[str, typer.Option(help="Real images per replicate, one of study.real_images.")],
+    budget: Budget,
     train: Annotated[Path, typer.Option(help="The real train split.")],
-    synthetic: Annotated[Path, typer.Option(help="Folder of the budget's synthetic images.")],
-    out: Annotated[Path, typer.Option(help="File for the trained classifiers.")],
+    synthetic: Annotated[
+        Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the classifiers: <budget>/fill.safetensors.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Train the classifiers whose rare classes are brought up to the common count with synthetic images.
@@ -20,7 +22,7 @@ def main(
     Without study.imbalance there is no such arm, and nothing to train.
 
     Example: python -m stages.train_fill --budget 3000 --train data/prepared/train.npz
-    --synthetic data/synthetic/3000 --out data/classifier/3000/fill.safetensors
+    --synthetic data/synthetic --out data/classifier
     """
     from pipeline.arms import FILL_ARMS, declared_arms, parse_budget, real_subset
     from pipeline.classifier.cells import save_cells
@@ -39,13 +41,13 @@ def main(
         real_of=lambda replicate: real_subset(
             real, budget=size, replicate=replicate, seed=seed, imbalance=params.study.imbalance
         ),
-        synthetic_of=lambda replicate: LabeledImages.load(synthetic / f"{replicate}.npz"),
+        synthetic_of=lambda replicate: LabeledImages.load(synthetic / budget / f"{replicate}.npz"),
         classifier=params.classifier,
         seed=seed,
         execution=params.execution,
         what=f"rare classes filled, {budget} real",
     )
-    save_cells(out, cells, arguments=arguments)
+    save_cells(out / budget / "fill.safetensors", cells, arguments=arguments)
 
 
 if __name__ == "__main__":

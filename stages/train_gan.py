@@ -6,20 +6,20 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, ParamsFile, run
+from stages.command import PARAMS_FILE, Budget, ParamsFile, run
 
 
 def main(
-    budget: Annotated[str, typer.Option(help="Real images per replicate, one of study.real_images.")],
+    budget: Budget,
     train: Annotated[Path, typer.Option(help="The real train split.")],
-    out: Annotated[Path, typer.Option(help="Folder for the generators, one folder per replicate.")],
-    history: Annotated[Path, typer.Option(help="CSV of each replicate's (first) training history.")],
+    out: Annotated[Path, typer.Option(help="Folder for the generators, <budget>/<replicate> each.")],
+    history: Annotated[Path, typer.Option(help="Folder for the training histories, <budget>.csv each.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Train a conditional GAN, or several, on each replicate's own real subset.
 
-    Example: python -m stages.train_gan --budget 1000 --train data/prepared/train.npz --out data/gan/1000
-    --history data/metrics/gan/1000.csv
+    Example: python -m stages.train_gan --budget 1000 --train data/prepared/train.npz --out data/gan
+    --history data/metrics/gan
     """
     import pandas as pd
     import torch
@@ -81,7 +81,10 @@ def main(
 
     rows = []
     # Every training's state is kept until all are done: a killed stage goes on where it was.
-    with scratch_folder("gan", budget, fingerprint=fingerprint) as scratch, atomic_output(out) as folder:
+    with (
+        scratch_folder("gan", budget, fingerprint=fingerprint) as scratch,
+        atomic_output(out / budget) as folder,
+    ):
         for job, steps in train_generators(
             jobs(scratch, folder),
             count=replicates * members,
@@ -92,7 +95,9 @@ def main(
             if job.member == 0:
                 rows += [{"replicate": job.replicate, **row} for row in steps]
         # Here, while the states are there: killed at it, or with a full disk, nothing has to be trained again.
-        write_text(history, pd.DataFrame(rows).round(6).to_csv(index=False, lineterminator="\n"))
+        write_text(
+            history / f"{budget}.csv", pd.DataFrame(rows).round(6).to_csv(index=False, lineterminator="\n")
+        )
 
 
 if __name__ == "__main__":

@@ -20,12 +20,14 @@ def workspace(
 
     Example: synthgain workspace build/quick --params studies/smoke_mnist.yaml --repro
     """
+    from pipeline.runtime import only_writer
     from pipeline.workspace import create_workspace
 
-    create_workspace(folder, changes=changes)
-    typer.echo(f"workspace: {folder}")
-    if repro:
-        _repro(folder)
+    with only_writer(folder):  # from the first file to the last stage
+        create_workspace(folder, changes=changes)
+        typer.echo(f"workspace: {folder}")
+        if repro:
+            _repro(folder)
 
 
 def demo(folder: Folder = Path("build/demo")) -> None:
@@ -33,10 +35,12 @@ def demo(folder: Folder = Path("build/demo")) -> None:
 
     Example: synthgain demo build/demo
     """
+    from pipeline.runtime import only_writer
     from pipeline.workspace import PROJECT, create_workspace
 
-    create_workspace(folder, changes=PROJECT / "studies" / "demo.yaml")
-    _repro(folder)
+    with only_writer(folder):
+        create_workspace(folder, changes=PROJECT / "studies" / "demo.yaml")
+        _repro(folder)
 
 
 def _repro(folder: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_stage_started_by_hand_beside_the_same_stage_of_a_run_is_refused(proje
             time.sleep(0.1)
         command = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["train_gan"]["cmd"]
         beside = subprocess.run(
-            [sys.executable, *command.replace("${item.budget}", "60").split()[1:]],
+            [sys.executable, *command.replace("${item}", "--budget 60").split()[1:]],
             cwd=project,
             env=environment(),
             capture_output=True,
@@ -231,7 +231,7 @@ def test_a_full_disk_keeps_the_last_good_state_and_the_training_goes_on_from_it(
     """A disk with room for one state, and not for the next beside it."""
     run(project, "dvc", "repro", "prepare")
     command = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["train_gan"]["cmd"]
-    arguments = command.replace("${item.budget}", "60").split()[3:]
+    arguments = command.replace("${item}", "--budget 60").split()[3:]
     stage = [sys.executable, "-m", "stages.train_gan", *arguments]
     run(project, *stage)
     whole = results(project)

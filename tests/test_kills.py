@@ -182,10 +182,12 @@ def commands() -> list[tuple[str, list[str], list[str], bool]]:
         "export",
     ):
         text = json.dumps(stages[stage])
+        ratio = " --synthetic_per_real 1.0" if "synthetic_per_real" in stages[stage].get("matrix", {}) else ""
         for name, value in (
             ("${item.budget}", "60"),
             ("${item.synthetic_per_real}", "1.0"),
             ("${data.folder}", "data/own"),
+            ("${item}", "--budget 60" + ratio),
         ):
             text = text.replace(name, value)
         entry = json.loads(text)

@@ -161,7 +161,7 @@ def test_two_writers_of_one_output_do_not_mix(tmp_path, ends):
     )
     with first:
         assert first.stdout.readline() == b"writing\n"
-        with pytest.raises(SynthGainError, match="another process is writing it; wait for it"):
+        with pytest.raises(SynthGainError, match=r"another process \(\d+\) is writing it; wait for it"):
             write_text(path, "of the second")
         assert not path.exists()
         if ends == "killed":

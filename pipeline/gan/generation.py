@@ -20,7 +20,7 @@ from pipeline.errors import SynthGainError
 from pipeline.gan.networks import Generator
 from pipeline.gan.sampling import BLOCK, sample_images
 from pipeline.progress import progress
-from pipeline.runtime import atomic_output, write_text
+from pipeline.runtime import atomic_output, only_writer, write_text
 
 # What is on disk for good is noted down every so many blocks.
 _BLOCKS_BETWEEN_NOTES = 40
@@ -71,7 +71,8 @@ def generate_file(
     call goes on after the last images that are known to be on disk (in `.<name>.partial` beside the file).
 
     Raises:
-        SynthGainError: if there is nothing to generate, or the disk is full; `out` is as it was before.
+        SynthGainError: if there is nothing to generate, another process is writing `out`, or the disk is full; `out`
+            is as it was before.
     """
     total = sum(counts)
     if min(counts) < 0 or total < 1:
@@ -87,20 +88,21 @@ def generate_file(
     }
     work = out.absolute().parent / f".{out.name}.partial"
     plan = json.dumps({**made, "class_names": class_names, "torch": torch.__version__}, sort_keys=True)
-    try:
-        pixels = _generate(generator, work, plan, counts, seed, device)
-        labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-        with atomic_output(out) as temporary:
-            _write_npz(temporary, pixels, labels, class_names, made, generator.image_size)
-    except OSError as error:
-        shutil.rmtree(work, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SynthGainError(
-                f"{out}: the disk is full; {total} images need twice {total * generator.image_size**2:,} bytes"
-                " while they are written. Make room or name another --out. Nothing was changed"
-            ) from None
-        raise
-    shutil.rmtree(work)
+    with only_writer(out):  # of the unfinished work too
+        try:
+            pixels = _generate(generator, work, plan, counts, seed, device)
+            labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+            with atomic_output(out) as temporary:
+                _write_npz(temporary, pixels, labels, class_names, made, generator.image_size)
+        except OSError as error:
+            shutil.rmtree(work, ignore_errors=True)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise SynthGainError(
+                    f"{out}: the disk is full; {total} images need twice {total * generator.image_size**2:,} bytes"
+                    " while they are written. Make room or name another --out. Nothing was changed"
+                ) from None
+            raise
+        shutil.rmtree(work)
 
 
 def _generate(

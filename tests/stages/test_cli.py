@@ -97,7 +97,7 @@ def test_a_missing_input_is_named_and_nothing_is_left_behind(tmp_path):
         "stage", "generate", "--budget", "1000", "--gan", "data/gan", "--out", "out", cwd=tmp_path
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: data/gan/0/generator.safetensors: no such file")
+    assert done.stderr.startswith("error: data/gan/1000/0/generator.safetensors: no such file")
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 

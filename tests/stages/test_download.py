@@ -32,7 +32,7 @@ def params_file(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_digits_need_no_network(tmp_path: Path, params_file: Callable[..., Path]) -> None:
-    download.main(tmp_path / "own", tmp_path / "raw", params_file(source="digits"))
+    download.main(tmp_path / "raw", params_file(folder=str(tmp_path / "own"), source="digits"))
     (raw,) = (tmp_path / "raw").iterdir()
     assert np.array_equal(LabeledImages.load(raw).images[:, 0], load_digits().images)
 
@@ -44,7 +44,7 @@ def test_own_images_are_packed_at_the_wanted_size(
         (tmp_path / "own" / name).mkdir(parents=True)
         for n in range(3):
             Image.new("RGB", (40, 30), (n * 80, 0, 9)).save(tmp_path / "own" / name / f"{n}.jpg")
-    download.main(tmp_path / "own", tmp_path / "raw", params_file(source="folder", image_size=16))
+    download.main(tmp_path / "raw", params_file(folder=str(tmp_path / "own"), source="folder", image_size=16))
     (raw,) = (tmp_path / "raw").iterdir()
     assert LabeledImages.load(raw).images.shape == (6, 1, 16, 16)
     out = capsys.readouterr().out
@@ -66,7 +66,9 @@ def test_a_mirror_without_the_right_bytes_is_refused(
     with pytest.raises(
         SynthGainError, match=f"{mirror}: altered or truncated .md5 expected f68b3c2dcbeaaa9f"
     ):
-        download.main(tmp_path / "own", tmp_path / "raw", params_file(source="mnist", mirrors=[str(mirror)]))
+        download.main(
+            tmp_path / "raw", params_file(folder=str(tmp_path / "own"), source="mnist", mirrors=[str(mirror)])
+        )
     assert list((tmp_path / "raw").iterdir()) == []
 
 
@@ -74,7 +76,7 @@ def test_bad_input_ends_in_clear_lines_and_status_one(
     tmp_path: Path, params_file: Callable[..., Path]
 ) -> None:
     (tmp_path / "own" / "cat").mkdir(parents=True)
-    command = [sys.executable, "-m", "stages.download", "--folder", str(tmp_path / "own")]
+    command = [sys.executable, "-m", "stages.download"]
     command += ["--out", str(tmp_path / "raw"), "--params", str(params_file(source="folder"))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""

@@ -1,6 +1,7 @@
 """`evaluate_synthetic` on small splits and an untrained extractor: the JSON contract, and clear refusals."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def files(tmp_path):
     subset = real_subset(train, budget=BUDGET, replicate=0, seed=SEED)
     for replicate in range(2):
         provenance = {**subset.provenance, "kind": "synthetic", "budget": BUDGET, "replicate": replicate}
-        pictures(10 + replicate, 50, provenance).save(tmp_path / f"synthetic/{replicate}.npz")
+        pictures(10 + replicate, 50, provenance).save(tmp_path / f"synthetic/{BUDGET}/{replicate}.npz")
     torch.manual_seed(0)
     arguments = {"channels": 4, "feature_dim": 6, "num_classes": 3, "image_size": 12}
     save_checkpoint(
@@ -76,7 +77,7 @@ def arguments(files, **changes):
         "extractor": files / "extractor",
         "train": files / "train.npz",
         "test": files / "test.npz",
-        "out": files / "metrics/30.json",
+        "out": files / "metrics",
         "params": files / "params.yaml",
     }
     return [text for name, value in (values | changes).items() for text in (f"--{name}", str(value))]
@@ -143,7 +144,7 @@ def test_a_generator_that_repeats_its_training_images_does_not_pass(files):
     train = LabeledImages.load(files / "train.npz")
     subset = real_subset(train, budget=BUDGET, replicate=1, seed=SEED)
     copies = subset.subset(np.tile(np.arange(BUDGET), 5), {**subset.provenance, "kind": "synthetic"})
-    copies.save(files / "synthetic/1.npz")
+    copies.save(files / f"synthetic/{BUDGET}/1.npz")
     result = run(files)
     assert "replicate 1 does not pass the memorisation gate: 100.0% near copies" in result.output
     assert "raise gan.real_augmentation" in result.output
@@ -156,12 +157,15 @@ def test_a_generator_that_repeats_its_training_images_does_not_pass(files):
     ("change", "message"),
     [
         ({"budget": "many"}, "--budget: found many"),
-        ({"budget": 40}, "the file says budget 30"),
+        ({"budget": 40, "synthetic": "renamed"}, "the file says budget 30"),
         ({"extractor": "."}, "extractor.safetensors: no such file"),
         ({"synthetic": "."}, "0.npz: no such file"),
     ],
 )
 def test_what_is_missing_or_wrong_is_named(files, change, message):
-    result = run(files, **change)
+    shutil.copytree(files / f"synthetic/{BUDGET}", files / "renamed/40")
+    result = run(
+        files, **{name: files / value if name == "synthetic" else value for name, value in change.items()}
+    )
     assert result.exit_code != 0
     assert message in str(result.exception)

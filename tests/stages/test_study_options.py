@@ -66,19 +66,17 @@ def study(tmp_path_factory):
     train = digits.subset(parts["train"])
     for replicate in range(2):
         real = real_subset(train, budget=BUDGET, replicate=replicate, seed=SEED, imbalance=IMBALANCE)
-        digits.subset(order[900:], real.provenance).save(root / f"synthetic/{replicate}.npz")
+        digits.subset(order[900:], real.provenance).save(root / f"synthetic/{BUDGET}/{replicate}.npz")
     given = {"budget": str(BUDGET), "train": root / "train.npz", "params_file": params_file}
     made = {"synthetic": root / "synthetic"}
-    classifiers = root / f"classifier/{BUDGET}"
-    scores = root / "scores.npz"
-    score_labels.main(**given, **made, out=scores, metrics=root / "acceptance.json")
-    train_baselines.main(**given, out=classifiers / "baselines.safetensors")
-    train_fill.main(**given, **made, out=classifiers / "fill.safetensors")
-    ratio = {"synthetic_per_real": 0.5}
-    train_augmented.main(
-        **given, **made, **ratio, scores=scores, out=classifiers / "augmented/0.5.safetensors"
-    )
-    train_controls.main(**given, **ratio, out=classifiers / "controls/0.5.safetensors")
+    classifiers = {"out": root / "classifier"}
+    scores = root / "scores"
+    score_labels.main(**given, **made, out=scores, metrics=root / "acceptance")
+    train_baselines.main(**given, **classifiers)
+    train_fill.main(**given, **made, **classifiers)
+    ratio = {"synthetic_per_real": "0.5"}
+    train_augmented.main(**given, **made, **ratio, scores=scores, **classifiers)
+    train_controls.main(**given, **ratio, **classifiers)
     tables = {"cells": root / "cells.csv", "confusion": root / "confusion.csv"}
     evaluate_classifiers.main(
         classifiers=root / "classifier",
@@ -108,7 +106,7 @@ def test_every_arm_is_trained_equally_long_on_the_imbalanced_subset(study):
 
 
 def test_the_acceptance_is_told_class_by_class(study):
-    facts = json.loads((study / "acceptance.json").read_text())
+    facts = json.loads((study / f"acceptance/{BUDGET}.json").read_text())
     assert facts["least_probability"] == 0.0 and set(facts["replicates"]) == {"0", "1"}
     for row in facts["replicates"].values():
         assert set(row["accepted_per_class"]) == set(row["real_accepted_per_class"]) == set("0123456789")
@@ -141,8 +139,8 @@ def test_without_a_filtered_arm_nothing_is_judged(study, tmp_path):
         budget=str(BUDGET),
         train=study / "train.npz",
         synthetic=tmp_path / "not read",
-        out=tmp_path / "scores.npz",
-        metrics=tmp_path / "acceptance.json",
+        out=tmp_path / "scores",
+        metrics=tmp_path / "acceptance",
         params_file=tmp_path / "params.yaml",
     )
-    assert json.loads((tmp_path / "acceptance.json").read_text())["replicates"] == {}
+    assert json.loads((tmp_path / f"acceptance/{BUDGET}.json").read_text())["replicates"] == {}

@@ -36,8 +36,8 @@ def test_states_are_those_of_their_real_images_and_are_there_until_the_history_i
             check=False,
         )
 
-    failed = run("file/history.csv")  # below a file there is no folder
-    assert failed.returncode != 0 and not (tmp_path / "gan").exists(), failed.stderr
+    failed = run("file/history")  # below a file there is no folder
+    assert failed.returncode != 0 and not (tmp_path / "gan/20").exists(), failed.stderr
     kept = [path.parent.name for path in (tmp_path / ".work").rglob("state.pt")]
     subsets = [
         real_subset(train, budget=20, replicate=i, seed=params.seed) for i in range(params.study.replicates)
@@ -45,7 +45,7 @@ def test_states_are_those_of_their_real_images_and_are_there_until_the_history_i
     assert sorted(kept) == [
         f"{i}_{subset.provenance['real_subset_sha256'][:12]}" for i, subset in enumerate(subsets)
     ]
-    done = run("history.csv")
+    done = run("history")
     assert done.returncode == 0, done.stderr
     assert not list((tmp_path / ".work").rglob("state.pt"))
-    assert set(pd.read_csv(tmp_path / "history.csv")["replicate"]) == set(range(params.study.replicates))
+    assert set(pd.read_csv(tmp_path / "history/20.csv")["replicate"]) == set(range(params.study.replicates))
