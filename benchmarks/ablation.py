@@ -24,9 +24,9 @@ from pipeline.gan.sampling import synthetic_images
 from pipeline.gan.training import images_shown, train_gan
 from pipeline.images import LabeledImages
 from pipeline.params import Gan, load_params
-from pipeline.progress import progress
-from pipeline.runtime import configure, training_dtype, workers_for
-from pipeline.side_by_side import side_by_side
+from pipeline.runtime.device import configure, training_dtype, workers_for
+from pipeline.runtime.parallel import parallel_map
+from pipeline.runtime.progress import progress
 
 ROOT = Path(__file__).parents[1]
 IMAGES_PER_CLASS = 2000
@@ -116,7 +116,7 @@ def main(total_images, seeds, only):
     print("| change | label fidelity, % | worst class, % | CAS on validation, % | relative speed |")
     print("| --- | ---: | ---: | ---: | ---: |", flush=True)
     with progress("ablation", len(jobs) * images_shown(jobs[0].gan), "images") as advance:
-        for job, result in side_by_side(work, jobs, workers=workers, advance=advance):
+        for job, result in parallel_map(work, jobs, workers=workers, advance=advance):
             done[job.row].append(result)
             if len(done[job.row]) < seeds:
                 continue

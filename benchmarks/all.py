@@ -10,7 +10,6 @@ import batched
 import classifier
 import gan_training
 import metrics
-import side_by_side
 import startup
 import torch
 from result import save, show

@@ -14,10 +14,11 @@ import torch
 from result import Result, show
 from side_by_side import images
 
-from pipeline.arms import ARMS, real_subset
-from pipeline.classifier import study
+from pipeline.classifier import replicates as study
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
+from pipeline.study.arms import ARMS
+from pipeline.study.subsets import real_subset
 
 BUDGET, REPLICATES, RATIOS = 1000, 5, (0.25, 0.5, 1.0, 2.0, 4.0)
 BASELINES = ("real", "real_affine", "real_affine_elastic")

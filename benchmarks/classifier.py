@@ -22,7 +22,7 @@ from pipeline.classifier.network import predict
 from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
-from pipeline.runtime import configure, training_dtype
+from pipeline.runtime.device import configure, training_dtype
 
 ROOT = Path(__file__).parents[1]
 STEPS = 1300  # of 64 images: one and a half passes

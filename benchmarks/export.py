@@ -144,7 +144,7 @@ def stream(count: int, kills: int, where: Path | None) -> None:
             command = [
                 sys.executable,
                 "-c",
-                "import stages.cli; stages.cli.main()",
+                "import synthgain.app; synthgain.app.main()",
                 name,
                 *arguments,
                 "--out",

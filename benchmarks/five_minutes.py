@@ -23,8 +23,8 @@ from pipeline.gan.sampling import synthetic_images
 from pipeline.gan.training import train_gan
 from pipeline.images import LabeledImages
 from pipeline.params import overlay_params
-from pipeline.progress import progress
-from pipeline.runtime import configure, training_dtype
+from pipeline.runtime.device import configure, training_dtype
+from pipeline.runtime.progress import progress
 
 ROOT = Path(__file__).parents[1]
 IMAGES_PER_CLASS = 5500

@@ -28,7 +28,7 @@ from pipeline.gan.networks import images_from_uint8
 from pipeline.gan.training import train_gan
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
-from pipeline.runtime import configure, training_dtype
+from pipeline.runtime.device import configure, training_dtype
 
 WIDTH, CLASSES, Z_DIM = 128, 10, 100
 _TURNS = 3

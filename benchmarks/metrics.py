@@ -13,10 +13,10 @@ import scipy.linalg
 from result import Result, show
 from scipy.spatial.distance import cdist
 
-from pipeline.evaluation.features import Extractor, statistics_from_features
-from pipeline.evaluation.fid import fid, fid_floor
-from pipeline.evaluation.kid import kernel_distance
-from pipeline.evaluation.manifold import manifold_metrics
+from pipeline.generative_metrics.features import Extractor, statistics_from_features
+from pipeline.generative_metrics.fid import fid, fid_floor
+from pipeline.generative_metrics.kid import kernel_distance
+from pipeline.generative_metrics.precision_recall import manifold_metrics
 
 FEATURES, NEIGHBORS = 64, 5
 

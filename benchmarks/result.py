@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.runtime import available_cores
+from pipeline.runtime.device import available_cores
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from result import Result, show
 
-from pipeline.arms import ARMS, real_subset
-from pipeline.classifier.study import train_cells
-from pipeline.gan.study import GanJob, train_generators
+from pipeline.classifier.replicates import train_cells
+from pipeline.gan.replicates import GanJob, train_generators
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
-from pipeline.runtime import available_cores
+from pipeline.runtime.device import available_cores
+from pipeline.study.arms import ARMS
+from pipeline.study.subsets import real_subset
 
 REPLICATES = 4
 

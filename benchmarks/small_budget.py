@@ -20,20 +20,22 @@ from typing import Any
 import pandas as pd
 import torch
 
-from pipeline.arms import ARMS, real_subset, subset_indices
 from pipeline.classifier.cross_fitting import cross_fitted_agreement
 from pipeline.classifier.network import load_features_and_probabilities, network_from, predict
-from pipeline.classifier.study import train_cells
-from pipeline.evaluation.memorization import Gate, evaluate_memorization
-from pipeline.evaluation.statistics import paired_difference
+from pipeline.classifier.replicates import train_cells
 from pipeline.gan.sampling import interleaved, synthetic_images
 from pipeline.gan.training import images_shown, train_gan
+from pipeline.generative_metrics.memorization import Gate, evaluate_memorization
 from pipeline.images import LabeledImages
-from pipeline.label_filter import accepted_images
 from pipeline.params import Classifier, Gan, Params, load_params
-from pipeline.progress import progress
-from pipeline.runtime import configure, derive_seed, training_dtype, workers_for
-from pipeline.side_by_side import side_by_side
+from pipeline.runtime.device import configure, training_dtype, workers_for
+from pipeline.runtime.parallel import parallel_map
+from pipeline.runtime.progress import progress
+from pipeline.runtime.seeds import derive_seed
+from pipeline.statistics import paired_difference
+from pipeline.study.arms import ARMS
+from pipeline.study.label_filter import accepted_images
+from pipeline.study.subsets import real_subset, subset_indices
 
 ROOT = Path(__file__).parents[1]
 BASELINE = "real_affine_elastic"
@@ -263,7 +265,7 @@ def main(budget, replicates, rows, uses, out):
         for row in rows
     )
     with progress("small budget", total, "images") as advance:
-        for job, result in side_by_side(work, jobs, workers=workers, advance=advance):
+        for job, result in parallel_map(work, jobs, workers=workers, advance=advance):
             measured.append({"row": job.row, "replicate": job.replicate, **result})
             done.append(result)
             if len(done) == replicates:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 _STAGE = """
 import stages.train_gan
 from pipeline.params import load_params
-from pipeline.runtime import configure
+from pipeline.runtime.device import configure
 import pipeline.gan.training
 configure(load_params(__import__("pathlib").Path("params.yaml")).execution)
 """

@@ -15,11 +15,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.evaluation.cells import Grid, cell_values, load_cells
-from pipeline.evaluation.choice import best_rows
-from pipeline.evaluation.statistics import mean_interval
+from pipeline.comparison.cells import cell_values, load_cells
+from pipeline.comparison.cross_fitted_choice import best_rows
 from pipeline.params import load_params
-from pipeline.progress import progress
+from pipeline.runtime.progress import progress
+from pipeline.statistics import mean_interval
+from pipeline.study.grid import Grid
 
 ROOT = Path(__file__).parents[1]
 

@@ -22,10 +22,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 
-from pipeline.arms import ARMS, Arm
-from pipeline.evaluation.cells import ARM_WORDS
-from pipeline.evaluation.statistics import mean_interval
-from pipeline.runtime import atomic_output
+from pipeline.runtime.outputs import atomic_output
+from pipeline.statistics import mean_interval
+from pipeline.study.arms import ARMS, Arm
+from pipeline.study.grid import ARM_WORDS
 
 
 @dataclass(frozen=True)

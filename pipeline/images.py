@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
-from pipeline.runtime import atomic_output
+from pipeline.runtime.outputs import atomic_output
 
 # What reading an .npz file raises where a disk or a copy has damaged it.
 DAMAGED_ARCHIVE = (
@@ -201,3 +201,10 @@ def pixel_keys(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """
     digests = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()[:8] for image in images]
     return np.unique(np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64))
+
+
+def images_sha256(images: LabeledImages) -> str:
+    """The hash of pixels and labels, in their order."""
+    digest = hashlib.sha256(np.ascontiguousarray(images.images).tobytes())
+    digest.update(images.labels.astype("<i8").tobytes())
+    return digest.hexdigest()

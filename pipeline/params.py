@@ -14,9 +14,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from pipeline.errors import SynthGainError
+from pipeline.study.arms import ARMS
 
 # The classes of each published data set; digits has ten as well, a folder says it for itself.
 CLASSES_OF_SOURCE = {
@@ -47,71 +56,15 @@ Stride = Annotated[int, Field(ge=1, le=2)]
 # YAML reads a class called 3 as a number: both forms name the same class.
 ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 Budget = Count | Literal["all"]
-ArmName = Literal[
-    "real",
-    "real_affine",
-    "real_affine_elastic",
-    "synthetic",
-    "synthetic_affine",
-    "synthetic_affine_elastic",
-    "synthetic_only",
-    "synthetic_filtered",
-    "synthetic_filtered_affine",
-    "synthetic_filtered_affine_elastic",
-    "synthetic_fresh",
-    "synthetic_fresh_affine",
-    "synthetic_fresh_affine_elastic",
-    "synthetic_fresh_filtered_affine_elastic",
-    "fill_synthetic",
-    "fill_synthetic_affine_elastic",
-    "fill_repeat",
-    "fill_repeat_affine_elastic",
-    "fill_affine",
-    "class_weights",
-    "fill_extra_real",
-    "repeat",
-    "extra_real",
-    "extra_real_affine_elastic",
-]
-# `Arm.baseline` of pipeline/arms.py, which this module must not import: every stage would depend on it.
-BASELINE_OF_ARM: dict[str, str] = {
-    "real_affine": "real",
-    "real_affine_elastic": "real",
-    "synthetic": "real",
-    "synthetic_affine": "real_affine",
-    "synthetic_affine_elastic": "real_affine_elastic",
-    "synthetic_only": "real",
-    "synthetic_filtered": "real",
-    "synthetic_filtered_affine": "real_affine",
-    "synthetic_filtered_affine_elastic": "real_affine_elastic",
-    "synthetic_fresh": "real",
-    "synthetic_fresh_affine": "real_affine",
-    "synthetic_fresh_affine_elastic": "real_affine_elastic",
-    "synthetic_fresh_filtered_affine_elastic": "real_affine_elastic",
-    "fill_synthetic": "real",
-    "fill_synthetic_affine_elastic": "real_affine_elastic",
-    "fill_repeat": "real",
-    "fill_repeat_affine_elastic": "real_affine_elastic",
-    "fill_affine": "real",
-    "class_weights": "real",
-    "fill_extra_real": "real",
-    "repeat": "real",
-    "extra_real": "real",
-    "extra_real_affine_elastic": "real_affine_elastic",
-}
 
 
-# Those with `Arm.fills`: they need rare classes.
-ARMS_OF_IMBALANCE = (
-    "fill_synthetic",
-    "fill_synthetic_affine_elastic",
-    "fill_repeat",
-    "fill_repeat_affine_elastic",
-    "fill_affine",
-    "class_weights",
-    "fill_extra_real",
-)
+def _known_arm(name: str) -> str:
+    if name not in ARMS:
+        raise ValueError(" or ".join(map(repr, ARMS)))
+    return name
 
+
+ArmName = Annotated[str, AfterValidator(_known_arm)]
 
 # What the stages write below data/: DVC removes it before they run.
 _OUTPUT_FOLDERS = (
@@ -229,13 +182,13 @@ class Study(Section):
                 f"study.arms: found {self.arms}; real, which others are compared with, belongs to it"
             )
         for arm in self.arms:
-            baseline = BASELINE_OF_ARM.get(arm)
+            baseline = ARMS[arm].baseline
             if baseline and baseline not in self.arms:
                 raise ValueError(
                     f"study.arms: found {arm} without {baseline}, which it is compared with;"
                     f" add {baseline}, or remove {arm}"
                 )
-            if arm in ARMS_OF_IMBALANCE and not self.imbalance:
+            if ARMS[arm].rare_only and not self.imbalance:
                 raise ValueError(
                     f"study.arms: found {arm}, but study.imbalance names no rare class whose gap it could fill;"
                     f" name one, or remove {arm}"
@@ -395,8 +348,8 @@ class Extractor(Training):
     """The small CNN on the whole real train split that gives the domain features."""
 
 
-class Classifier(Training):
-    """The classifier of every cell, and its classic augmentation."""
+class Augmentation(Section):
+    """How strong the transforms are that augmentation policies apply to a classifier's images."""
 
     affine_rotation_degrees: Annotated[Number, Field(ge=0, le=45)]
     affine_translation: Annotated[Number, Field(ge=0, le=0.5)]
@@ -404,6 +357,11 @@ class Classifier(Training):
     affine_shear_degrees: Annotated[Number, Field(ge=0, le=45)]
     elastic_alpha: NonNegative
     elastic_sigma: Positive
+
+
+class Classifier(Training):
+    """The classifier of every cell."""
+
     synthetic_weight: NonNegative
     real_only_tail: Fraction
 
@@ -459,6 +417,7 @@ class Params(Section):
     gan: Gan
     generation: Generation
     extractor: Extractor
+    augmentation: Augmentation
     classifier: Classifier
     evaluation: Evaluation
     report: Report
@@ -486,7 +445,7 @@ class Params(Section):
                     f" needs {needed}"
                 )
             gap = math.ceil(largest / classes)
-            fills = any(arm.startswith("fill_synthetic") for arm in self.study.arms)
+            fills = any(ARMS[arm].rare_only and ARMS[arm].uses_synthetic for arm in self.study.arms)
             if fills and gap > self.generation.images_per_class:
                 problems.append(
                     f"generation.images_per_class: found {self.generation.images_per_class}; the gap of a rare class"

@@ -84,7 +84,7 @@ def _with_same_inputs(main: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(main)
     def watched(**options: Any) -> None:
-        from pipeline.stage_inputs import declared_inputs, same_inputs
+        from pipeline.runtime.stage_inputs import declared_inputs, same_inputs
 
         inputs = declared_inputs(
             Path(main.__code__.co_filename).stem,

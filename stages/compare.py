@@ -23,11 +23,12 @@ def main(
 
     from rich.console import Console
 
-    from pipeline.evaluation.cells import Grid, count_test_images, load_cells, load_confusion
-    from pipeline.evaluation.comparison import compare_cells, verdict_table, verdicts
-    from pipeline.evaluation.imbalance import with_imbalance
+    from pipeline.comparison.cells import count_test_images, load_cells, load_confusion
+    from pipeline.comparison.rare_classes import with_imbalance
+    from pipeline.comparison.verdict import compare_cells, verdict_table, verdicts
     from pipeline.params import load_params
-    from pipeline.runtime import write_text
+    from pipeline.runtime.outputs import write_text
+    from pipeline.study.grid import Grid
 
     params = load_params(params_file)
     study = params.study

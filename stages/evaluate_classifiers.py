@@ -24,12 +24,12 @@ def main(
     """
     import pandas as pd
 
-    from pipeline.arms import positive_ratios
-    from pipeline.classifier.prediction import predictions_of_cells
-    from pipeline.evaluation.table import cell_row, confusion_rows
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
-    from pipeline.runtime import write_text
+    from pipeline.runtime.outputs import write_text
+    from pipeline.scoring.cell_rows import cell_row, confusion_rows
+    from pipeline.scoring.prediction import predictions_of_cells
+    from pipeline.study.grid import positive_ratios
 
     params = load_params(params_file)
     held_out, unseen = LabeledImages.load(validation), LabeledImages.load(test)

@@ -27,16 +27,17 @@ def main(
     """
     import json
 
-    from pipeline.arms import parse_budget, real_subset, subset_indices
     from pipeline.checkpoints import file_sha256
     from pipeline.classifier.network import load_features_and_probabilities
-    from pipeline.evaluation.features import Extractor
-    from pipeline.evaluation.inception import load_inception
-    from pipeline.evaluation.memorization import Gate, evaluate_memorization
-    from pipeline.evaluation.synthetic import evaluate_budget
+    from pipeline.generative_metrics.evaluate import evaluate_budget
+    from pipeline.generative_metrics.features import Extractor
+    from pipeline.generative_metrics.inception import load_inception
+    from pipeline.generative_metrics.memorization import Gate, evaluate_memorization
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
-    from pipeline.runtime import configure, write_text
+    from pipeline.runtime.device import configure
+    from pipeline.runtime.outputs import write_text
+    from pipeline.study.subsets import parse_budget, real_subset, subset_indices
 
     params = load_params(params_file)
     device = configure(params.execution)

@@ -30,7 +30,8 @@ def main(
     from pipeline.export.source import open_study_images
     from pipeline.gan.sampling import latent_hashes
     from pipeline.params import load_params
-    from pipeline.runtime import available_cores, write_text
+    from pipeline.runtime.device import available_cores
+    from pipeline.runtime.outputs import write_text
 
     params = load_params(params_file)
     selection = select_budget(comparison, wanted=params.export.real_images, declared=params.study.real_images)

@@ -24,8 +24,10 @@ def main(
     from pipeline.gan.generators import generator_path, load_generator
     from pipeline.gan.sampling import interleaved, synthetic_images
     from pipeline.params import load_params
-    from pipeline.progress import progress
-    from pipeline.runtime import atomic_output, configure, derive_seed
+    from pipeline.runtime.device import configure
+    from pipeline.runtime.outputs import atomic_output
+    from pipeline.runtime.progress import progress
+    from pipeline.runtime.seeds import derive_seed
 
     params = load_params(params_file)
     device = configure(params.execution)

@@ -22,7 +22,8 @@ def main(
     import json
 
     from pipeline.params import load_params
-    from pipeline.runtime import derive_seed, write_text
+    from pipeline.runtime.outputs import write_text
+    from pipeline.runtime.seeds import derive_seed
     from pipeline.sources import load_raw
     from pipeline.sources.splits import split
 

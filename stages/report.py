@@ -21,10 +21,10 @@ def main(
     Example: python -m stages.report --metrics data/metrics --gan data/gan --synthetic data/synthetic
     --prepared data/prepared --out data/report
     """
-    from pipeline.evaluation.cells import Grid
     from pipeline.params import load_params
     from pipeline.report.page import write_report
     from pipeline.report.results import load_results
+    from pipeline.study.grid import Grid
 
     params = load_params(params_file)
     study = params.study

@@ -30,16 +30,18 @@ def main(
     """
     import json
 
-    from pipeline.arms import AUGMENTED_ARMS, declared_arms, parse_budget, real_subset
     from pipeline.classifier.cross_fitting import AgreementJob, cross_fitted_agreements
     from pipeline.images import LabeledImages
-    from pipeline.label_filter import LabelAgreement, acceptance, save_agreements
     from pipeline.params import load_params
-    from pipeline.runtime import derive_seed, write_text
+    from pipeline.runtime.outputs import write_text
+    from pipeline.runtime.seeds import derive_seed
+    from pipeline.study.arms import arms_at
+    from pipeline.study.label_filter import LabelAgreement, acceptance, save_agreements
+    from pipeline.study.subsets import parse_budget, real_subset
 
     params = load_params(params_file)
     real = LabeledImages.load(train)
-    filtered = any(arm.filtered for arm in declared_arms(AUGMENTED_ARMS, params.study.arms))
+    filtered = any(arm.filtered for arm in arms_at("augmented", params.study.arms))
     replicates = params.study.replicates if filtered else 0
 
     def jobs() -> Iterator[AgreementJob]:
@@ -62,11 +64,12 @@ def main(
         jobs(),
         count=replicates,
         classifier=params.classifier,
+        augmentation=params.augmentation,
         folds=params.study.label_filter_folds,
         steps=params.study.label_filter_steps,
         least_probability=params.study.label_filter,
         execution=params.execution,
-        what=f"label scores, {budget} real",
+        label=f"label scores, {budget} real",
     ):
         shares[str(len(agreements))] = acceptance(
             job.synthetic, agreement, least_probability=params.study.label_filter

@@ -29,11 +29,11 @@ def main(
 
     params = load_params(params_file)
 
-    from pipeline.champion import find_candidate, no_candidate
     from pipeline.export.selection import select_budget
-    from pipeline.runs import plan_runs
-    from pipeline.store import find_store, view_command
-    from pipeline.tracking import mirror, register_generator, writing_to
+    from pipeline.tracking.champion import find_candidate, no_candidate
+    from pipeline.tracking.mirror import mirror, register_generator, writing_to
+    from pipeline.tracking.planned_runs import plan_runs
+    from pipeline.tracking.store import find_store, view_command
 
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
     store = find_store(os.environ, root)

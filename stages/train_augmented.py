@@ -1,5 +1,6 @@
 """Stage `train_augmented`: the arms with synthetic images at one ratio."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -28,34 +29,44 @@ def main(
     Example: python -m stages.train_augmented --budget 1000 --synthetic-per-real 0.5 --train
     data/prepared/train.npz --synthetic data/synthetic --scores data/label_scores --out data/classifier
     """
-    from pipeline.arms import AUGMENTED_ARMS, declared_arms, parse_budget, parse_ratio, real_subset
-    from pipeline.classifier.cells import save_cells
-    from pipeline.classifier.study import train_cells
+    from pipeline.classifier.replicates import train_cells
+    from pipeline.classifier.saved_cells import save_cells
     from pipeline.images import LabeledImages
-    from pipeline.label_filter import accepted_images, load_agreement
     from pipeline.params import load_params
+    from pipeline.study.arms import arms_at
+    from pipeline.study.grid import parse_ratio
+    from pipeline.study.label_filter import accepted_images, load_agreement
+    from pipeline.study.subsets import parse_budget, real_subsets
+    from pipeline.study.training_sets import ReplicateImages
 
     params = load_params(params_file)
+    size = parse_budget(budget)
+    ratio = parse_ratio(synthetic_per_real)
+    arms = arms_at("augmented", params.study.arms) if ratio > 0 else []
     real = LabeledImages.load(train)
-    size, ratio, seed = parse_budget(budget), parse_ratio(synthetic_per_real), params.seed
+
+    def replicates() -> Iterator[ReplicateImages]:
+        for subset in real_subsets(
+            real, budget=size, replicates=params.study.replicates, seed=params.seed, imbalance=params.study.imbalance
+        ):
+            replicate = subset.provenance["replicate"]
+            made = LabeledImages.load(synthetic / budget / f"{replicate}.npz")
+            accepted = None
+            if any(arm.filtered for arm in arms):
+                agreement = load_agreement(scores / f"{budget}.npz", replicate)
+                accepted = accepted_images(made, agreement, least_probability=params.study.label_filter)
+            yield ReplicateImages(subset, made, accepted)
+
     cells, arguments = train_cells(
-        declared_arms(AUGMENTED_ARMS, params.study.arms) if ratio > 0 else (),
-        budget=size,
+        arms,
+        replicates(),
+        count=params.study.replicates,
         synthetic_per_real=float(ratio),
-        replicates=params.study.replicates,
-        real_of=lambda replicate: real_subset(
-            real, budget=size, replicate=replicate, seed=seed, imbalance=params.study.imbalance
-        ),
-        synthetic_of=lambda replicate: LabeledImages.load(synthetic / budget / f"{replicate}.npz"),
-        accepted_of=lambda replicate: accepted_images(
-            LabeledImages.load(synthetic / budget / f"{replicate}.npz"),
-            load_agreement(scores / f"{budget}.npz", replicate),
-            least_probability=params.study.label_filter,
-        ),
         classifier=params.classifier,
-        seed=seed,
+        augmentation=params.augmentation,
+        seed=params.seed,
         execution=params.execution,
-        what=f"{ratio} synthetic per real, {budget} real",
+        label=f"{ratio} synthetic per real, {budget} real",
     )
     save_cells(out / budget / "augmented" / f"{ratio}.safetensors", cells, arguments=arguments)
 

@@ -1,5 +1,6 @@
 """Stage `train_baselines`: the arms on the real subset alone: no change of GAN or ratios retrains them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -19,42 +20,36 @@ def main(
     Example: python -m stages.train_baselines --budget 1000 --train data/prepared/train.npz
     --out data/classifier
     """
-    from pipeline.arms import (
-        BASELINE_ARMS,
-        REMEDY_ARMS,
-        declared_arms,
-        extra_real_images,
-        parse_budget,
-        real_subset,
-    )
-    from pipeline.classifier.cells import save_cells
-    from pipeline.classifier.study import train_cells
+    from pipeline.classifier.replicates import train_cells
+    from pipeline.classifier.saved_cells import save_cells
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
+    from pipeline.study.arms import arms_at
+    from pipeline.study.subsets import extra_real_images, parse_budget, real_subsets
+    from pipeline.study.training_sets import ReplicateImages
 
     params = load_params(params_file)
+    size = parse_budget(budget)
     real = LabeledImages.load(train)
-    size, seed = parse_budget(budget), params.seed
+
+    def replicates() -> Iterator[ReplicateImages]:
+        for subset in real_subsets(
+            real, budget=size, replicates=params.study.replicates, seed=params.seed, imbalance=params.study.imbalance
+        ):
+            yield ReplicateImages(
+                subset, extra=extra_real_images(real, subset, images_per_real=None, seed=params.seed)
+            )
+
     cells, arguments = train_cells(
-        declared_arms((*BASELINE_ARMS, *REMEDY_ARMS), params.study.arms),
-        budget=size,
+        arms_at("baselines", params.study.arms),
+        replicates(),
+        count=params.study.replicates,
         synthetic_per_real=0,
-        replicates=params.study.replicates,
-        real_of=lambda replicate: real_subset(
-            real, budget=size, replicate=replicate, seed=seed, imbalance=params.study.imbalance
-        ),
-        extra_of=lambda replicate: extra_real_images(
-            real,
-            budget=size,
-            replicate=replicate,
-            images_per_real=None,
-            seed=seed,
-            imbalance=params.study.imbalance,
-        ),
         classifier=params.classifier,
-        seed=seed,
+        augmentation=params.augmentation,
+        seed=params.seed,
         execution=params.execution,
-        what=f"baselines, {budget} real",
+        label=f"baselines, {budget} real",
     )
     save_cells(out / budget / "baselines.safetensors", cells, arguments=arguments)
 

@@ -1,5 +1,6 @@
 """Stage `train_controls`: other images in the place of the synthetic ones; no change of the GAN retrains them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -22,42 +23,38 @@ def main(
     Example: python -m stages.train_controls --budget 1000 --synthetic-per-real 0.5
     --train data/prepared/train.npz --out data/classifier
     """
-    from pipeline.arms import (
-        CONTROL_ARMS,
-        declared_arms,
-        extra_real_images,
-        parse_budget,
-        parse_ratio,
-        real_subset,
-    )
-    from pipeline.classifier.cells import save_cells
-    from pipeline.classifier.study import train_cells
+    from pipeline.classifier.replicates import train_cells
+    from pipeline.classifier.saved_cells import save_cells
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
+    from pipeline.study.arms import arms_at
+    from pipeline.study.grid import parse_ratio
+    from pipeline.study.subsets import extra_real_images, parse_budget, real_subsets
+    from pipeline.study.training_sets import ReplicateImages
 
     params = load_params(params_file)
+    size = parse_budget(budget)
+    ratio = parse_ratio(synthetic_per_real)
     real = LabeledImages.load(train)
-    size, ratio, seed = parse_budget(budget), parse_ratio(synthetic_per_real), params.seed
+
+    def replicates() -> Iterator[ReplicateImages]:
+        for subset in real_subsets(
+            real, budget=size, replicates=params.study.replicates, seed=params.seed, imbalance=params.study.imbalance
+        ):
+            yield ReplicateImages(
+                subset, extra=extra_real_images(real, subset, images_per_real=float(ratio), seed=params.seed)
+            )
+
     cells, arguments = train_cells(
-        declared_arms(CONTROL_ARMS, params.study.arms) if ratio > 0 else (),
-        budget=size,
+        arms_at("controls", params.study.arms) if ratio > 0 else [],
+        replicates(),
+        count=params.study.replicates,
         synthetic_per_real=float(ratio),
-        replicates=params.study.replicates,
-        real_of=lambda replicate: real_subset(
-            real, budget=size, replicate=replicate, seed=seed, imbalance=params.study.imbalance
-        ),
-        extra_of=lambda replicate: extra_real_images(
-            real,
-            budget=size,
-            replicate=replicate,
-            images_per_real=float(ratio),
-            seed=seed,
-            imbalance=params.study.imbalance,
-        ),
         classifier=params.classifier,
-        seed=seed,
+        augmentation=params.augmentation,
+        seed=params.seed,
         execution=params.execution,
-        what=f"{ratio} others per real, {budget} real",
+        label=f"{ratio} others per real, {budget} real",
     )
     save_cells(out / budget / "controls" / f"{ratio}.safetensors", cells, arguments=arguments)
 

@@ -27,12 +27,14 @@ def main(
     from pipeline.checkpoints import file_sha256
     from pipeline.classifier.network import load_features_and_probabilities, save_extractor
     from pipeline.classifier.training import Recipe, train_classifier
-    from pipeline.evaluation.features import Extractor, statistics_from_features
-    from pipeline.evaluation.fid import fid_floor
+    from pipeline.generative_metrics.features import Extractor, statistics_from_features
+    from pipeline.generative_metrics.fid import fid_floor
     from pipeline.images import LabeledImages, stratified_indices
     from pipeline.params import load_params
-    from pipeline.progress import progress
-    from pipeline.runtime import atomic_output, configure, derive_seed, training_dtype, write_text
+    from pipeline.runtime.device import configure, training_dtype
+    from pipeline.runtime.outputs import atomic_output, write_text
+    from pipeline.runtime.progress import progress
+    from pipeline.runtime.seeds import derive_seed
 
     params = load_params(params_file)
     device = configure(params.execution)

@@ -1,5 +1,6 @@
 """Stage `train_fill`: synthetic images fill the gap of the classes that `study.imbalance` makes rare."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -24,28 +25,35 @@ def main(
     Example: python -m stages.train_fill --budget 3000 --train data/prepared/train.npz
     --synthetic data/synthetic --out data/classifier
     """
-    from pipeline.arms import FILL_ARMS, declared_arms, parse_budget, real_subset
-    from pipeline.classifier.cells import save_cells
-    from pipeline.classifier.study import train_cells
+    from pipeline.classifier.replicates import train_cells
+    from pipeline.classifier.saved_cells import save_cells
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
+    from pipeline.study.arms import arms_at
+    from pipeline.study.subsets import parse_budget, real_subsets
+    from pipeline.study.training_sets import ReplicateImages
 
     params = load_params(params_file)
-    size, seed = parse_budget(budget), params.seed
+    size = parse_budget(budget)
     real = LabeledImages.load(train)
+
+    def replicates() -> Iterator[ReplicateImages]:
+        for subset in real_subsets(
+            real, budget=size, replicates=params.study.replicates, seed=params.seed, imbalance=params.study.imbalance
+        ):
+            replicate = subset.provenance["replicate"]
+            yield ReplicateImages(subset, LabeledImages.load(synthetic / budget / f"{replicate}.npz"))
+
     cells, arguments = train_cells(
-        declared_arms(FILL_ARMS, params.study.arms),
-        budget=size,
+        arms_at("fill", params.study.arms),
+        replicates(),
+        count=params.study.replicates,
         synthetic_per_real=0,
-        replicates=params.study.replicates,
-        real_of=lambda replicate: real_subset(
-            real, budget=size, replicate=replicate, seed=seed, imbalance=params.study.imbalance
-        ),
-        synthetic_of=lambda replicate: LabeledImages.load(synthetic / budget / f"{replicate}.npz"),
         classifier=params.classifier,
-        seed=seed,
+        augmentation=params.augmentation,
+        seed=params.seed,
         execution=params.execution,
-        what=f"rare classes filled, {budget} real",
+        label=f"rare classes filled, {budget} real",
     )
     save_cells(out / budget / "fill.safetensors", cells, arguments=arguments)
 

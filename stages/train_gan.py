@@ -24,20 +24,14 @@ def main(
     import pandas as pd
     import torch
 
-    from pipeline.arms import parse_budget, real_subset
     from pipeline.checkpoints import code_sha256, file_sha256
-    from pipeline.gan.study import GanJob, train_generators
+    from pipeline.gan.replicates import GanJob, train_generators
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
-    from pipeline.runtime import (
-        atomic_output,
-        configure,
-        derive_seed,
-        scratch_folder,
-        training_dtype,
-        workers_for,
-        write_text,
-    )
+    from pipeline.runtime.device import configure, training_dtype, workers_for
+    from pipeline.runtime.outputs import atomic_output, scratch_folder, write_text
+    from pipeline.runtime.seeds import derive_seed
+    from pipeline.study.subsets import parse_budget, real_subset
 
     params = load_params(params_file)
     replicates, members = params.study.replicates, params.study.generators_per_replicate
@@ -48,7 +42,7 @@ def main(
         "imbalance": params.study.imbalance,
         "seed": params.seed,
         "train": file_sha256(train),
-        "code": code_sha256("pipeline/gan/*.py", "pipeline/augmentation.py"),
+        "code": code_sha256("pipeline/gan/*.py", "pipeline/augmentation/classic.py"),
         "torch": torch.__version__,
         "computed": [device.type, str(training_dtype(params.execution, device)), workers.threads],
     }

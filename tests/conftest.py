@@ -16,11 +16,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline.evaluation.cells import DeclaredArm, Grid, load_cells, load_confusion
-from pipeline.evaluation.comparison import compare_cells
-from pipeline.evaluation.imbalance import with_imbalance
+from pipeline.comparison.cells import load_cells, load_confusion
+from pipeline.comparison.rare_classes import with_imbalance
+from pipeline.comparison.verdict import compare_cells
 from pipeline.images import LabeledImages
 from pipeline.params import ARMS_OF_IMBALANCE, load_params
+from pipeline.study.grid import DeclaredArm, Grid
 
 # MLflow asks the network for its telemetry's settings, in a thread and as soon as it is imported: a socket that
 # nobody closes is then the error of whichever test runs at that moment.

@@ -41,7 +41,7 @@ def test_the_ten_lines_train_a_classifier_on_the_parquet(tmp_path):
 def test_the_options_that_the_text_names_are_there():
     from typer.testing import CliRunner
 
-    from stages.cli import app
+    from synthgain.app import app
 
     for command in ("generate", "export", "inspect"):
         section = "".join(

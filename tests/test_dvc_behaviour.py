@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.workspace import create_workspace
+from pipeline.maintenance.workspace import create_workspace
 
 pytestmark = pytest.mark.slow
 

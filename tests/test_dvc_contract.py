@@ -18,9 +18,9 @@ PLUMBING = {
     "stages/command.py",
     "pipeline/errors.py",
     "pipeline/params.py",
-    "pipeline/progress.py",
+    "pipeline/runtime/progress.py",
     "pipeline/redaction.py",
-    "pipeline/stage_inputs.py",
+    "pipeline/runtime/stage_inputs.py",
 }
 UNTRACKED_SECTIONS = {"execution"}
 

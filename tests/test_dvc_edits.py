@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from pipeline.errors import SynthGainError
-from pipeline.workspace import create_workspace
+from pipeline.maintenance.workspace import create_workspace
 from tests.test_dvc_recovery import environment, project, run, start_repro
 
 __all__ = ["project"]  # a fixture

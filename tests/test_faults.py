@@ -123,7 +123,7 @@ class Fault:
 
 def run_command(arguments: list[str], patch: pytest.MonkeyPatch) -> tuple[int, str]:
     """The console app in this process: its exit status, and what it said (on stderr, else on stdout)."""
-    from stages import cli
+    from synthgain import app as cli
 
     said, shown = io.StringIO(), io.StringIO()
     patch.setattr(sys, "argv", ["synthgain", *arguments])
@@ -548,7 +548,7 @@ def read_only_store(bench: Bench) -> list[str]:
     import tempfile
 
     from pipeline import tracking
-    from pipeline.runs import PlannedRun
+    from pipeline.tracking.planned_runs import PlannedRun
 
     folder = Path(bench.closing.enter_context(tempfile.TemporaryDirectory()))
     command = store_at(f"sqlite:///{folder}/mlflow.db")(bench)

@@ -51,8 +51,8 @@ import json, os, random, shutil, signal, sys, time
 from pathlib import Path
 
 import numpy, pandas, pyarrow, safetensors.torch, scipy.special, torch
-import pipeline.classifier.study, pipeline.export.dataset, pipeline.gan.film, pipeline.gan.training
-import stages.cli
+import pipeline.classifier.replicates, pipeline.export.dataset, pipeline.gan.film, pipeline.gan.training
+import synthgain.app
 
 kills, seed = int(sys.argv[1]), int(sys.argv[2])
 moments = random.Random(seed)
@@ -65,7 +65,7 @@ def start(arguments):
         sys.argv = ["synthgain", *arguments]
         sys.stdout = sys.stderr = open("said.txt", "a")
         try:
-            stages.cli.main()
+            synthgain.app.main()
             status = 0
         except SystemExit as ending:
             status = int(ending.code or 0)
@@ -236,7 +236,7 @@ from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.gan.training import train_gan
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
-from pipeline.runtime import configure
+from pipeline.runtime.device import configure
 
 params = load_params(Path("params.yaml"))
 device = configure(params.execution)

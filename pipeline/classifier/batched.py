@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from pipeline.classifier.network import ConvNet, images_to_unit
 from pipeline.classifier.training import (
-    Augment,
     Recipe,
     diverged,
     first_real_only_step,
@@ -27,8 +26,8 @@ from pipeline.classifier.training import (
     positions_shown,
 )
 from pipeline.params import Training
-from pipeline.progress import Advance
-from pipeline.runtime import derive_seed, torch_generator
+from pipeline.runtime.progress import Advance
+from pipeline.runtime.seeds import derive_seed, torch_generator
 
 
 def train_classifiers(

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.arms import missing_counts
+from pipeline.augmentation.classic import Augment, classic_augmentation
+from pipeline.augmentation.policies import POLICIES
 from pipeline.classifier.network import ConvNet, class_probabilities
-from pipeline.classifier.study import classic_augmentation
 from pipeline.classifier.training import Recipe, train_classifier
-from pipeline.images import Indices, LabeledImages, concatenate
-from pipeline.label_filter import LabelAgreement, accepts, images_sha256
-from pipeline.mixing import copies
-from pipeline.params import Classifier, Execution
-from pipeline.progress import Advance, progress
-from pipeline.runtime import configure, derive_seed, training_dtype, workers_for
-from pipeline.side_by_side import side_by_side
+from pipeline.images import Indices, LabeledImages, concatenate, images_sha256
+from pipeline.params import Augmentation, Classifier, Execution
+from pipeline.runtime.device import configure, training_dtype, workers_for
+from pipeline.runtime.parallel import parallel_map
+from pipeline.runtime.progress import Advance, progress
+from pipeline.runtime.seeds import derive_seed
+from pipeline.runtime.store import find_result, keep_result, result_key
+from pipeline.study.label_filter import LabelAgreement, accepts, load_agreement, save_agreements
+from pipeline.study.subsets import missing_counts
+from pipeline.study.training_sets import copies
+
+_FILE = "agreement.npz"
 
 
 def cross_fitted_agreement(
@@ -28,6 +32,7 @@ def cross_fitted_agreement(
     synthetic: LabeledImages,
     *,
     classifier: Classifier,
+    augmentation: Augmentation,
     folds: int,
     steps: int,
     least_probability: float,
@@ -46,7 +51,7 @@ def cross_fitted_agreement(
     Args:
         real: the replicate's real subset.
         synthetic: images of the generator that was trained on it.
-        classifier: its section of the parameters; the judges are trained with affine augmentation.
+        classifier, augmentation: their sections of the parameters; the judges see images under policy affine.
         folds: how many judges, at least 2.
         steps: optimiser steps of each.
         least_probability: of the filter; here it counts for the real images' anchor only.
@@ -64,6 +69,7 @@ def cross_fitted_agreement(
         judge = _judge(
             concatenate([part, copies(part, missing)], part.provenance) if missing.any() else part,
             classifier,
+            classic_augmentation(POLICIES["affine"], **augmentation.model_dump()),
             steps=steps,
             seed=derive_seed(seed, "judge", fold),
             device=device,
@@ -106,42 +112,92 @@ def cross_fitted_agreements(
     *,
     count: int,
     classifier: Classifier,
+    augmentation: Augmentation,
     folds: int,
     steps: int,
     least_probability: float,
     execution: Execution,
-    what: str,
+    label: str,
 ) -> Iterator[tuple[AgreementJob, LabelAgreement]]:
     """`cross_fitted_agreement` of each job; on the CPU as many at once as there are threads, each on one.
+
+    What was judged before, with the same, is found in the store.
 
     Args:
         jobs: the labels to judge.
         count: how many jobs these are.
-        classifier, folds, steps, least_probability: as there.
+        classifier, augmentation, folds, steps, least_probability: as there.
         execution: where and in what to compute.
-        what: a name for the progress display.
+        label: a name for the progress display.
     """
     device = configure(execution)
     judge = partial(
-        _agreement,
+        _find_or_judge,
         classifier=classifier,
+        augmentation=augmentation,
         folds=folds,
         steps=steps,
         least_probability=least_probability,
         device=device,
         dtype=training_dtype(execution, device),
     )
-    with progress(what, count * folds * steps, "steps") as advance:
-        yield from side_by_side(
+    with progress(label, count * folds * steps, "steps") as advance:
+        for job, agreement in parallel_map(
             judge,
             jobs,
             workers=workers_for(execution, device, trainings=count, threads_each=1),
             advance=advance,
-        )
+        ):
+            yield job, agreement
 
 
-def _agreement(job: AgreementJob, advance: Advance, **options: Any) -> LabelAgreement:
-    return cross_fitted_agreement(job.real, job.synthetic, seed=job.seed, advance=advance, **options)
+def _find_or_judge(
+    job: AgreementJob,
+    advance: Advance,
+    *,
+    classifier: Classifier,
+    augmentation: Augmentation,
+    folds: int,
+    steps: int,
+    least_probability: float,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> LabelAgreement:
+    key = result_key(
+        "label_scores",
+        cross_fitted_agreement,
+        recipe={
+            "classifier": classifier.model_dump(),
+            "augmentation": augmentation.model_dump(),
+            "folds": folds,
+            "steps": steps,
+            "least_probability": least_probability,
+            "seed": job.seed,
+            "rare": job.real.provenance.get("imbalance", {}),
+        },
+        data=images_sha256(job.real) + images_sha256(job.synthetic),
+        device=device,
+        dtype=dtype,
+    )
+    if found := find_result(key):
+        advance(folds * steps)
+        return load_agreement(found / _FILE, 0)
+    agreement = cross_fitted_agreement(
+        job.real,
+        job.synthetic,
+        classifier=classifier,
+        augmentation=augmentation,
+        folds=folds,
+        steps=steps,
+        least_probability=least_probability,
+        seed=job.seed,
+        device=device,
+        dtype=dtype,
+        advance=advance,
+    )
+    with keep_result(key) as folder:
+        save_agreements(folder / _FILE, [agreement])
+    return agreement
 
 
 def stratified_folds(real: LabeledImages, folds: int, *, seed: int) -> Indices:
@@ -165,6 +221,7 @@ def stratified_folds(real: LabeledImages, folds: int, *, seed: int) -> Indices:
 def _judge(
     training: LabeledImages,
     classifier: Classifier,
+    augment: Augment | None,
     *,
     steps: int,
     seed: int,
@@ -173,7 +230,7 @@ def _judge(
     advance: Advance,
 ) -> ConvNet:
     return train_classifier(
-        Recipe(training, seed, classic_augmentation(classifier, "affine")),
+        Recipe(training, seed, augment),
         classifier.model_copy(update={"steps": steps}),
         device=device,
         dtype=dtype,

@@ -12,20 +12,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.augmentation import Generators
+from pipeline.augmentation.classic import Augment
 from pipeline.classifier.network import ConvNet, images_to_unit
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
 from pipeline.params import Training
-from pipeline.progress import Advance
-from pipeline.runtime import derive_seed, torch_generator
+from pipeline.runtime.progress import Advance
+from pipeline.runtime.seeds import derive_seed, torch_generator
 
 # Share of the steps over which the learning rate rises to its peak, before it falls along a cosine to 0.
 _WARMUP = 0.1
 
-Augment = Callable[[Tensor, Generators], Tensor]
-# A generator to draw from → (M,) int64: the positions of the images of one pass, in the order in which they are shown.
-DrawPass = Callable[[torch.Generator], Tensor]
+# A generator to draw from → (M,) int64: the positions of the images of one epoch, in the order in which they are shown.
+DrawEpoch = Callable[[torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,11 @@ class Recipe:
     """What one training shows its classifier, and how; the settings are the same for every arm of a study.
 
     Attributes:
-        training: the images; a pass shows every image once, in a new order, unless `draw_pass` says otherwise.
+        training: the images; an epoch shows every image once, in a new order, unless `draw_epoch` says otherwise.
         seed: of weights, batch order and augmentation.
         augment: maps a float32 batch (N, 1, H, W) in 0..1 to another, with a generator to draw from; or None.
-        draw_pass: what a pass shows; None: all of it.
-        weights: (N,) of the images' losses, with a mean of 1 over a pass: a batch's loss is the mean of weight ×
+        draw_epoch: what an epoch shows; None: all of it.
+        weights: (N,) of the images' losses, with a mean of 1 over an epoch: a batch's loss is the mean of weight ×
             loss. None: all equal.
         first_augmented: images before this position are shown as they are.
         real_images: how many images, from the first on, are real; for `real_only_tail` alone.
@@ -48,7 +47,7 @@ class Recipe:
     training: LabeledImages
     seed: int
     augment: Augment | None = None
-    draw_pass: DrawPass | None = None
+    draw_epoch: DrawEpoch | None = None
     weights: npt.NDArray[np.float32] | None = None
     first_augmented: int = 0
     real_images: int = 0
@@ -152,14 +151,14 @@ def new_optimizer(parameters: Iterable[Tensor], settings: Training) -> torch.opt
 
 
 def positions_shown(recipe: Recipe, settings: Training) -> Iterator[Tensor]:
-    """The positions (batch_size,) int64 of each step's images: pass after pass, joined without a gap."""
+    """The positions (batch_size,) int64 of each step's images: epoch after epoch, joined without a gap."""
     rng = torch_generator(derive_seed(recipe.seed, "order"))
-    draw = recipe.draw_pass or whole_passes(len(recipe.training))
+    draw = recipe.draw_epoch or whole_epochs(len(recipe.training))
     real_only_from = first_real_only_step(recipe, settings)
     waiting = torch.empty(0, dtype=torch.int64)
     for step in range(1, settings.steps + 1):
         if step == real_only_from:
-            draw, waiting = whole_passes(recipe.real_images), waiting[:0]
+            draw, waiting = whole_epochs(recipe.real_images), waiting[:0]
         while len(waiting) < settings.batch_size:
             waiting = torch.cat([waiting, draw(rng)])
         yield waiting[: settings.batch_size]
@@ -171,30 +170,30 @@ def first_real_only_step(recipe: Recipe, settings: Training) -> int:
     return settings.steps - round(settings.steps * recipe.real_only_tail) + 1
 
 
-def whole_passes(size: int) -> DrawPass:
+def whole_epochs(size: int) -> DrawEpoch:
     """Every image once, in random order."""
     return lambda rng: torch.randperm(size, generator=rng)
 
 
-def fresh_passes(training: LabeledImages, *, real_images: int, per_pass: npt.NDArray[np.int64]) -> DrawPass:
-    """Every real image once and `per_pass` synthetic ones of each class, in random order, others each time.
+def fresh_epochs(training: LabeledImages, *, real_images: int, per_epoch: npt.NDArray[np.int64]) -> DrawEpoch:
+    """Every real image once and `per_epoch` synthetic ones of each class, in random order, others each time.
 
     Of a class's synthetic images none comes a second time before all have come once.
 
     Args:
         training: the images, the real ones first.
         real_images: how many are real.
-        per_pass: (num_classes,) int64, none where a class has no synthetic image.
+        per_epoch: (num_classes,) int64, none where a class has no synthetic image.
     """
     labels = torch.from_numpy(training.labels)
     pools = [
-        real_images + torch.nonzero(labels[real_images:] == label).flatten() for label in range(len(per_pass))
+        real_images + torch.nonzero(labels[real_images:] == label).flatten() for label in range(len(per_epoch))
     ]
     waiting = [torch.empty(0, dtype=torch.int64) for _ in pools]
 
     def draw(rng: torch.Generator) -> Tensor:
         shown = [torch.arange(real_images)]
-        for label, count in enumerate(per_pass.tolist()):
+        for label, count in enumerate(per_epoch.tolist()):
             pool = pools[label]
             while len(waiting[label]) < count:
                 again = pool[torch.randperm(len(pool), generator=rng)]

@@ -30,9 +30,9 @@ from pipeline.export.manifest import CHECKSUMS, SCHEMA_VERSION, foreign_files, w
 from pipeline.export.samples import Samples
 from pipeline.export.shards import CLASSES, FORMATS, assemble, prepare, record_path, write_shard
 from pipeline.export.table import Shard, cut_shard
-from pipeline.progress import progress
-from pipeline.runtime import write_text
-from pipeline.side_by_side import worker_context, worker_pool
+from pipeline.runtime.outputs import write_text
+from pipeline.runtime.parallel import worker_context, worker_pool
+from pipeline.runtime.progress import progress
 
 SHARD_SIZE = 10_000
 # Of the unfinished work: what an earlier version of this code left is not gone on with.

@@ -16,7 +16,7 @@ from pipeline.export.manifest import MANIFEST
 from pipeline.export.readers import Unreadable, read_samples
 from pipeline.export.source import open_images
 from pipeline.export.verify import find_exports, read_manifest
-from pipeline.runtime import atomic_output
+from pipeline.runtime.outputs import atomic_output
 
 _GAP = 2
 _BLANK = 32

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from pipeline.checkpoints import file_sha256
 from pipeline.export import arrow, idx, npz, parquet, png, webdataset
 from pipeline.export.table import Shard, shard_name
-from pipeline.runtime import write_text
+from pipeline.runtime.outputs import write_text
 
 FORMATS = ("idx", "idx_gz", "png", "npz", "parquet", "webdataset", "arrow")
 # Formats whose rows carry the sample table themselves; the others get it beside them.

@@ -29,7 +29,7 @@ from pipeline.export.manifest import (
 )
 from pipeline.export.readers import Batch, Unreadable, read_samples
 from pipeline.export.shards import FORMATS, data_files
-from pipeline.progress import progress
+from pipeline.runtime.progress import progress
 
 _SHOWN_OF_A_KIND = 10
 

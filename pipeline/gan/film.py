@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.runtime import atomic_output
+from pipeline.runtime.outputs import atomic_output
 
 _SCALE = 2  # 28 pixels are small on today's screens
 

@@ -19,8 +19,8 @@ import torch
 from pipeline.errors import SynthGainError
 from pipeline.gan.networks import Generator
 from pipeline.gan.sampling import BLOCK, sample_images
-from pipeline.progress import progress
-from pipeline.runtime import atomic_output, only_writer, write_text
+from pipeline.runtime.outputs import atomic_output, only_writer, write_text
+from pipeline.runtime.progress import progress
 
 # What is on disk for good is noted down every so many blocks.
 _BLOCKS_BETWEEN_NOTES = 40

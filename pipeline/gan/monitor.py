@@ -15,7 +15,7 @@ from pipeline.gan.networks import Generator, images_from_uint8, uint8_from_image
 from pipeline.gan.sampling import sample_z
 from pipeline.images import LabeledImages, stratified_indices
 from pipeline.params import Gan
-from pipeline.runtime import derive_seed
+from pipeline.runtime.seeds import derive_seed
 
 FILM_STRIP_IMAGES_PER_CLASS = 2
 _IMAGES_PER_CLASS = 20

@@ -13,8 +13,8 @@ from scipy.special import ndtri
 
 from pipeline.gan.networks import Generator, uint8_from_images
 from pipeline.images import LabeledImages
-from pipeline.progress import Advance
-from pipeline.runtime import derive_seed
+from pipeline.runtime.progress import Advance
+from pipeline.runtime.seeds import derive_seed
 
 # The generator always runs on whole blocks of this many latents, counted from index 0 of a class. A convolution
 # may round the last bit differently for another batch shape or another place in the batch, and a flipped bit can

@@ -15,7 +15,8 @@ from pipeline.errors import SynthGainError
 from pipeline.gan.networks import Discriminator, Generator
 from pipeline.images import LabeledImages
 from pipeline.params import Gan
-from pipeline.runtime import atomic_output, derive_seed, torch_generator
+from pipeline.runtime.outputs import atomic_output
+from pipeline.runtime.seeds import derive_seed, torch_generator
 
 _FILE = "state.pt"
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline.augmentation.differentiable import augment, augment_real
 from pipeline.errors import SynthGainError
-from pipeline.gan.augment import augment, augment_real
 from pipeline.gan.losses import (
     discriminator_loss,
     generator_loss,
@@ -28,8 +28,8 @@ from pipeline.gan.networks import Discriminator, Generator, images_from_uint8
 from pipeline.gan.state import load_state, new_state, save_state
 from pipeline.images import LabeledImages, draw_indices
 from pipeline.params import Gan
-from pipeline.progress import Advance
-from pipeline.runtime import derive_seed
+from pipeline.runtime.progress import Advance
+from pipeline.runtime.seeds import derive_seed
 
 
 @dataclass(frozen=True)

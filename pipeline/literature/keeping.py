@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime import atomic_output
+from pipeline.runtime.outputs import atomic_output
 
 _KEY = "key.json"
 

@@ -20,7 +20,7 @@ from pipeline.literature.learning_rates import (
     heat_map_tables,
 )
 from pipeline.literature.systems import ELSEWHERE, PUBLISHED_BALANCE, SYSTEMS
-from pipeline.runtime import write_text
+from pipeline.runtime.outputs import write_text
 
 _TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 

@@ -11,7 +11,10 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import SynthGainError
-from pipeline.literature.comparison import (
+from pipeline.literature.keeping import is_kept
+from pipeline.literature.learning_rates import variants, with_epochs
+from pipeline.literature.page import write_comparison
+from pipeline.literature.protocol import (
     BASELINES,
     Work,
     check_systems,
@@ -22,12 +25,9 @@ from pipeline.literature.comparison import (
     train_extractor,
     train_system,
 )
-from pipeline.literature.keeping import is_kept
-from pipeline.literature.learning_rates import variants, with_epochs
-from pipeline.literature.page import write_comparison
 from pipeline.literature.systems import LEARNING_RATES, OVERLAYS, SYSTEMS
 from pipeline.params import Gan, load_params, overlay_params, parse_params
-from pipeline.runtime import available_cores, configure, training_dtype
+from pipeline.runtime.device import available_cores, configure, training_dtype
 
 
 def run_literature(

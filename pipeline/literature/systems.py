@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.workspace import PROJECT
+from pipeline.maintenance.workspace import PROJECT
 
 OVERLAYS = PROJECT / "studies" / "literature"
 LEARNING_RATES = "learning_rates"

@@ -18,14 +18,15 @@ import yaml
 from markupsafe import Markup
 
 from pipeline import figures
-from pipeline.evaluation.cells import DeclaredArm, cell_values
-from pipeline.evaluation.comparison import points, points_interval
+from pipeline.comparison.cells import cell_values
+from pipeline.comparison.verdict import points, points_interval
 from pipeline.figures import arm_words
 from pipeline.report import pictures, plots, tables
 from pipeline.report.pictures import Picture
 from pipeline.report.results import BudgetResults, Results
 from pipeline.report.tables import HASH_LENGTH, arm_text
-from pipeline.runtime import atomic_output
+from pipeline.runtime.outputs import atomic_output
+from pipeline.study.grid import DeclaredArm
 
 _TEMPLATES = Path(__file__).resolve().parents[1] / "templates/report"
 _PAGE_BYTES = 7_500_000

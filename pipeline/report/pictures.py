@@ -27,7 +27,7 @@ from pipeline.figures import (
 from pipeline.images import LabeledImages
 from pipeline.report import plots
 from pipeline.report.results import BudgetResults, Results
-from pipeline.runtime import atomic_output
+from pipeline.runtime.outputs import atomic_output
 
 _GAP = 2  # pixels between the two images of a pair
 _PAIR_SIZE = 56  # at least that many pixels is an image of a pair high

@@ -25,9 +25,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from pipeline.arms import ARMS
-from pipeline.evaluation.comparison import percent_interval, points, points_interval
-from pipeline.evaluation.statistics import mean_interval
+from pipeline.comparison.verdict import percent_interval, points, points_interval
 from pipeline.figures import (
     LOW_DATA_LOOKS,
     Line,
@@ -42,6 +40,8 @@ from pipeline.figures import (
     mixed_lines,
     short,
 )
+from pipeline.statistics import mean_interval
+from pipeline.study.arms import ARMS
 
 _SYMBOLS = {
     "o": "circle",

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from pipeline.arms import Budget
+from pipeline.comparison.cells import load_cells, load_confusion, rows_of_arm
 from pipeline.errors import SynthGainError
-from pipeline.evaluation.cells import DeclaredArm, Grid, load_cells, load_confusion, rows_of_arm
 from pipeline.images import LabeledImages
+from pipeline.study.grid import DeclaredArm, Grid
+from pipeline.study.subsets import Budget
 
 _HISTORY_COLUMNS = ("replicate", "images_seen", "d_loss", "g_loss", "d_accuracy", "label_fidelity_1nn")
 _OPTIONAL_HISTORY_COLUMNS = ("d_accuracy_real", "d_accuracy_fake")

@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.arms import Budget
-from pipeline.evaluation.cells import METRICS, DeclaredArm, cell_values
-from pipeline.evaluation.comparison import p_value, percent_interval, points, points_interval
-from pipeline.evaluation.statistics import paired_difference
+from pipeline.comparison.cells import METRICS, cell_values
+from pipeline.comparison.verdict import p_value, percent_interval, points, points_interval
 from pipeline.figures import arm_words
 from pipeline.report.results import BudgetResults, Results
+from pipeline.statistics import paired_difference
+from pipeline.study.grid import DeclaredArm
+from pipeline.study.subsets import Budget
 
 HASH_LENGTH = 12  # of 64: enough to compare by eye
 NO_VALUE = "–"

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, index_sha256, stratified_indices
-from pipeline.progress import progress
+from pipeline.runtime.progress import progress
 from pipeline.sources.convert import EXTENSIONS, UnusableImage, check_size, read_grey, to_square
 from pipeline.sources.idx import read_idx
 

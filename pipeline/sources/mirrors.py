@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pipeline.errors import SynthGainError
-from pipeline.progress import Advance, progress
-from pipeline.runtime import atomic_output
+from pipeline.runtime.outputs import atomic_output
+from pipeline.runtime.progress import Advance, progress
 
 # All waiting for places that do not answer, together: an unreachable network is known within half a minute.
 CONNECT_SECONDS_IN_ALL = 25.0

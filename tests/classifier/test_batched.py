@@ -9,9 +9,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.augmentation import random_affine, random_affine_elastic
+from pipeline.augmentation.classic import random_affine, random_affine_elastic
 from pipeline.classifier.batched import train_classifiers
-from pipeline.classifier.training import Recipe, fresh_passes, train_classifier
+from pipeline.classifier.training import Recipe, fresh_epochs, train_classifier
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
 from pipeline.params import Training
@@ -67,7 +67,7 @@ def recipes(digits):
         Recipe(
             fresh,
             seed=3,
-            draw_pass=fresh_passes(fresh, real_images=20, per_pass=np.full(10, 2)),
+            draw_epoch=fresh_epochs(fresh, real_images=20, per_epoch=np.full(10, 2)),
         ),
         Recipe(
             part(digits, 20, 70), seed=4, augment=elastic, weights=weights, real_images=12, real_only_tail=0.5
@@ -76,8 +76,8 @@ def recipes(digits):
 
 
 def alone(recipe, training, fresh=None):
-    """The same training by itself; a `draw_pass` remembers what it has shown, and needs to be new."""
-    recipe = replace(recipe, draw_pass=fresh)
+    """The same training by itself; a `draw_epoch` remembers what it has shown, and needs to be new."""
+    recipe = replace(recipe, draw_epoch=fresh)
     return train_classifier(recipe, training, device=CPU, advance=lambda units, note="": None)
 
 
@@ -88,17 +88,17 @@ def test_each_network_is_the_one_that_is_trained_alone(recipes):
     )
     assert steps == [len(recipes)] * 6
     for recipe, network in zip(recipes, networks, strict=True):
-        again = recipe.draw_pass and fresh_passes(recipe.training, real_images=20, per_pass=np.full(10, 2))
+        again = recipe.draw_epoch and fresh_epochs(recipe.training, real_images=20, per_epoch=np.full(10, 2))
         expected = alone(recipe, settings(), again).state_dict()
         assert not network.training
         for name, tensor in network.state_dict().items():
             torch.testing.assert_close(tensor, expected[name], **NEAR)
 
 
-@pytest.mark.parametrize("changed", ["augment", "weights", "first_augmented", "draw_pass", "real_only_tail"])
+@pytest.mark.parametrize("changed", ["augment", "weights", "first_augmented", "draw_epoch", "real_only_tail"])
 def test_every_part_of_a_recipe_counts(recipes, changed):
     """Else the test above could hold two wrongs against each other."""
-    position = {"augment": 1, "weights": 2, "first_augmented": 3, "draw_pass": 4, "real_only_tail": 5}[
+    position = {"augment": 1, "weights": 2, "first_augmented": 3, "draw_epoch": 4, "real_only_tail": 5}[
         changed
     ]
     none = {"first_augmented": 0, "real_only_tail": 0.0}.get(changed)

@@ -7,11 +7,14 @@ import yaml
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
-from pipeline.arms import ARMS, CONTROL_ARMS, extra_real_images, real_subset
-from pipeline.augmentation import affine_grid, elastic_displacement, random_affine, random_affine_elastic
+from pipeline.augmentation.classic import (
+    affine_grid,
+    elastic_displacement,
+    random_affine,
+    random_affine_elastic,
+)
 from pipeline.checkpoints import load_checkpoint
-from pipeline.classifier import study
-from pipeline.classifier.cells import TrainedCell, load_cells, refuse_leak, save_cells
+from pipeline.classifier import replicates as study
 from pipeline.classifier.network import (
     ConvNet,
     load_features_and_probabilities,
@@ -19,13 +22,16 @@ from pipeline.classifier.network import (
     predict,
     save_extractor,
 )
-from pipeline.classifier.prediction import predictions_of_cells
-from pipeline.classifier.study import train_cells
-from pipeline.classifier.training import Recipe, fresh_passes, train_classifier
+from pipeline.classifier.replicates import train_cells
+from pipeline.classifier.saved_cells import TrainedCell, load_cells, refuse_leak, save_cells
+from pipeline.classifier.training import Recipe, fresh_epochs, train_classifier
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, concatenate, pixel_keys
 from pipeline.params import Execution, Training, parse_params
-from pipeline.runtime import torch_generator
+from pipeline.runtime.seeds import torch_generator
+from pipeline.scoring.prediction import predictions_of_cells
+from pipeline.study.arms import ARMS, CONTROL_ARMS
+from pipeline.study.subsets import extra_real_images, real_subset
 
 CPU = torch.device("cpu")
 ONE_PROCESS = Execution(device="cpu", precision="float32", threads=1, processes=0)
@@ -245,7 +251,7 @@ def test_a_pixel_of_displacement_is_a_pixel(monkeypatch):
     images = torch.rand(2, 1, 12, 16)
     shift = torch.zeros(2, 12, 16, 2)
     shift[..., 0] = 1.0
-    monkeypatch.setattr("pipeline.augmentation.elastic_displacement", lambda *a, **k: shift.clone())
+    monkeypatch.setattr("pipeline.augmentation.classic.elastic_displacement", lambda *a, **k: shift.clone())
     moved = random_affine_elastic(
         images, **dict.fromkeys(AFFINE, 0.0), **ELASTIC, generator=torch_generator(0)
     )
@@ -355,7 +361,7 @@ def test_held_out_images_are_told_apart_alike_in_one_process_and_in_two(digits, 
 
 def pass_of(training, **changes):
     """The positions that the first two passes of a fresh training show."""
-    draw = fresh_passes(training, **changes)
+    draw = fresh_epochs(training, **changes)
     rng = torch_generator(3)
     return [draw(rng).tolist() for _ in range(6)]
 
@@ -363,18 +369,18 @@ def pass_of(training, **changes):
 def test_a_fresh_pass_shows_every_real_image_and_other_synthetic_ones_each_time(digits):
     training = digits.subset(np.arange(200))
     pool = training.labels[50:]
-    per_pass = np.zeros(10, dtype=np.int64)
-    per_pass[[3, 8]] = 4, 2
-    passes = pass_of(training, real_images=50, per_pass=per_pass)
+    per_epoch = np.zeros(10, dtype=np.int64)
+    per_epoch[[3, 8]] = 4, 2
+    passes = pass_of(training, real_images=50, per_epoch=per_epoch)
     for shown in passes:
         assert sorted(shown)[:50] == list(range(50)) and len(shown) == 56
         synthetic = training.labels[[position for position in shown if position >= 50]]
-        assert np.bincount(synthetic, minlength=10).tolist() == per_pass.tolist()
+        assert np.bincount(synthetic, minlength=10).tolist() == per_epoch.tolist()
     threes = [p for shown in passes for p in shown if p >= 50 and training.labels[p] == 3]
     size = int((pool == 3).sum())
     assert len(threes) == 24 and np.ptp(np.unique(threes, return_counts=True)[1]) <= 1
     assert len(set(threes)) == min(size, 24)  # none comes again before all have come
-    assert passes == pass_of(training, real_images=50, per_pass=per_pass)
+    assert passes == pass_of(training, real_images=50, per_epoch=per_epoch)
 
 
 def test_weights_of_one_are_no_weights_and_others_change_the_training(digits):

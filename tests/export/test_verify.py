@@ -265,7 +265,7 @@ def test_a_folder_without_an_export_is_one_line(tmp_path):
         find_exports(tmp_path / "nowhere")
 
 
-def synthgain(*arguments, code="import stages.cli; stages.cli.main()"):
+def synthgain(*arguments, code="import synthgain.app; synthgain.app.main()"):
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         cwd=ROOT,
@@ -278,7 +278,7 @@ def synthgain(*arguments, code="import stages.cli; stages.cli.main()"):
 def test_the_command_checks_each_format_without_torch_or_dvc(export):
     out = export(formats=FORMATS)
     code = (
-        "import sys, stages.cli\ntry: stages.cli.main()\n"
+        "import sys, synthgain.app\ntry: synthgain.app.main()\n"
         "finally: print(sorted({'torch', 'dvc', 'mlflow', 'torchvision'} & set(sys.modules)))"
     )
     done = synthgain("verify", out, code=code)

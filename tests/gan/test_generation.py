@@ -173,7 +173,7 @@ def model(generator, tmp_path):
 def synthgain(*arguments, cwd):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-c", "import stages.cli; stages.cli.main()", *map(str, arguments)],
+        [sys.executable, "-c", "import synthgain.app; synthgain.app.main()", *map(str, arguments)],
         cwd=cwd,
         env=environment,
         capture_output=True,
@@ -238,7 +238,7 @@ def test_like_a_file_takes_its_counts(model, tmp_path):
 def test_bad_counts_are_one_line_and_write_nothing(model, tmp_path, arguments, message):
     from typer.testing import CliRunner
 
-    from stages.cli import app
+    from synthgain.app import app
 
     out = tmp_path / "s.npz"
     result = CliRunner().invoke(app, ["generate", "--model", str(model), "--out", str(out), *arguments])

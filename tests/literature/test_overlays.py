@@ -7,8 +7,8 @@ import yaml
 from pipeline.gan.networks import Discriminator, Generator
 from pipeline.literature.learning_rates import CYCLIC, RATES, variants
 from pipeline.literature.systems import ELSEWHERE, LEARNING_RATES, OVERLAYS, SYSTEMS
+from pipeline.maintenance.workspace import PROJECT
 from pipeline.params import Gan, overlay_params
-from pipeline.workspace import PROJECT
 
 PARAMS = PROJECT / "params.yaml"
 NAMES = [*(system.name for system in SYSTEMS), LEARNING_RATES]

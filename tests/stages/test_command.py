@@ -84,7 +84,7 @@ def test_a_ctrl_c_that_typer_swallowed_is_told_all_the_same(capsys):
 STAGE = """
 import sys, time
 from pathlib import Path
-from pipeline.runtime import atomic_output
+from pipeline.runtime.outputs import atomic_output
 from stages.command import run
 
 def main() -> None:

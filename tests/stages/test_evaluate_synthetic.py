@@ -11,11 +11,11 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from pipeline.arms import real_subset
 from pipeline.checkpoints import file_sha256, save_checkpoint
 from pipeline.classifier.network import EXTRACTOR_KIND, ConvNet
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
+from pipeline.study.subsets import real_subset
 from stages import evaluate_synthetic
 
 REAL_PARAMS = Path(__file__).parents[2] / "params.yaml"

@@ -20,7 +20,7 @@ pytestmark = [
 STAGE = """
 import os, time
 from pathlib import Path
-from pipeline.runtime import atomic_output
+from pipeline.runtime.outputs import atomic_output
 from stages.command import run
 
 def main() -> None:

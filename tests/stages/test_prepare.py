@@ -8,7 +8,7 @@ import yaml
 
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, pixel_sha256
-from pipeline.runtime import derive_seed
+from pipeline.runtime.seeds import derive_seed
 from pipeline.sources import digits
 from pipeline.sources.splits import all_pixels_sha256
 from stages import prepare

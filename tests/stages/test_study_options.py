@@ -9,8 +9,9 @@ import pytest
 import yaml
 from sklearn.datasets import load_digits
 
-from pipeline.arms import ARMS, real_subset
 from pipeline.images import LabeledImages
+from pipeline.study.arms import ARMS
+from pipeline.study.subsets import real_subset
 from stages import (
     compare,
     evaluate_classifiers,

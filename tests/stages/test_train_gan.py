@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.arms import real_subset
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
+from pipeline.study.subsets import real_subset
 from tests.test_kills import tiny_params
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,1 @@
+"""Augmentation policies, classic (for classifiers) and differentiable (inside a GAN), of the same transforms."""

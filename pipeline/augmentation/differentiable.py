@@ -1,0 +1,114 @@
+"""What the discriminator sees: images changed by classic and by differentiable augmentation, and instance noise.
+
+Classic augmentation is for the real images alone and changes what there is to learn: the generator draws such images
+too, and no few hundred pictures are there to copy. Differentiable augmentation (DiffAugment, arXiv:2006.10738) is for
+real and fake images alike: it keeps the discriminator from learning a few hundred images by heart. Small shifts,
+rotations and scalings, and cutout; never a flip: it would turn a digit into another sign, and would leak into what the
+generator draws.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.augmentation.classic import affine_grid, random_affine_elastic
+from pipeline.params import Gan
+
+# At gan.real_augmentation 1: the strength at which `classifier` augments by default, of images of 28 pixels.
+_ROTATION_DEGREES, _TRANSLATION, _SCALE, _SHEAR_DEGREES = 10.0, 0.08, 0.1, 8.0
+_ELASTIC_ALPHA, _ELASTIC_SIGMA, _SIDE = 34.0, 4.0, 28
+
+
+def augment_real(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Real images (N, 1, H, W) in −1..1, each with its own affine and elastic distortion.
+
+    `strength` multiplies their bounds. Those of the elastic one grow with the image's side: its shifts, in
+    pixels, are as alpha / sigma.
+    """
+    if strength == 0:
+        return images
+    side = images.shape[-1] / _SIDE
+    distorted = random_affine_elastic(
+        (images + 1) / 2,
+        rotation_degrees=strength * _ROTATION_DEGREES,
+        translation=strength * _TRANSLATION,
+        scale=strength * _SCALE,
+        shear_degrees=strength * _SHEAR_DEGREES,
+        elastic_alpha=strength * _ELASTIC_ALPHA * side**2,
+        elastic_sigma=_ELASTIC_SIGMA * side,
+        generator=generator,
+    )
+    return distorted * 2 - 1
+
+
+def augment(images: Tensor, gan: Gan, noise: float, generator: torch.Generator) -> Tensor:
+    """(N, 1, H, W) images in −1..1 as the discriminator is to see them, each with its own draw.
+
+    `noise` is the standard deviation of the instance noise (arXiv:1610.04490).
+    """
+    if gan.augment_probability > 0:
+        maps = sample_affine(
+            len(images),
+            probability=gan.augment_probability,
+            translation=gan.augment_translation,
+            rotation_degrees=gan.augment_rotation_degrees,
+            scale=gan.augment_scale,
+            generator=generator,
+        )
+        images = apply_affine(images, maps)
+        if gan.augment_cutout > 0:
+            images = cutout(
+                images, probability=gan.augment_probability, share=gan.augment_cutout, generator=generator
+            )
+    if noise > 0:
+        images = images + noise * torch.randn(images.shape, generator=generator, device=images.device)
+    return images
+
+
+def sample_affine(
+    count: int,
+    *,
+    probability: float,
+    translation: float,
+    rotation_degrees: float,
+    scale: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """(count, 2, 3) float32 maps for `affine_grid`: uniform in ±each bound, the identity with 1 − probability.
+
+    `translation` is a fraction of the image side, `scale` 0.1 means 0.9..1.1.
+    """
+    draw = torch.rand(5, count, generator=generator, device=generator.device).mul_(2).sub_(1)  # −1..1
+    applied = (draw[4] < 2 * probability - 1).float()
+    angle = applied * draw[0] * math.radians(rotation_degrees)
+    size = 1 + applied * draw[1] * scale
+    # The grid runs from −1 to 1 across the image: a shift by a fraction f of the side is 2f.
+    shift_x, shift_y = applied * draw[2] * 2 * translation, applied * draw[3] * 2 * translation
+    cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
+    return torch.stack([cos, -sin, shift_x, sin, cos, shift_y], dim=1).view(count, 2, 3)
+
+
+def apply_affine(images: Tensor, maps: Tensor) -> Tensor:
+    """(N, 1, H, W) in −1..1, each mapped by its own (2, 3); what comes in from outside is background (−1)."""
+    grid = affine_grid(maps, *images.shape[2:])
+    # grid_sample pads with 0, the middle grey of −1..1: shift so that the padding is the background.
+    return F.grid_sample(images + 1, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1
+
+
+def cutout(images: Tensor, *, probability: float, share: float, generator: torch.Generator) -> Tensor:
+    """(N, 1, H, W) in −1..1 with a square of `share` of the side blanked to the background (−1) in some of them.
+
+    The centre is uniform over the image, so that a square may lie partly outside (arXiv:1708.04552).
+    """
+    count, size = len(images), images.shape[-1]
+    draw = torch.rand(3, count, generator=generator, device=generator.device)
+    half = torch.where(draw[2] < probability, share / 2, 0.0)  # a square of side 0 blanks nothing
+    place = (torch.arange(size, device=images.device) + 0.5) / size
+    rows = (place - draw[0, :, None]).abs() < half[:, None]
+    columns = (place - draw[1, :, None]).abs() < half[:, None]
+    blank = (rows[:, None, :, None] & columns[:, None, None, :]).to(images.dtype)
+    return (images + 1) * (1 - blank) - 1

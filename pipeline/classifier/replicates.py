@@ -1,0 +1,263 @@
+"""Train the cells of a stage: arms × replicates of one budget. What was trained before, with the same, is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipeline.augmentation.classic import Augment, classic_augmentation
+from pipeline.augmentation.policies import POLICIES
+from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.classifier.batched import train_classifiers
+from pipeline.classifier.network import ConvNet
+from pipeline.classifier.saved_cells import TrainedCell
+from pipeline.classifier.training import Recipe, fresh_epochs, train_classifier
+from pipeline.errors import SynthGainError
+from pipeline.images import pixel_keys
+from pipeline.params import Augmentation, Classifier, Execution
+from pipeline.runtime.device import configure, training_dtype, workers_for
+from pipeline.runtime.parallel import parallel_map
+from pipeline.runtime.progress import Advance, progress
+from pipeline.runtime.seeds import derive_seed
+from pipeline.runtime.store import Key, find_result, keep_result, result_key
+from pipeline.study.arms import Arm
+from pipeline.study.grid import cell_key
+from pipeline.study.training_sets import ReplicateImages, TrainingSet, training_set
+
+_KIND, _FILE = "classifier", "classifier.safetensors"
+# Networks in a batch of networks: the training images of all are in memory, at 55 000 real ones 43 MB of each.
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class CellTraining:
+    """How every cell of a study trains, and where."""
+
+    classifier: Classifier
+    augmentation: Augmentation
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def as_one_batch(self) -> bool:
+        """Whether several train as one batch of networks: a CPU has as much to compute for each as for one alone."""
+        return self.device.type != "cpu"
+
+    def augment(self, arm: Arm) -> Augment | None:
+        """The arm's policy; arms of the same one share it, and a batch of networks draws for all of them at once."""
+        return _augment(POLICIES[arm.policy], self.augmentation)
+
+
+@cache
+def _augment(transforms: tuple[str, ...], augmentation: Augmentation) -> Augment | None:
+    return classic_augmentation(transforms, **augmentation.model_dump())
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """A cell to train.
+
+    Attributes:
+        arm: its recipe.
+        training: its images.
+        seed: of weights, batch order and augmentation.
+        facts: its key columns, and how it is trained (JSON values).
+        real_pixels: `pixel_keys` of the real images that have a part in it, its generator's included.
+    """
+
+    arm: Arm
+    training: TrainingSet
+    seed: int
+    facts: Mapping[str, Any]
+    real_pixels: npt.NDArray[np.int64]
+
+    def recipe(self, how: CellTraining) -> Recipe:
+        """What its classifier is shown."""
+        training, per_epoch = self.training, self.training.synthetic_per_epoch
+        draw = None
+        if per_epoch is not None:
+            draw = fresh_epochs(training.images, real_images=training.real_images, per_epoch=per_epoch)
+        return Recipe(
+            training=training.images,
+            seed=self.seed,
+            augment=how.augment(self.arm),
+            draw_epoch=draw,
+            weights=training.image_weights(synthetic_weight=how.classifier.synthetic_weight),
+            first_augmented=training.first_augmented,
+            real_images=training.real_images,
+            real_only_tail=how.classifier.real_only_tail if training.mixed else 0.0,
+        )
+
+    def key(self, how: CellTraining) -> Key:
+        """Of its classifier in the store: values alone, so that another name of the arm is the same."""
+        transforms = POLICIES[self.arm.policy]
+        return result_key(
+            _KIND,
+            train_classifiers if how.as_one_batch else train_classifier,
+            recipe={
+                "classifier": how.classifier.model_dump(),
+                "transforms": list(transforms),
+                "strengths": how.augmentation.model_dump() if transforms else {},
+                "seed": self.seed,
+            },
+            data=self.training.sha256(),
+            device=how.device,
+            dtype=how.dtype,
+        )
+
+
+def cell_jobs(
+    arms: Sequence[Arm],
+    replicates: Iterable[ReplicateImages],
+    *,
+    synthetic_per_real: float,
+    classifier: Classifier,
+    seed: int,
+) -> Iterator[CellJob]:
+    """The cells of a stage, all arms of a replicate after another.
+
+    All arms of a replicate share the real subset, the classifier's initial weights, the seed of the batch order, the
+    batch size and the number of optimiser steps: they can be compared in pairs.
+    """
+    for images in replicates:
+        budget, replicate = images.real.provenance["budget"], images.real.provenance["replicate"]
+        cell_seed = derive_seed(seed, "classifier", budget, replicate)
+        for arm in arms:
+            if arm.uses_extra and images.extra is None:
+                continue
+            training = training_set(
+                arm,
+                images.real,
+                synthetic=images.accepted if arm.filtered else images.synthetic,
+                extra=images.extra,
+                synthetic_per_real=synthetic_per_real,
+                seed=cell_seed,
+            )
+            facts = {
+                **cell_key(
+                    budget=budget, arm=arm, synthetic_per_real=synthetic_per_real, replicate=replicate
+                ),
+                "real_images": len(images.real),
+                "training_images": len(training.images),
+                "optimizer_steps": classifier.steps,
+                "batch_size": classifier.batch_size,
+                "real_subset_sha256": images.real.provenance["real_subset_sha256"],
+            }
+            yield CellJob(arm, training, cell_seed, facts, pixel_keys(_real_images(arm, images)))
+
+
+def train_cells(
+    arms: Sequence[Arm],
+    replicates: Iterable[ReplicateImages],
+    *,
+    count: int,
+    synthetic_per_real: float,
+    classifier: Classifier,
+    augmentation: Augmentation,
+    seed: int,
+    execution: Execution,
+    label: str,
+) -> tuple[list[TrainedCell], Mapping[str, Any]]:
+    """Train every arm on every replicate; return the cells and the constructor arguments of their networks.
+
+    On the CPU each classifier takes one thread, whatever there is, and as many as there are threads train at once: of
+    a network this small two threads make little more than one, and the bytes are the same on any number of cores. On
+    a GPU all train at once as one batch of networks. A classifier that is in the store is not trained again.
+
+    Args:
+        arms: what to train.
+        replicates: the images of each.
+        count: how many replicates these are.
+        synthetic_per_real: images beyond the real ones for each of them.
+        classifier, augmentation: their sections of the parameters.
+        seed: of the whole study.
+        execution: where and in what to compute.
+        label: a name for the progress display.
+    """
+    device = configure(execution)
+    how = CellTraining(classifier, augmentation, device, training_dtype(execution, device))
+    jobs = cell_jobs(
+        arms, replicates, synthetic_per_real=synthetic_per_real, classifier=classifier, seed=seed
+    )
+    cells, trained = [], 0
+    arguments: Mapping[str, Any] = {}
+    with progress(label, len(arms) * count * classifier.steps, "steps") as advance:
+        if how.as_one_batch:
+            done = _train_batched(jobs, how=how, advance=advance)
+        else:
+            workers = workers_for(execution, device, trainings=len(arms) * count, threads_each=1)
+            done = parallel_map(partial(_find_or_train, how=how), jobs, workers=workers, advance=advance)
+        for job, (key, is_new) in done:
+            weights, arguments = _stored(key)
+            cells.append(TrainedCell(job.facts, weights, job.real_pixels))
+            trained += is_new
+    print(f"{label}: {trained} classifiers trained, {len(cells) - trained} found finished", flush=True)
+    return cells, arguments
+
+
+def train_cell(job: CellJob, how: CellTraining, advance: Advance) -> ConvNet:
+    """A cell's classifier, trained by itself."""
+    return train_classifier(
+        job.recipe(how), how.classifier, device=how.device, dtype=how.dtype, advance=advance
+    )
+
+
+def _find_or_train(job: CellJob, advance: Advance, *, how: CellTraining) -> tuple[Key, bool]:
+    """The key of a cell's classifier, which is in the store then; and whether it was trained."""
+    key = job.key(how)
+    if find_result(key) is not None:
+        advance(how.classifier.steps)
+        return key, False
+    _keep(key, train_cell(job, how, advance))
+    return key, True
+
+
+def _train_batched(
+    jobs: Iterable[CellJob], *, how: CellTraining, advance: Advance
+) -> Iterator[tuple[CellJob, tuple[Key, bool]]]:
+    """The classifiers of all jobs, so many at once; in the order of the jobs."""
+    waiting = iter(jobs)
+    while chosen := list(islice(waiting, _AT_ONCE)):
+        keys = [job.key(how) for job in chosen]
+        missing = [i for i, key in enumerate(keys) if find_result(key) is None]
+        advance(how.classifier.steps * (len(chosen) - len(missing)))
+        if missing:
+            recipes = [chosen[i].recipe(how) for i in missing]
+            networks = train_classifiers(
+                recipes, how.classifier, device=how.device, dtype=how.dtype, advance=advance
+            )
+            for i, network in zip(missing, networks, strict=True):
+                _keep(keys[i], network)
+        yield from ((job, (keys[i], i in missing)) for i, job in enumerate(chosen))
+
+
+def _keep(key: Key, network: ConvNet) -> None:
+    with keep_result(key) as folder:
+        save_checkpoint(
+            folder / _FILE, network.state_dict(), {"kind": _KIND, "arguments": dict(network.arguments)}
+        )
+
+
+def _stored(key: Key) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
+    folder = find_result(key)
+    if folder is None:  # removed in the moment since: by hand, or by another process that made room
+        raise SynthGainError(f"{key.name}: no longer in the work folder's store; give the same command again")
+    weights, metadata = load_checkpoint(Path(folder / _FILE), kind=_KIND)
+    return weights, metadata["arguments"]
+
+
+def _real_images(arm: Arm, images: ReplicateImages) -> npt.NDArray[np.uint8]:
+    """Every real image that had a part in a cell: the generator's training images too, seen or not."""
+    if arm.uses_extra and images.extra is not None:
+        return np.concatenate([images.real.images, images.extra.images])
+    return images.real.images
+
+

@@ -1,0 +1,1 @@
+"""From the table of cells to differences, intervals and the verdict."""

@@ -1,0 +1,1 @@
+"""What synthetic images are worth, beside floor and copycat."""

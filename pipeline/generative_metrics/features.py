@@ -1,0 +1,145 @@
+"""Features (N, D) of images, the network they come from, and the statistics that the Fréchet distance compares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import SynthGainError
+from pipeline.images import DAMAGED_ARCHIVE
+from pipeline.runtime.outputs import atomic_output
+
+Features = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Which network features come from: features of two networks are never compared.
+
+    Attributes:
+        features: domain (the small CNN of this data set), or inception (the original FID network).
+        sha256: the hash of its weights' file.
+    """
+
+    features: Literal["domain", "inception"]
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.features} {self.sha256[:12]}"
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureStatistics:
+    """First and second moments of a set of features.
+
+    Attributes:
+        n: how many images they come from, at least 2.
+        mean: (D,) float64.
+        covariance: (D, D) float64, unbiased (÷ n−1), symmetric. Singular where n ≤ D.
+        extractor: the network that gave the features.
+    """
+
+    n: int
+    mean: npt.NDArray[np.float64]
+    covariance: npt.NDArray[np.float64]
+    extractor: Extractor
+
+    def __post_init__(self) -> None:
+        if self.n < 2:
+            raise SynthGainError(
+                f"feature statistics: found n = {self.n}; a covariance needs at least 2 images"
+            )
+        if self.mean.ndim != 1 or self.covariance.shape != (self.size, self.size):
+            raise SynthGainError(
+                f"feature statistics: found mean {self.mean.shape}, covariance {self.covariance.shape};"
+                " (D,) and (D, D) are needed"
+            )
+
+    @property
+    def size(self) -> int:
+        """D, the number of features of an image."""
+        return len(self.mean)
+
+    def save(self, path: Path) -> None:
+        """Write one `.npz`; the same statistics give the same bytes."""
+        with atomic_output(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                n=np.int64(self.n),
+                mean=self.mean,
+                covariance=self.covariance,
+                features=np.array(self.extractor.features, dtype=np.str_),
+                extractor_sha256=np.array(self.extractor.sha256, dtype=np.str_),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> FeatureStatistics:
+        """Read what `save` wrote.
+
+        Raises:
+            SynthGainError: if the file is missing, damaged or of another kind.
+        """
+        try:
+            # np.load leaves a file open that it opened itself and cannot read.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                features = str(arrays["features"])
+                if features not in ("domain", "inception"):
+                    raise ValueError(f"features of the kind {features!r}")
+                extractor = Extractor(features, str(arrays["extractor_sha256"]))  # type: ignore[arg-type]
+                return cls(int(arrays["n"]), arrays["mean"], arrays["covariance"], extractor)
+        except FileNotFoundError:
+            raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
+        except DAMAGED_ARCHIVE as error:
+            raise SynthGainError(f"{path}: not a readable file of feature statistics ({error})") from None
+
+
+def checked_features(features: npt.NDArray[Any], *, of: str) -> Features:
+    """Features as (N, D) float64; `of` names their images in the error.
+
+    Raises:
+        SynthGainError: if they are no table of finite numbers.
+    """
+    if features.ndim != 2 or 0 in features.shape:
+        raise SynthGainError(f"features of the {of} images: found shape {features.shape}; (N, D) is needed")
+    converted = features.astype(np.float64)
+    if not np.isfinite(converted).all():
+        raise SynthGainError(
+            f"features of the {of} images: found infinite or undefined values; train the extractor again"
+        )
+    return converted
+
+
+def checked_pair(real: npt.NDArray[Any], synthetic: npt.NDArray[Any]) -> tuple[Features, Features]:
+    """Two sets of features of the same size D, as float64.
+
+    Raises:
+        SynthGainError: if either is no table of finite numbers, or their sizes differ.
+    """
+    checked = checked_features(real, of="real"), checked_features(synthetic, of="synthetic")
+    if checked[0].shape[1] != checked[1].shape[1]:
+        raise SynthGainError(
+            f"feature sizes differ: {checked[0].shape[1]} for real,"
+            f" {checked[1].shape[1]} for synthetic images; both need the same extractor"
+        )
+    return checked
+
+
+def statistics_from_features(features: npt.NDArray[Any], *, extractor: Extractor) -> FeatureStatistics:
+    """Mean and unbiased covariance of (N, D) features, in float64.
+
+    Two passes (the mean first, then the centred products): the one-pass formula E[xxᵀ]−μμᵀ cancels digits.
+
+    Raises:
+        SynthGainError: for fewer than two images, or values that are not finite.
+    """
+    values = checked_features(features, of="given")
+    n = len(values)
+    if n < 2:
+        raise SynthGainError(f"feature statistics: found n = {n}; a covariance needs at least 2 images")
+    mean = values.mean(axis=0)
+    centered = values - mean
+    return FeatureStatistics(n, mean, centered.T @ centered / (n - 1), extractor)

@@ -1,0 +1,1 @@
+"""Workspaces, the doctor, and what a kill left behind."""

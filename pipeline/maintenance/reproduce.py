@@ -1,0 +1,291 @@
+"""Make a slice of the results again and hold it against what is on disk, byte for byte. Nothing is written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipeline.checkpoints import file_sha256, load_checkpoint, tensors_sha256
+from pipeline.classifier.saved_cells import load_cells
+from pipeline.errors import SynthGainError
+from pipeline.gan.generators import GENERATOR_KIND, generator_path, load_generator
+from pipeline.gan.sampling import sample_images
+from pipeline.gan.training import images_shown, train_gan
+from pipeline.images import LabeledImages
+from pipeline.params import Params
+from pipeline.runtime.device import set_switches, workers_for
+from pipeline.runtime.progress import progress
+from pipeline.runtime.seeds import derive_seed
+from pipeline.study.subsets import Budget, real_subset
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """One thing that was made again.
+
+    Attributes:
+        what: in words, with its file.
+        on_disk, made_again: their SHA-256.
+        difference: how they differ, "" if they do not.
+        reason: why that may be, "" if they do not differ.
+    """
+
+    what: str
+    on_disk: str
+    made_again: str
+    difference: str = ""
+    reason: str = ""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is the same to the bit."""
+        return not self.difference
+
+
+def reproduce_images(
+    generator_files: Sequence[Path],
+    synthetic_file: Path,
+    *,
+    images_per_class: int,
+    device: torch.device,
+) -> Reproduced:
+    """The first images of each class, from the stored generators (a replicate's, in order) and the file's own seed.
+
+    Raises:
+        SynthGainError: if a file is missing or damaged, or does not say how it was made.
+    """
+    stored = LabeledImages.load(synthetic_file)
+    members = [load_generator(file, device) for file in generator_files]
+    names = ", ".join(map(str, generator_files))
+    seed = stored.provenance.get("seed")
+    if not isinstance(seed, int) or stored.provenance.get("kind") != "synthetic":
+        raise SynthGainError(f"{synthetic_file}: does not say which seed made it; `dvc repro` makes it again")
+    if any(class_names != stored.class_names for _, class_names, _ in members):
+        raise SynthGainError(f"{synthetic_file}: has other classes than {names}; `dvc repro`")
+    count = min(images_per_class, *stored.counts().tolist())
+    kept = np.concatenate(
+        [stored.images[stored.labels == label][:count] for label in range(stored.num_classes)]
+    )
+
+    def again() -> npt.NDArray[np.uint8]:
+        with progress(f"images of {synthetic_file}", len(kept), "images") as advance:
+            parts = []
+            for label in range(stored.num_classes):
+                of_class = [
+                    sample_images(
+                        generator,
+                        seed=seed,
+                        label=label,
+                        start=0,
+                        count=count,
+                        latent_std=float(stored.provenance.get("latent_std", 1.0)),
+                        device=device,
+                    )
+                    for generator, _, _ in members
+                ]
+                parts.append(np.stack([of_class[i % len(members)][i] for i in range(count)]))
+                advance(count)
+        return np.concatenate(parts)
+
+    made = again()
+    what = f"{synthetic_file}: the first {count} images of each of {stored.num_classes} classes"
+    digests = (_sha256(kept), _sha256(made))
+    if digests[0] == digests[1]:
+        return Reproduced(what, *digests)
+    changed = np.abs(kept.astype(np.int16) - made).reshape(len(kept), -1).max(axis=1)
+    difference = (
+        f"{np.count_nonzero(changed)} of {len(kept)} images differ, by at most {changed.max()} grey levels"
+    )
+    made_from = stored.provenance.get("generators_sha256", [stored.provenance.get("generator_sha256")])
+    if made_from != [file_sha256(file) for file in generator_files]:
+        reason = f"made from another generator than {names} (generator_sha256); `dvc repro` makes it again"
+    else:
+        reason = _reason(repeats=np.array_equal(made, again()), device=device)
+    return Reproduced(what, *digests, difference, reason)
+
+
+def reproduce_cell(
+    baselines_file: Path,
+    train: LabeledImages,
+    params: Params,
+    *,
+    budget: Budget,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Reproduced:
+    """The classifier of the arm `real`, replicate 0, trained again from its first step to its last.
+
+    Raises:
+        SynthGainError: if the file is missing or damaged, or holds no such cell.
+    """
+    stored, _ = load_cells(baselines_file)
+    for kept in stored:
+        if (kept.facts["arm"], kept.facts["replicate"]) == ("real", 0):
+            break
+    else:
+        raise SynthGainError(
+            f"{baselines_file}: no cell of arm real, replicate 0; `dvc repro` makes it again"
+        )
+
+    (job,) = cell_jobs(
+        [ARMS["real"]],
+        [ReplicateImages(_real_subset(train, params, budget, 0))],
+        synthetic_per_real=0,
+        classifier=params.classifier,
+        seed=params.seed,
+    )
+    how = CellTraining(params.classifier, params.augmentation, device, dtype)
+
+    def again() -> Mapping[str, torch.Tensor]:
+        """Trained, and not taken from the store."""
+        set_switches(device, threads=1)  # as in the stage
+        with progress(f"classifier of {budget} real images", params.classifier.steps, "steps") as advance:
+            return train_cell(job, how, advance).state_dict()
+
+    weights, facts = again(), job.facts
+    what = f"{baselines_file}: the classifier of arm real, replicate 0, {params.classifier.steps} steps"
+    other = sorted(name for name in facts if facts[name] != kept.facts.get(name))
+    if other:
+        reason = f"made with other parameters or data ({', '.join(other)}); `dvc repro` makes it again"
+        return Reproduced(
+            what, tensors_sha256(kept.weights), tensors_sha256(weights), "its facts differ", reason
+        )
+    return _compare_weights(what, kept.weights, weights, again, device)
+
+
+def reproduce_gan(
+    generator_file: Path,
+    train: LabeledImages,
+    params: Params,
+    *,
+    budget: Budget,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Reproduced:
+    """The generator of replicate 0, trained again from its first step to its last: takes as long as the first time.
+
+    Raises:
+        SynthGainError: if the file is missing or damaged.
+    """
+    stored, metadata = load_checkpoint(generator_file, kind=GENERATOR_KIND)
+    subset = _real_subset(train, params, budget, 0)
+    seed = derive_seed(params.seed, "gan", budget, 0)
+    # As the stage does: with all its generators side by side, each has a share of the threads.
+    trainings = params.study.replicates * params.study.generators_per_replicate
+    set_switches(device, threads=workers_for(params.execution, device, trainings=trainings).threads)
+
+    def again() -> Mapping[str, torch.Tensor]:
+        what = f"GAN of {budget} real images"
+        with progress(what, total=images_shown(params.gan), unit="images") as advance:
+            run = train_gan(
+                subset, params.gan, seed=seed, device=device, dtype=dtype, what=what, advance=advance
+            )
+        return run.generator.state_dict()
+
+    weights = again()
+    what = f"{generator_file}: the generator of replicate 0"
+    made_with = {**subset.provenance, "gan_seed": seed}
+    other = sorted(name for name in made_with if metadata["provenance"].get(name) != made_with[name])
+    if other:
+        reason = f"made with other parameters or data ({', '.join(other)}); `dvc repro` makes it again"
+        return Reproduced(
+            what, tensors_sha256(stored), tensors_sha256(weights), "its provenance differs", reason
+        )
+    return _compare_weights(what, stored, weights, again, device)
+
+
+def slices(
+    params: Params,
+    *,
+    data: Path,
+    images_per_class: int,
+    cell: bool,
+    gan: bool,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Iterator[Reproduced]:
+    """What is asked for, of every declared budget, one after another as they are done.
+
+    Raises:
+        SynthGainError: if a file that the parameters declare is missing or damaged.
+    """
+    for budget in params.study.real_images:
+        generators = data / "gan" / str(budget)
+        for replicate in range(params.study.replicates):
+            yield reproduce_images(
+                [
+                    generator_path(generators / str(replicate), member)
+                    for member in range(params.study.generators_per_replicate)
+                ],
+                data / "synthetic" / str(budget) / f"{replicate}.npz",
+                images_per_class=images_per_class,
+                device=device,
+            )
+        if cell or gan:
+            train = LabeledImages.load(data / "prepared/train.npz")
+        if cell:
+            file = data / "classifier" / str(budget) / "baselines.safetensors"
+            yield reproduce_cell(file, train, params, budget=budget, device=device, dtype=dtype)
+        if gan:
+            file = generator_path(generators / "0", 0)
+            yield reproduce_gan(file, train, params, budget=budget, device=device, dtype=dtype)
+
+
+def machine(device: torch.device) -> str:
+    """What the bytes of a result may depend on besides its inputs, in words."""
+    where = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads"
+    )
+    return f"torch {torch.__version__}, numpy {np.__version__}, {where}"
+
+
+def _real_subset(train: LabeledImages, params: Params, budget: Budget, replicate: int) -> LabeledImages:
+    return real_subset(
+        train, budget=budget, replicate=replicate, seed=params.seed, imbalance=params.study.imbalance
+    )
+
+
+def _compare_weights(
+    what: str,
+    kept: Mapping[str, torch.Tensor],
+    made: Mapping[str, torch.Tensor],
+    again: Callable[[], Mapping[str, torch.Tensor]],
+    device: torch.device,
+) -> Reproduced:
+    digests = (tensors_sha256(kept), tensors_sha256(made))
+    if digests[0] == digests[1]:
+        return Reproduced(what, *digests)
+    if {name: tensor.shape for name, tensor in kept.items()} != {
+        name: tensor.shape for name, tensor in made.items()
+    }:
+        reason = "made with other parameters; `dvc repro` makes it again"
+        return Reproduced(what, *digests, "the networks are of other shapes", reason)
+    most = max(float((kept[name].double() - made[name].cpu().double()).abs().max()) for name in kept)
+    repeats = tensors_sha256(again()) == digests[1]
+    return Reproduced(
+        what, *digests, f"weights differ, by at most {most:.2g}", _reason(repeats=repeats, device=device)
+    )
+
+
+def _reason(*, repeats: bool, device: torch.device) -> str:
+    if not repeats:
+        return "this machine does not repeat itself: two times here gave different bytes" + (
+            ", as a CUDA device does; see docs/reproducibility.md" if device.type == "cuda" else ""
+        )
+    return (
+        f"this machine repeats itself ({machine(device)}), so the file is of another kind of CPU or GPU, number of"
+        " threads (execution.threads), precision, version of torch, or code; docs/reproducibility.md says which matters"
+    )
+
+
+def _sha256(array: npt.NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -1,0 +1,119 @@
+"""A workspace: a folder with the same pipeline and its own params, data and results."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+
+from pipeline.errors import SynthGainError
+from pipeline.params import Params, dump_params, overlay_params
+from pipeline.runtime.outputs import only_writer, write_text
+
+PROJECT = Path(__file__).resolve().parents[1]
+# What a workspace takes from the project. Its data, results and lock file stay its own.
+_CODE = ("pipeline", "stages", "dvc.yaml", ".dvcignore")
+_MARK = ".synthgain-workspace"
+
+
+def create_workspace(folder: Path, *, changes: Path) -> None:
+    """Make or refresh a workspace: code and dvc.yaml of this project, params.yaml with `changes` laid over it.
+
+    It is a DVC repository of its own, without Git. Results that are already there stay, so that a second
+    `dvc repro` runs only what has changed.
+
+    Raises:
+        SynthGainError: if the folder holds something else, a stage or a DVC is running in it, or the parameters are
+            not valid. Nothing has changed then.
+    """
+    if not (PROJECT / "dvc.yaml").is_file():
+        raise SynthGainError(f"{PROJECT}: no dvc.yaml there; run this from a clone of the project")
+    if folder.exists() and not (folder / _MARK).is_file() and any(folder.iterdir()):
+        raise SynthGainError(f"{folder}: not empty and no workspace of ours; name another folder")
+    params = overlay_params(PROJECT / "params.yaml", changes)
+    with only_writer(folder):
+        _refuse_running(folder)
+        own = _own_folder(folder, params)
+        folder.mkdir(parents=True, exist_ok=True)
+        _fill(folder, params, own)
+
+
+def _refuse_running(folder: Path) -> None:
+    """A run in the workspace would go on with other code and values than it began with."""
+    from pipeline.maintenance.doctor import running_stages
+
+    running = [f"{stage.module} (process {stage.pid})" for stage in running_stages(folder)] + _dvc_in(folder)
+    if running:
+        raise SynthGainError(
+            f"{folder}: {running[0]} is running in it; wait for its end, or stop it, and give the command again"
+        )
+
+
+def _dvc_in(folder: Path) -> list[str]:
+    """Commands of DVC that run in a folder: between two stages, none of these is there."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            is_dvc = any(Path(part).name == "dvc" for part in process.cmdline()[:3])
+            if is_dvc and Path(process.cwd()).resolve() == folder.resolve():
+                found.append(f"dvc (process {process.pid})")
+        except (psutil.Error, OSError):  # ended meanwhile, or somebody else's
+            continue
+    return found
+
+
+def _own_folder(folder: Path, params: Params) -> Path | None:
+    """The folder for own images if the workspace is to make it; one outside of it must be there."""
+    named = PurePosixPath(params.data.folder)
+    if not named.is_absolute() and ".." not in named.parts:
+        return folder / named
+    if not Path(os.path.normpath(folder.absolute() / named)).is_dir():  # the workspace may not be there yet
+        raise SynthGainError(
+            f"data.folder: found {params.data.folder}, which is no folder (seen from {folder}); make it, or name"
+            " one in the workspace, such as data/own"
+        )
+    return None
+
+
+def _fill(folder: Path, params: Params, own: Path | None) -> None:
+    (folder / _MARK).touch()
+    for name in _CODE:
+        source, target = PROJECT / name, folder / name
+        if source.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target)
+    # The download stage depends on it, whether or not the source is a folder.
+    if own is not None and not own.exists():
+        own.mkdir(parents=True)
+        shutil.copyfile(PROJECT / "data/own/README.md", own / "README.md")
+    text = dump_params(params)
+    if not (folder / "params.yaml").is_file() or (folder / "params.yaml").read_text() != text:
+        write_text(folder / "params.yaml", text)
+    if not (folder / ".dvc").is_dir():
+        # --subdir would tie it to the clone's Git: --no-scm stands on its own.
+        dvc(folder, "init", "--no-scm", "--quiet")
+        dvc(folder, "config", "core.analytics", "false")
+        dvc(folder, "config", "core.check_update", "false")
+
+
+def dvc(folder: Path, *arguments: str) -> None:
+    """Run DVC in a folder with this Python's environment.
+
+    Raises:
+        SynthGainError: if it fails; its own output has said why.
+    """
+    # Stages call `python`: it must be the one that runs now, whether or not its environment is activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, check=False)
+    if done.returncode:
+        raise SynthGainError(
+            f"dvc {' '.join(arguments)} failed in {folder}; the lines above say why. Finished stages are kept:"
+            " the same command goes on from there"
+        )

@@ -1,0 +1,73 @@
+"""Which files of this project a module is made of: what a stage depends on, and what a stored result was computed by."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# They have no influence on a result: how values are read, checked, shown and failed on, where work runs, and the
+# tables of which only the values of a row reach a computation.
+NO_INFLUENCE = frozenset(
+    {
+        "stages/command.py",
+        "pipeline/errors.py",
+        "pipeline/params.py",
+        "pipeline/redaction.py",
+        "pipeline/runtime/code.py",
+        "pipeline/runtime/parallel.py",
+        "pipeline/runtime/progress.py",
+        "pipeline/runtime/stage_inputs.py",
+        "pipeline/runtime/store.py",
+    }
+)
+TABLES = frozenset({"pipeline/study/arms.py", "pipeline/augmentation/policies.py"})
+
+
+def import_closure(source: Path, *, root: Path = ROOT, without: frozenset[str] = NO_INFLUENCE) -> set[str]:
+    """The project's files that a file is made of: itself and what it imports, at any depth, also within functions.
+
+    Paths relative to `root`. Packages that hold nothing but a docstring are left out, and so are the files of
+    `without`, with all that only they import.
+    """
+    waiting, seen = [source], set()
+    while waiting:
+        file = waiting.pop()
+        if file not in seen and str(file.relative_to(root)) not in without:
+            seen.add(file)
+            waiting += _imported_files(file, root)
+    return {str(file.relative_to(root)) for file in seen if not _is_only_docstring(file)}
+
+
+@cache
+def code_sha256(module: str) -> str:
+    """The hash of all files that a module is made of, without the tables: names and bytes."""
+    source = ROOT / (module.replace(".", "/") + ".py")
+    digest = hashlib.sha256()
+    for name in sorted(import_closure(source, without=NO_INFLUENCE | TABLES)):
+        digest.update(name.encode() + b"\0" + hashlib.sha256((ROOT / name).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@cache
+def _imported_files(source: Path, root: Path) -> frozenset[Path]:
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for module in modules:
+            path = root / module.replace(".", "/")
+            found |= {file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()}
+    return frozenset(found)
+
+
+@cache
+def _is_only_docstring(file: Path) -> bool:
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    return file.name == "__init__.py" and all(isinstance(node, ast.Expr) for node in body)

@@ -1,0 +1,169 @@
+"""Outputs that are there whole or not at all, one writer each, and a scratch folder for what a kill must not lose."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline.errors import SynthGainError
+
+WORK = Path(".work")  # what a stage wants to find again after it was killed; outside of DVC's outs
+
+# Outputs that a thread of this process holds the lock of: (thread, place).
+_held: set[tuple[int, str]] = set()
+
+# Where a finished output goes: to its place, or aside if it is no longer wanted there (`outputs_go_to`).
+_destination: Callable[[Path], Path] = lambda path: path  # noqa: E731
+
+
+@contextmanager
+def atomic_output(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` (file or folder) that takes its place when the block ends well.
+
+    Killed or failed in between, `path` is as it was before; what a killed process left is removed by the next. Only
+    a folder that takes the place of another cannot do so in one step: killed between two, the next puts it back.
+
+    Raises:
+        SynthGainError: if another process is writing the same output.
+    """
+    with only_writer(path):
+        is_new = not path.parent.exists()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, before = (path.parent / f".{path.name}{what}.tmp" for what in ("", ".before"))
+        _remove(temporary)
+        if before.exists():  # killed after a folder had gone aside: without its successor, or with it
+            os.replace(before, temporary if path.exists() else path)
+            _remove(temporary)
+        try:
+            yield temporary
+            target = _destination(path)
+            if target != path:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _remove(target)
+                shutil.move(temporary, target)  # it may lie on another disk
+                return
+            if path.is_dir():  # os.replace cannot replace a folder that holds something
+                os.replace(path, before)
+            os.replace(temporary, path)
+            if before.exists():
+                os.replace(before, temporary)  # a name under which half of a folder is never put back
+        finally:
+            _remove(temporary)
+            if is_new and not path.exists():
+                with suppress(OSError):  # another output came into it meanwhile
+                    path.parent.rmdir()
+
+
+@contextmanager
+def outputs_go_to(destination: Callable[[Path], Path]) -> Iterator[None]:
+    """While the block runs, `atomic_output` asks where each finished output goes: to its own path, or to another."""
+    global _destination
+    before, _destination = _destination, destination
+    try:
+        yield
+    finally:
+        _destination = before
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Hold the lock of an output: two writers at once would put each other's half-written files in place.
+
+    A thread that holds it may ask for it again. It lies in the system's folder for temporary files: beside the
+    output, DVC would count it as data.
+
+    Raises:
+        SynthGainError: if another process, or another thread, holds it.
+    """
+    if sys.platform == "win32":  # without flock, two at once are not noticed
+        yield
+        return
+    place = hashlib.sha256(os.path.realpath(path).encode()).hexdigest()[:32]
+    held = (threading.get_ident(), place)
+    if held in _held:
+        yield
+        return
+    # A user's own: what somebody else left behind after a kill could not be opened.
+    lock = Path(tempfile.gettempdir()) / f"synthgain-{os.getuid()}-{place}.lock"
+    while True:
+        with lock.open("a+") as file:  # not emptied: it may be another's, who wrote its number into it
+            if not _locked(file):
+                raise SynthGainError(
+                    f"{path}: another process{_named_in(file)} is writing it; wait for it, or stop it"
+                )
+            if not lock.exists() or os.fstat(file.fileno()).st_ino != lock.stat().st_ino:
+                continue  # removed by its holder between our opening and locking it
+            file.truncate(0)
+            print(os.getpid(), file=file, flush=True)
+            _held.add(held)
+            try:
+                yield
+            finally:
+                _held.discard(held)
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _named_in(lock: IO[str]) -> str:
+    """The holder's process number, if it has written it already."""
+    lock.seek(0)
+    number = lock.read(20).strip()
+    return f" ({number})" if number.isdecimal() else ""
+
+
+@contextmanager
+def scratch_folder(*purpose: str, fingerprint: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder under `.work/` for what a stage wants to find again after it was killed; gone when the block ends well.
+
+    It lies outside the stage's DVC outs, which DVC removes before each run. The name holds a hash of the
+    fingerprint (JSON values: all that the content depends on), so that other params or data get another folder.
+
+    Raises:
+        SynthGainError: if another process is at the same work.
+    """
+    text = json.dumps(fingerprint, sort_keys=True)
+    name = "-".join((*purpose, hashlib.sha256(text.encode()).hexdigest()[:16]))
+    folder = WORK / name
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = WORK / f"{name}.lock"
+    with lock.open("w") as file:
+        if not _locked(file):
+            raise SynthGainError(f"{folder}: another process is at this work; wait for it, or stop it")
+        yield folder
+        _remove(folder)
+        _remove(lock)
+
+
+def _locked(file: IO[str]) -> bool:
+    """Take a file's lock, which the system gives back when this process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: without it, two runs at once are not noticed
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file or none of it."""
+    with atomic_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,172 @@
+"""Independent pieces of work at the same time, each in a process of its own that ends with this one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import connection
+from typing import Any, TypeVar
+
+from pipeline.errors import SynthGainError
+from pipeline.runtime.device import Workers, set_switches
+from pipeline.runtime.progress import Advance
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_SECONDS_BETWEEN_REPORTS = 0.2
+
+
+def parallel_map(
+    work: Callable[[Job, Advance], Result],
+    jobs: Iterable[Job],
+    *,
+    workers: Workers,
+    advance: Advance,
+) -> Iterator[tuple[Job, Result]]:
+    """Work on jobs in several processes at once; yield each job with its result, in the order of the jobs.
+
+    Args:
+        work: a function of a module (or a partial of one); reports what it has done to the second argument.
+        jobs: taken as they are needed: at most two per process are in memory.
+        workers: the processes; of one alone, this is it, and it works on one job after another.
+        advance: told what the workers report, a few times a second.
+
+    Raises:
+        SynthGainError: if a worker was killed; whatever `work` raises. The other workers are killed then.
+    """
+    prepare = partial(set_switches, workers.device, threads=workers.threads)
+    if workers.processes == 1:
+        prepare()
+        for job in jobs:
+            yield job, work(job, advance)
+        return
+    context = worker_context(preload=_module_of(work))
+    reports = context.SimpleQueue()
+    start = partial(_start, reports, prepare)
+    with worker_pool(workers.processes, context=context, initializer=start) as pool:
+        # On an error nobody waits for this thread: a killed worker may have taken the queue's lock with it.
+        relay = threading.Thread(target=_relay, args=(reports, advance), daemon=True)
+        relay.start()
+        waiting: deque[tuple[Job, Future[Result]]] = deque()
+        for job in jobs:
+            if len(waiting) == 2 * workers.processes:
+                yield _next(waiting)
+            waiting.append((job, pool.submit(_work, work, job)))
+        while waiting:
+            yield _next(waiting)
+        reports.put(None)
+        relay.join()
+
+
+def worker_context(*, preload: str) -> multiprocessing.context.BaseContext:
+    """How workers are started: by a fork server that has imported the module `preload`, where there is one.
+
+    A fork of a process that has run torch may hang.
+    """
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if isinstance(context, multiprocessing.context.ForkServerContext):
+        context.set_forkserver_preload([preload])
+    return context
+
+
+@contextmanager
+def worker_pool(
+    workers: int,
+    *,
+    context: multiprocessing.context.BaseContext,
+    initializer: Callable[[], None] | None = None,
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool whose workers end with this process however it ends; an error in the block ends them too.
+
+    They hear neither Ctrl-C nor SIGTERM, which a terminal sends to all of them: this process decides.
+    """
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(initializer,))
+    try:
+        yield pool
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+# What follows runs in a worker, but for `_relay`, `_next` and `_module_of`.
+
+_reports: Any = None
+
+
+def _begin(initializer: Callable[[], None] | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _end_with_parent()
+    if initializer is not None:
+        initializer()
+
+
+def _end_with_parent() -> None:
+    """A killed parent must leave no worker behind that waits for ever, or writes.
+
+    The fork server ends when nobody holds its pipe any more, and each worker holds it: asking Linux to end a worker
+    with its parent process, which is the fork server, would have both wait for each other.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in a worker"
+
+    def wait_for_its_end() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait_for_its_end, daemon=True).start()
+
+
+def _start(reports: Any, prepare: Callable[[], None]) -> None:
+    global _reports
+    _reports = reports
+    prepare()
+
+
+def _work(work: Callable[[Job, Advance], Result], job: Job) -> Result:
+    done, said, last = 0.0, "", time.monotonic()
+
+    def advance(units: float, note: str = "") -> None:
+        nonlocal done, said, last
+        done, said, now = done + units, note or said, time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_REPORTS:
+            _reports.put((done, said))
+            done, last = 0.0, now
+
+    result = work(job, advance)
+    _reports.put((done, said))
+    return result
+
+
+def _relay(reports: Any, advance: Advance) -> None:
+    while (report := reports.get()) is not None:
+        advance(*report)
+
+
+def _next(waiting: deque[tuple[Job, Future[Result]]]) -> tuple[Job, Result]:
+    job, future = waiting.popleft()
+    try:
+        return job, future.result()
+    except BrokenProcessPool:
+        raise SynthGainError(
+            "a worker was killed, perhaps for want of memory; give the same command again, with fewer"
+            " execution.processes in params.yaml if it happens again"
+        ) from None
+
+
+def _module_of(work: Callable[..., Any]) -> str:
+    return str((work.func if isinstance(work, partial) else work).__module__)

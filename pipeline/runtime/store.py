@@ -1,0 +1,170 @@
+"""Finished results by what they were computed from: nothing is computed twice, whatever DVC thinks has changed.
+
+A result's key is the hash of all that it depends on: the code that computes it (its import closure, without the tables
+of arms and policies), the recipe as values, the data, the seed, and the versions and kind of the machine. The store
+lies in the work folder, outside DVC's outs and Git, and losing it costs time only. A training that is not finished
+keeps its state under the key of its result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.runtime.code import code_sha256
+from pipeline.runtime.outputs import WORK, atomic_output, only_writer
+
+if TYPE_CHECKING:
+    import torch
+
+STORE = WORK / "store"
+UNFINISHED = WORK / "unfinished"
+# Of all results together; those that were used last stay. A study of a thousand classifiers takes one of them.
+MOST_BYTES = 4 << 30
+
+_SUMS, _ORIGIN = "SHA256SUMS", "computed_from.json"
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a result is computed from.
+
+    Attributes:
+        kind: `gan`, `classifier` …: for people who look into the folder.
+        digest: of all of it.
+        origin: all of it but the data, for the doctor.
+    """
+
+    kind: str
+    digest: str
+    origin: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.kind}-{self.digest[:24]}"
+
+
+def result_key(
+    kind: str,
+    compute: Callable[..., Any],
+    *,
+    recipe: Mapping[str, Any],
+    data: str,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Key:
+    """The key of a result.
+
+    Args:
+        kind: of result.
+        compute: the function that computes it: the files that its module is made of count.
+        recipe: all values that it depends on (JSON), the seed among them.
+        data: hash of the images.
+        device, dtype: where and in what it is computed. Thread counts change no byte.
+    """
+    import torch
+
+    origin = {
+        "code": code_sha256(compute.__module__),
+        "module": compute.__module__,
+        "recipe": dict(recipe),
+        "torch": version("torch"),
+        "computed": [
+            device.type,
+            str(dtype),
+            torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else torch.cuda.get_device_name(),
+        ],
+    }
+    text = json.dumps([origin, data], sort_keys=True)
+    return Key(kind, hashlib.sha256(text.encode()).hexdigest(), origin)
+
+
+def find_result(key: Key) -> Path | None:
+    """The folder of a finished result, each of its files verified; None if there is none. A damaged one is removed."""
+    folder = STORE / key.name
+    if not folder.is_dir():
+        return None
+    if damaged_file(folder) is not None:
+        shutil.rmtree(folder)
+        return None
+    os.utime(folder)  # it was used
+    return folder
+
+
+@contextmanager
+def keep_result(key: Key) -> Iterator[Path]:
+    """A folder for the files of a result; when the block ends well it is in the store, whole or not at all.
+
+    The state of its training is not needed any more then, and removed.
+    """
+    with atomic_output(STORE / key.name) as folder:
+        folder.mkdir()
+        yield folder
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        sums = "".join(f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+        (folder / _ORIGIN).write_text(json.dumps(dict(key.origin), sort_keys=True, indent=1), encoding="utf-8")
+        (folder / _SUMS).write_text(sums, encoding="utf-8")
+    shutil.rmtree(UNFINISHED / key.name, ignore_errors=True)
+
+
+@contextmanager
+def unfinished(key: Key) -> Iterator[Path]:
+    """The folder for the state of a training that is not finished; one process at a time works on a result.
+
+    Raises:
+        SynthGainError: if another process is at the same work.
+    """
+    folder = UNFINISHED / key.name
+    with only_writer(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _ORIGIN).write_text(json.dumps(dict(key.origin), sort_keys=True, indent=1), encoding="utf-8")
+        yield folder
+
+
+def damaged_file(folder: Path) -> str | None:
+    """The first file of a stored result that is missing or not what was stored; None if all are."""
+    try:
+        lines = (folder / _SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return _SUMS
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        if not (folder / name).is_file() or _sha256(folder / name) != digest:
+            return name
+    return None
+
+
+def origin_of(folder: Path) -> Mapping[str, Any]:
+    """What a result, or the state of one, says it is computed from; empty if it does not."""
+    try:
+        return dict(json.loads((folder / _ORIGIN).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def shrink(most_bytes: int = MOST_BYTES) -> int:
+    """Remove the results that were not used for longest, until the others fit; how many went."""
+    if not STORE.is_dir():
+        return 0
+    folders = sorted(STORE.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    total = removed = 0
+    for folder in folders:
+        total += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        if total > most_bytes:
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += 1
+    return removed
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,52 @@
+"""The rows of the tidy tables: what one classifier scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.images import LabeledImages
+from pipeline.scoring.scores import scores_from_predictions
+
+Predictions = npt.NDArray[np.int64]
+_KEY = ("budget", "arm", "synthetic_per_real", "classic_augmentation", "replicate")
+
+
+def cell_row(
+    facts: Mapping[str, Any],
+    *,
+    validation: LabeledImages,
+    validation_predictions: Predictions,
+    test: LabeledImages,
+    test_predictions: Predictions,
+) -> dict[str, Any]:
+    """One row of `cells.csv`: the cell's facts and its scores on both splits, as fractions in 0..1."""
+    row = dict(facts)
+    for split, images, predictions in (
+        ("validation", validation, validation_predictions),
+        ("test", test, test_predictions),
+    ):
+        scores = scores_from_predictions(
+            labels=images.labels, predictions=predictions, num_classes=images.num_classes
+        )
+        row |= {f"{split}_accuracy": scores.accuracy, f"{split}_macro_f1": scores.macro_f1}
+    per_class = zip(test.class_names, scores.f1, strict=True)
+    return row | {f"test_f1_{name}": float(f1) for name, f1 in per_class}
+
+
+def confusion_rows(
+    facts: Mapping[str, Any], *, test: LabeledImages, test_predictions: Predictions
+) -> list[dict[str, Any]]:
+    """The rows of `confusion.csv` of one cell: a count per (actual, predicted) class on the test split."""
+    key = {name: facts[name] for name in _KEY}
+    confusion = scores_from_predictions(
+        labels=test.labels, predictions=test_predictions, num_classes=test.num_classes
+    ).confusion
+    return [
+        {**key, "actual": actual, "predicted": predicted, "count": int(confusion[i, j])}
+        for i, actual in enumerate(test.class_names)
+        for j, predicted in enumerate(test.class_names)
+    ]

@@ -1,0 +1,67 @@
+"""How sure a classifier is of a label: what the label filter of an export goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipeline.checkpoints import load_checkpoint
+from pipeline.classifier.network import EXTRACTOR_KIND, images_to_unit, network_from
+from pipeline.errors import SynthGainError
+from pipeline.runtime.progress import progress
+
+LabelScores = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
+
+_BATCH = 500
+_ROWS = 10_000
+
+
+def load_label_scores(path: Path, *, class_names: tuple[str, ...]) -> LabelScores:
+    """The feature extractor's own classifier as a function.
+
+    It takes images (n, H, W) uint8 and labels (n,) int64 and gives the softmax probability of each label,
+    (n,) float32.
+
+    Raises:
+        SynthGainError: if the file is missing, damaged, no feature extractor, or of other classes.
+    """
+    tensors, metadata = load_checkpoint(path, kind=EXTRACTOR_KIND)
+    if tuple(metadata["class_names"]) != class_names:
+        raise SynthGainError(f"{path}: knows other classes than the images; train it on their real source")
+    # On the CPU whatever there is: a score may not depend on the machine's GPU, and small networks are quick.
+    device = torch.device("cpu")
+    network = network_from(metadata["arguments"], tensors, device)
+    size = metadata["arguments"]["image_size"]
+
+    @torch.no_grad()
+    def label_scores(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        if images.shape[1:] != (size, size):
+            raise SynthGainError(f"{path}: made for {size}×{size} pixels, the images have {images.shape[1:]}")
+        scores = np.empty(len(images), dtype=np.float32)
+        for start in range(0, len(images), _BATCH):
+            part = slice(start, start + _BATCH)
+            batch = images_to_unit(torch.from_numpy(images[part])[:, None])
+            wanted = torch.from_numpy(labels[part])
+            scores[part] = network(batch).softmax(1).gather(1, wanted[:, None])[:, 0].numpy()
+        return scores
+
+    return label_scores
+
+
+def score_rows(
+    label_scores: LabelScores,
+    rows: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint8]],
+    labels: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float32]:
+    """The scores (N,) of images that are read a few rows at a time."""
+    scores = np.empty(len(labels), dtype=np.float32)
+    with progress("judging labels", len(labels), "images") as advance:
+        for start in range(0, len(labels), _ROWS):
+            chosen = np.arange(start, min(start + _ROWS, len(labels)))
+            scores[chosen] = label_scores(rows(chosen), labels[chosen])
+            advance(len(chosen))
+    return scores

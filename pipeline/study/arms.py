@@ -1,0 +1,161 @@
+"""The arms: every training recipe that is compared, one row each. To add an arm, add a row to the table at the end.
+
+This file is data and imports nothing: the parameters are validated against it, and no result may depend on it. A
+classifier depends on what its own row says, as values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Images = Literal["real", "real_repeated", "real_and_synthetic", "synthetic", "real_and_extra"]
+Place = Literal["baselines", "controls", "augmented", "fill"]
+
+# What an arm is called, in params.yaml and for people, by its images and whether they are for rare classes only.
+_NAMES: Mapping[tuple[Images, bool], tuple[str, str]] = {
+    ("real", False): ("real", "real only"),
+    ("real_repeated", False): ("repeat", "real, repeated"),
+    ("real_and_synthetic", False): ("synthetic", "real + {options}synthetic"),
+    ("synthetic", False): ("synthetic_only", "{options}synthetic only"),
+    ("real_and_extra", False): ("extra_real", "real + extra real"),
+    ("real", True): ("class_weights", "rare classes weighted"),
+    ("real_repeated", True): ("fill_repeat", "rare classes repeated"),
+    ("real_and_synthetic", True): ("fill_synthetic", "rare classes + {options}synthetic"),
+    ("real_and_extra", True): ("fill_extra_real", "rare classes + extra real"),
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One training recipe that is compared: which images × which augmentation policy × options.
+
+    Attributes:
+        images: what it trains on.
+        policy: its classic augmentation, a row of `pipeline/augmentation/policies.py`.
+        filtered: whether its synthetic images are only those whose label classifiers of the real subset agree with.
+        fresh: whether each epoch over the real images draws other synthetic ones from all that were generated.
+        rare_only: whether the images beyond the real subset go to its rare classes only, up to the common count; an
+            arm on the real subset alone weights their losses instead. Such an arm needs rare classes.
+        copies_only: whether the policy is for the images beyond the real subset only.
+        own_name: where the name is not the one that follows from all this.
+    """
+
+    images: Images
+    policy: str = "none"
+    filtered: bool = False
+    fresh: bool = False
+    rare_only: bool = False
+    copies_only: bool = False
+    own_name: str = ""
+
+    @property
+    def name(self) -> str:
+        """As in `study.arms`; unique together with the ratio. MLflow's metrics are named after it."""
+        stem = _NAMES[self.images, self.rare_only][0]
+        return self.own_name or "_".join([stem, *self._options, *([self.policy] if self.augmented else [])])
+
+    @property
+    def words(self) -> str:
+        """For people: `real + fresh synthetic, affine + elastic`."""
+        options = "".join(f"{option} " for option in self._options)
+        words = _NAMES[self.images, self.rare_only][1].format(options=options)
+        copies = "copies " if self.copies_only else ""
+        return f"{words}, {copies}{policy_words(self.policy)}" if self.augmented else words
+
+    @property
+    def _options(self) -> list[str]:
+        return [*(["fresh"] if self.fresh else []), *(["filtered"] if self.filtered else [])]
+
+    @property
+    def augmented(self) -> bool:
+        """Whether its policy changes images."""
+        return self.policy != "none"
+
+    @property
+    def baseline(self) -> str | None:
+        """The arm that it is compared with: the same training without what this one adds."""
+        policy = "none" if self.copies_only or self.images == "real" else self.policy
+        baseline = "real" if policy == "none" else f"real_{policy}"
+        return None if self.name == baseline else baseline
+
+    @property
+    def upper_bound(self) -> str | None:
+        """Of an arm with other real images: the arm whose synthetic images they stand for."""
+        if self.images != "real_and_extra":
+            return None
+        return Arm("real_and_synthetic", self.policy, rare_only=self.rare_only).name
+
+    @property
+    def place(self) -> Place:
+        """The stage that trains it, `train_<place>`: a change of the GAN or a new ratio retrains no other."""
+        if self.rare_only:
+            return "fill" if self.uses_synthetic else "baselines"
+        if self.images == "real":
+            return "baselines"
+        return "augmented" if self.uses_synthetic else "controls"
+
+    @property
+    def uses_real(self) -> bool:
+        """Whether the real subset is among its training images."""
+        return self.images != "synthetic"
+
+    @property
+    def uses_synthetic(self) -> bool:
+        """Whether synthetic images are among its training images."""
+        return self.images in ("real_and_synthetic", "synthetic")
+
+    @property
+    def uses_extra(self) -> bool:
+        """Whether real images beyond the budget are among its training images: what a study cannot have."""
+        return self.images == "real_and_extra"
+
+    @property
+    def adds_synthetic(self) -> bool:
+        """Whether it is real images and synthetic ones of all classes: what the study asks about."""
+        return self.images == "real_and_synthetic" and not self.rare_only
+
+
+def policy_words(policy: str) -> str:
+    """For people: `affine + elastic`."""
+    return " + ".join(policy.split("_"))
+
+
+def arms_at(place: Place, names: Sequence[str]) -> list[Arm]:
+    """Those of the named arms that a stage trains, in the order of the table."""
+    return [arm for arm in ARMS.values() if arm.place == place and arm.name in names]
+
+
+_TABLE = (
+    # On the real subset alone.
+    Arm("real"),
+    Arm("real", "affine"),
+    Arm("real", "affine_elastic"),
+    # For a real subset with rare classes (study.imbalance): what brings them up to the common count.
+    Arm("real_repeated", rare_only=True),
+    Arm("real", rare_only=True),
+    Arm("real_repeated", "affine", rare_only=True, copies_only=True, own_name="fill_affine"),
+    Arm("real_repeated", "affine_elastic", rare_only=True),
+    Arm("real_and_extra", rare_only=True),
+    Arm("real_and_synthetic", rare_only=True),
+    Arm("real_and_synthetic", "affine_elastic", rare_only=True),
+    # With synthetic images, at every ratio above 0.
+    Arm("real_and_synthetic"),
+    Arm("real_and_synthetic", "affine"),
+    Arm("real_and_synthetic", "affine_elastic"),
+    Arm("synthetic"),
+    Arm("real_and_synthetic", filtered=True),
+    Arm("real_and_synthetic", "affine", filtered=True),
+    Arm("real_and_synthetic", "affine_elastic", filtered=True),
+    Arm("real_and_synthetic", fresh=True),
+    Arm("real_and_synthetic", "affine", fresh=True),
+    Arm("real_and_synthetic", "affine_elastic", fresh=True),
+    Arm("real_and_synthetic", "affine_elastic", fresh=True, filtered=True),
+    # At every ratio above 0, with other images in the place of the synthetic ones. Equal steps on repeated real images
+    # show what size alone does; extra real images are the upper bound.
+    Arm("real_repeated"),
+    Arm("real_and_extra"),
+    Arm("real_and_extra", "affine_elastic"),
+)
+ARMS: Mapping[str, Arm] = {arm.name: arm for arm in _TABLE}

@@ -1,0 +1,141 @@
+"""The label filter: which synthetic images are kept because classifiers of the real subset see their label too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import SynthGainError
+from pipeline.images import DAMAGED_ARCHIVE, LabeledImages, images_sha256
+from pipeline.runtime.outputs import atomic_output
+
+_DECIMALS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class LabelAgreement:
+    """What the judging classifiers of one replicate say.
+
+    Attributes:
+        predictions: (N,) int64, their likeliest class of each synthetic image.
+        probabilities: (N,) float32, the probability that they give to its label.
+        images_sha256: of the pixels and labels they saw: scores belong to these images and no others.
+        real_accuracy: share of the real subset's images that their classifiers get right, each image judged by
+            those that have not trained on it; how good the judges are.
+        real_accepted: (C,) float64, the share of each class's real images that a filter with the same rule and
+            these judges accepts; NaN for a class without any.
+    """
+
+    predictions: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
+    images_sha256: str
+    real_accuracy: float
+    real_accepted: npt.NDArray[np.float64]
+
+
+def accepts(
+    predictions: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    *,
+    least_probability: float,
+) -> npt.NDArray[np.bool_]:
+    """(N,) bool, the rule: the label is the likeliest class, and at least this likely."""
+    kept: npt.NDArray[np.bool_] = (predictions == labels) & (probabilities >= np.float32(least_probability))
+    return kept
+
+
+def accepted_images(
+    synthetic: LabeledImages, agreement: LabelAgreement, *, least_probability: float
+) -> LabeledImages:
+    """The synthetic images that the filter keeps, in their order; the provenance says how they were chosen.
+
+    Raises:
+        SynthGainError: if other images were judged.
+    """
+    if agreement.images_sha256 != images_sha256(synthetic):
+        raise SynthGainError(
+            "the label filter judged other synthetic images than these; run `dvc repro` to judge them again"
+        )
+    keep = accepts(
+        agreement.predictions, agreement.probabilities, synthetic.labels, least_probability=least_probability
+    )
+    return synthetic.subset(
+        np.flatnonzero(keep),
+        {
+            **synthetic.provenance,
+            "label_filter": {
+                "least_probability": least_probability,
+                "judged": synthetic.counts().tolist(),
+            },
+        },
+    )
+
+
+def acceptance(
+    synthetic: LabeledImages, agreement: LabelAgreement, *, least_probability: float
+) -> Mapping[str, Any]:
+    """What a filter keeps of one replicate: shares in 0..1, by class and in all, beside real images."""
+    keep = accepts(
+        agreement.predictions, agreement.probabilities, synthetic.labels, least_probability=least_probability
+    )
+    kept = np.bincount(synthetic.labels[keep], minlength=synthetic.num_classes)
+    names = synthetic.class_names
+    return {
+        "accepted": _rounded(keep.mean()),
+        "accepted_per_class": dict(
+            zip(names, map(_rounded, kept / np.maximum(synthetic.counts(), 1)), strict=True)
+        ),
+        "real_accepted_per_class": dict(zip(names, map(_rounded, agreement.real_accepted), strict=True)),
+        "judges_accuracy_on_real": _rounded(agreement.real_accuracy),
+    }
+
+
+def save_agreements(path: Path, agreements: Sequence[LabelAgreement]) -> None:
+    """Write those of all replicates of a budget into one `.npz`; the same content gives the same bytes."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    facts = []
+    for replicate, agreement in enumerate(agreements):
+        arrays[f"{replicate}.predictions"] = agreement.predictions.astype(np.uint16)
+        arrays[f"{replicate}.probabilities"] = agreement.probabilities
+        arrays[f"{replicate}.real_accepted"] = agreement.real_accepted
+        facts.append(
+            {"images_sha256": agreement.images_sha256, "real_accuracy": agreement.real_accuracy},
+        )
+    arrays["facts"] = np.array(json.dumps(facts, sort_keys=True), dtype=np.str_)
+    with atomic_output(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_agreement(path: Path, replicate: int) -> LabelAgreement:
+    """Read those of one replicate from what `save_agreements` wrote.
+
+    Raises:
+        SynthGainError: if the file is missing, damaged, or does not hold the replicate.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            facts = json.loads(str(arrays["facts"]))[replicate]
+            return LabelAgreement(
+                arrays[f"{replicate}.predictions"].astype(np.int64),
+                arrays[f"{replicate}.probabilities"],
+                facts["images_sha256"],
+                facts["real_accuracy"],
+                arrays[f"{replicate}.real_accepted"],
+            )
+    except FileNotFoundError:
+        raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
+    except DAMAGED_ARCHIVE as error:
+        raise SynthGainError(
+            f"{path}: no readable label scores of replicate {replicate} ({error}); `dvc repro` makes them again"
+        ) from None
+
+
+def _rounded(share: Any) -> float | None:
+    return None if np.isnan(share) else round(float(share), _DECIMALS)

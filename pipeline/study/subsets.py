@@ -1,0 +1,175 @@
+"""The real images of a replicate: its budget, its own stratified subset, and what the rest of the split offers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import SynthGainError
+from pipeline.images import Indices, LabeledImages, index_sha256, stratified_indices
+from pipeline.runtime.seeds import derive_seed
+
+Budget = int | Literal["all"]
+Imbalance = Mapping[str, int | float]  # class name → its share of the common count; empty: none is rare
+
+# What `study.imbalance` must leave of a class: one image has no variety to learn, and a judge of the label filter
+# that does not see it would not know the class.
+_FEWEST_OF_A_CLASS = 2
+
+
+def parse_budget(text: str) -> Budget:
+    """The budget that DVC wrote on a command line: a whole number, or all."""
+    if text == "all":
+        return "all"
+    try:
+        return int(text)
+    except ValueError:
+        raise SynthGainError(f"--budget: found {text}; a whole number of images, or all") from None
+
+
+def subset_indices(
+    train: LabeledImages,
+    *,
+    budget: Budget,
+    replicate: int,
+    seed: int,
+    imbalance: Imbalance = MappingProxyType({}),
+) -> Indices:
+    """The positions of one replicate's real images in the train split: a stratified draw of its own, ascending.
+
+    Of a class that `imbalance` names, only so large a share of the *common count* stays: the mean count of the
+    classes that it does not name. The images of the others are those of the balanced draw.
+
+    Raises:
+        SynthGainError: if the budget is larger than the split, or as `rare_counts`.
+    """
+    if budget == "all":
+        indices = np.arange(len(train), dtype=np.int64)
+    elif budget > len(train):
+        raise SynthGainError(f"study.real_images: found {budget}; the train split has {len(train)} images")
+    else:
+        rng = np.random.default_rng(derive_seed(seed, "subset", budget, replicate))
+        indices = stratified_indices(train.labels, budget, train.num_classes, rng)
+    if not imbalance:
+        return indices
+    rng = np.random.default_rng(derive_seed(seed, "rare", budget, replicate))
+    kept = rare_counts(train.subset(indices), imbalance)
+    labels = train.labels[indices]
+    chosen = [rng.permutation(indices[labels == label])[:count] for label, count in enumerate(kept.tolist())]
+    return np.sort(np.concatenate(chosen))
+
+
+def rare_counts(balanced: LabeledImages, imbalance: Imbalance) -> npt.NDArray[np.int64]:
+    """(num_classes,) int64: how many images of each class stay when `imbalance` makes some of them rare.
+
+    Raises:
+        SynthGainError: if a class is unknown, none stays common, or fewer than two images of a class would stay.
+    """
+    names = balanced.class_names
+    unknown = [name for name in imbalance if name not in names]
+    if unknown:
+        raise SynthGainError(
+            f"study.imbalance: found class {unknown[0]}; the classes are {', '.join(names[:50])}"
+        )
+    rare = np.isin(names, list(imbalance))
+    if rare.all():
+        raise SynthGainError("study.imbalance: names every class; at least one must stay as it is")
+    counts = balanced.counts()
+    common = counts[~rare].mean()
+    for label in np.flatnonzero(rare).tolist():
+        fraction = imbalance[names[label]]
+        counts[label] = min(counts[label], round(float(fraction * common)))
+        if counts[label] < _FEWEST_OF_A_CLASS:
+            raise SynthGainError(
+                f"study.imbalance: found {fraction} for class {names[label]}, which leaves {counts[label]} of"
+                f" {common:.0f} images; at least {_FEWEST_OF_A_CLASS} are needed: raise it to"
+                f" {math.ceil(100 * _FEWEST_OF_A_CLASS / common) / 100}, or study.real_images"
+            )
+    return counts
+
+
+def missing_counts(real: LabeledImages) -> npt.NDArray[np.int64]:
+    """(num_classes,) int64: how many images each rare class of a real subset lacks to the common count."""
+    rare = np.isin(real.class_names, list(real.provenance.get("imbalance", {})))
+    counts = real.counts()
+    missing: npt.NDArray[np.int64] = np.where(rare, np.rint(counts[~rare].mean()) - counts, 0).astype(
+        np.int64
+    )
+    return np.maximum(missing, 0)
+
+
+def real_subset(
+    train: LabeledImages,
+    *,
+    budget: Budget,
+    replicate: int,
+    seed: int,
+    imbalance: Imbalance = MappingProxyType({}),
+) -> LabeledImages:
+    """The real images of one replicate: its own stratified draw from the train split.
+
+    The provenance carries `real_subset_sha256`, the hash of the positions in the train split: the generator
+    trained on them keeps it, and mixing asserts that both are the same. It names the rare classes, if any.
+
+    Raises:
+        SynthGainError: as `subset_indices`.
+    """
+    indices = subset_indices(train, budget=budget, replicate=replicate, seed=seed, imbalance=imbalance)
+    provenance = {
+        "kind": "real",
+        "budget": budget,
+        "replicate": replicate,
+        "real_subset_sha256": index_sha256(indices),
+        **({"imbalance": dict(imbalance)} if imbalance else {}),
+    }
+    return train.subset(indices, provenance)
+
+
+def real_subsets(
+    train: LabeledImages, *, budget: Budget, replicates: int, seed: int, imbalance: Imbalance
+) -> Iterator[LabeledImages]:
+    """`real_subset` of each replicate of a budget, the first one first."""
+    for replicate in range(replicates):
+        yield real_subset(train, budget=budget, replicate=replicate, seed=seed, imbalance=imbalance)
+
+
+def extra_real_images(
+    train: LabeledImages, real: LabeledImages, *, images_per_real: float | None, seed: int
+) -> LabeledImages | None:
+    """Per class, `images_per_real` real images for each one of a subset, from the rest of the train split.
+
+    With `images_per_real` None, as many as each rare class lacks to the common count.
+
+    A larger draw of the same replicate holds the smaller one, so that ratios differ in their size alone.
+
+    Args:
+        train: the train split.
+        real: what `real_subset` drew from it with the same seed; its provenance says which.
+        images_per_real: see above.
+        seed: of the study.
+
+    Returns:
+        None where the split has too few others of a class: this arm cannot be trained there.
+    """
+    budget, replicate = real.provenance["budget"], real.provenance["replicate"]
+    imbalance = real.provenance.get("imbalance", {})
+    taken = subset_indices(train, budget=budget, replicate=replicate, seed=seed, imbalance=imbalance)
+    rest = np.setdiff1d(np.arange(len(train), dtype=np.int64), taken)
+    wanted = missing_counts(real) if images_per_real is None else images_wanted(real, images_per_real)
+    if (wanted > train.subset(rest).counts()).any():
+        return None
+    rng = np.random.default_rng(derive_seed(seed, "extra real", budget, replicate))
+    labels = train.labels[rest]
+    chosen = [rng.permutation(rest[labels == label])[:count] for label, count in enumerate(wanted.tolist())]
+    return train.subset(np.concatenate(chosen))
+
+
+def images_wanted(real: LabeledImages, per_real: float) -> npt.NDArray[np.int64]:
+    """(num_classes,) int64: `per_real` images for each real one, rounded to the nearest whole image per class."""
+    wanted: npt.NDArray[np.int64] = np.rint(real.counts() * per_real).astype(np.int64)
+    return wanted

@@ -1,0 +1,1 @@
+"""The console app `synthgain`, one file per command."""

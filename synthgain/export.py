@@ -1,0 +1,105 @@
+"""`synthgain export`: generated images as a data set to take away, in the formats that are asked for."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def main(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="A file of `synthgain generate` or of the pipeline.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write one folder per format into.")],
+    formats: Annotated[
+        str,
+        typer.Option("--format", help="Of idx, idx_gz, png, npz, parquet, webdataset, arrow, with commas."),
+    ] = "parquet",
+    data_source: Annotated[
+        str, typer.Option("--source", help="The real data set behind the generator, as data.source names it.")
+    ] = "unknown",
+    with_real: Annotated[
+        bool, typer.Option("--with-real", help="Put the generator's own real training images beside them.")
+    ] = False,
+    train: Annotated[Path, typer.Option(help="For --with-real: the real train split.")] = Path(
+        "data/prepared/train.npz"
+    ),
+    params_file: Annotated[
+        Path, typer.Option("--params", help="For --with-real: the study's parameters.")
+    ] = Path("params.yaml"),
+    shard_size: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = 10_000,
+    max_per_class: Annotated[int | None, typer.Option(min=1, help="At most so many of each class.")] = None,
+    minimum: Annotated[
+        float | None,
+        typer.Option(
+            "--filter", min=0, max=1, help="Leave out images whose label has a smaller probability."
+        ),
+    ] = None,
+    extractor: Annotated[Path, typer.Option(help="For --filter: the classifier that judges.")] = Path(
+        "data/extractor/extractor.safetensors"
+    ),
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = one per core.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Move a folder with foreign files aside.")] = False,
+) -> None:
+    """Export generated images as data sets with card, manifest, Croissant and checksums.
+
+    The same images give the same bytes. Killed, it goes on after the last complete shard.
+
+    Example: synthgain export digits.npz --format idx,parquet --source mnist --out digits
+    """
+    from pipeline.errors import SynthGainError
+    from pipeline.export.dataset import check_formats, export_dataset
+    from pipeline.export.samples import select_samples
+    from pipeline.export.source import open_images
+
+    names = check_formats([name.strip() for name in formats.split(",") if name.strip()])
+    synthetic = open_images(source)
+
+    from pipeline.checkpoints import file_sha256
+    from pipeline.gan.sampling import latent_hashes
+    from pipeline.runtime.device import available_cores
+
+    scores = real = None
+    if minimum is not None:
+        from pipeline.scoring.label_scores import load_label_scores, score_rows
+
+        score = load_label_scores(extractor, class_names=synthetic.class_names)
+        scores = score_rows(score, synthetic.rows, synthetic.labels)
+    if with_real:
+        from pipeline.images import LabeledImages
+        from pipeline.params import load_params
+        from pipeline.study.subsets import real_subset
+
+        made = synthetic.provenance
+        real = real_subset(
+            LabeledImages.load(train),
+            budget=made.get("budget", "all"),
+            replicate=made.get("replicate", 0),
+            seed=load_params(params_file).seed,
+            imbalance=made.get("imbalance", {}),
+        )
+        if real.provenance["real_subset_sha256"] != made.get("real_subset_sha256"):
+            raise SynthGainError(
+                f"{source}: its generator learned from other real images than {train} and seed of {params_file}"
+                " give; name those of its study with --train and --params"
+            )
+    samples = select_samples(
+        synthetic,
+        max_per_class=max_per_class,
+        scores=scores,
+        threshold=minimum,
+        scored_by=None if minimum is None else file_sha256(extractor),
+        real=real,
+        latent_hashes=latent_hashes(synthetic.provenance),
+    )
+    export_dataset(
+        samples,
+        out,
+        formats=names,
+        source=data_source,
+        shard_size=shard_size,
+        workers=workers or available_cores(),
+        force=force,
+    )
+    for name in names:
+        typer.echo(f"{len(samples)} images, {name}: {out / name}")

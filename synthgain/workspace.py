@@ -1,0 +1,75 @@
+"""Commands around the pipeline: a workspace with params of its own, and the demo."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Folder = Annotated[Path, typer.Argument(help="The workspace's folder; made if it is not there.")]
+
+
+def workspace(
+    folder: Folder,
+    changes: Annotated[
+        Path, typer.Option("--params", help="YAML with the values that differ from params.yaml.")
+    ],
+    repro: Annotated[bool, typer.Option("--repro", help="Run the pipeline in it.")] = False,
+) -> None:
+    """Make a folder with the same pipeline, its own params, data and results; run it on request.
+
+    Example: synthgain workspace build/quick --params studies/smoke_mnist.yaml --repro
+    """
+    from pipeline.maintenance.workspace import create_workspace
+    from pipeline.runtime.outputs import only_writer
+
+    with only_writer(folder):  # from the first file to the last stage
+        create_workspace(folder, changes=changes)
+        typer.echo(f"workspace: {folder}")
+        if repro:
+            _repro(folder)
+
+
+def demo(folder: Folder = Path("build/demo")) -> None:
+    """Run the whole pipeline on scikit-learn's embedded digits: no download, no GPU, a few minutes.
+
+    Example: synthgain demo build/demo
+    """
+    from pipeline.maintenance.workspace import PROJECT, create_workspace
+    from pipeline.runtime.outputs import only_writer
+
+    with only_writer(folder):
+        create_workspace(folder, changes=PROJECT / "studies" / "demo.yaml")
+        _repro(folder)
+
+
+def _repro(folder: Path) -> None:
+    from pipeline.maintenance.dvc_state import mend
+    from pipeline.maintenance.workspace import dvc
+
+    for line in mend(folder):
+        typer.echo(line)
+    dvc(folder, "repro")
+    show_result(folder)
+
+
+def show_result(folder: Path) -> None:
+    """Print the verdict table of a workspace, where its report is, and how to open MLflow on it."""
+    import json
+
+    from rich.console import Console
+
+    from pipeline.comparison.verdict import verdict_table, verdicts
+    from pipeline.params import load_params
+
+    comparison = json.loads((folder / "data/metrics/comparison.json").read_text(encoding="utf-8"))
+    console = Console()
+    console.print(verdict_table(comparison))
+    for verdict in verdicts(comparison):
+        console.print(verdict, highlight=False)
+    console.print(f"\nreport:  {folder / 'data/report/index.html'}", highlight=False, soft_wrap=True)
+    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+    experiment = load_params(folder / "params.yaml").tracking.experiment
+    console.print(
+        f"MLflow:  make ui STORE={store}   (experiment {experiment}-…)", highlight=False, soft_wrap=True
+    )

@@ -1,0 +1,581 @@
+"""Every verdict of the closed set where it is due, the right baselines, and unequal arms refused."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.comparison.cells import cell_values, count_test_images, load_cells, load_confusion
+from pipeline.comparison.verdict import (
+    CODES,
+    compare_cells,
+    p_value,
+    points,
+    points_interval,
+    verdict_table,
+)
+from pipeline.errors import SynthGainError
+from pipeline.statistics import (
+    holm,
+    mean_interval,
+    minimum_detectable_effect,
+    paired_difference,
+    paired_test,
+)
+from pipeline.study.arms import ARMS
+from pipeline.study.grid import DeclaredArm, Grid
+
+
+def compared(files):
+    return json.loads(files.comparison.read_text())
+
+
+def scores(values):
+    """A score function from {(arm, ratio): [one value per replicate]}; arms left out score 0.5."""
+
+    def score(arm, replicate):
+        found = values.get((arm.name, arm.synthetic_per_real), [0.5])
+        return found[replicate % len(found)]
+
+    return score
+
+
+AFFINE = [0.960, 0.962, 0.958]
+BETTER = [0.966, 0.967, 0.966]
+WORSE = [0.950, 0.954, 0.949]
+MIXED = [0.961, 0.960, 0.959]
+
+
+def judge(write_study, test, validation=None, **study):
+    files = write_study(
+        ratios=(0.5, 1.0),
+        test_accuracy=scores(test),
+        validation_accuracy=scores(validation or test),
+        **study,
+    )
+    comparison = compared(files)
+    return comparison["budgets"][0]
+
+
+def test_a_gain_is_recommended(write_study):
+    row = judge(write_study, {("real_affine", 0): AFFINE, ("synthetic_affine", 1.0): BETTER})
+    assert (
+        row["recommended"] == row["best_synthetic"] == {"arm": "synthetic_affine", "synthetic_per_real": 1.0}
+    )
+    assert row["code"] == "gain" and row["low"] > 0
+    expected = paired_difference(baseline=AFFINE, candidate=BETTER)
+    assert (row["mean_difference"], row["low"], row["high"]) == pytest.approx(
+        (expected.mean, expected.low, expected.high), abs=1e-6
+    )
+    assert row["verdict"] == (
+        "With 60 real images, use 1.0 synthetic images per real one with affine augmentation: +0.63 points of"
+        f" test accuracy on top of affine augmentation [{points(row['low'])}, {points(row['high'])}]"
+        " (3 replicates, 95 % intervals)."
+    )
+
+
+def test_no_detectable_effect_keeps_the_classic_arm_and_says_what_would_have_been_found(write_study):
+    row = judge(write_study, {("real_affine", 0): AFFINE, ("synthetic_affine", 1.0): MIXED})
+    assert row["code"] == "no_detectable_effect" and row["low"] < 0 < row["high"]
+    assert row["recommended"] == row["best_classic"] == {"arm": "real_affine", "synthetic_per_real": 0}
+    detectable = minimum_detectable_effect(np.std(np.subtract(MIXED, AFFINE), ddof=1), 3)
+    assert row["minimum_detectable_effect"] == pytest.approx(detectable, abs=1e-6)
+    assert f"where {100 * detectable:.2f} points would have been found" in row["verdict"]
+    assert "use affine augmentation alone" in row["verdict"]
+
+
+def test_harm_is_said(write_study):
+    row = judge(write_study, {("real_affine", 0): AFFINE, ("synthetic_affine", 1.0): WORSE})
+    assert row["code"] == "harm" and row["high"] < 0
+    assert row["recommended"]["arm"] == "real_affine"
+    assert "do harm" in row["verdict"] and "use affine augmentation alone" in row["verdict"]
+
+
+@pytest.mark.parametrize("on_top", [MIXED, WORSE], ids=["nothing on top", "harm on top"])
+def test_what_helps_real_only_and_not_the_best_classic_arm_prefers_the_classic_arm(write_study, on_top):
+    row = judge(
+        write_study,
+        {
+            ("real", 0): [0.900, 0.902, 0.899],
+            ("synthetic", 1.0): [0.913, 0.916, 0.911],
+            ("real_affine", 0): AFFINE,
+            ("synthetic_affine", 1.0): on_top,
+        },
+    )
+    assert row["code"] == "prefer_classic" and row["over_real"]["low"] > 0
+    assert row["recommended"]["arm"] == "real_affine"
+    over_real = row["over_real"]
+    assert row["verdict"] == (
+        "With 60 real images, 1.0 synthetic images per real one gave"
+        f" +1.30 points of test accuracy over real only [{points(over_real['low'])}, {points(over_real['high'])}],"
+        f" but {points(row['mean_difference'])} on top of affine augmentation"
+        f" [{points(row['low'])}, {points(row['high'])}]: prefer affine augmentation alone"
+        " (3 replicates, 95 % intervals)."
+    )
+
+
+def test_the_gain_over_real_only_is_said_of_the_images_that_had_it(write_study):
+    """Fixed images were compared with real only; the arm that validation chose shows fresh ones."""
+    row = judge(
+        write_study,
+        {
+            ("real", 0): [0.880, 0.882, 0.879],
+            ("synthetic", 1.0): [0.893, 0.896, 0.891],
+            ("real_affine", 0): AFFINE,
+            ("synthetic_fresh_affine", 1.0): MIXED,
+        },
+        arms=("real", "real_affine", "synthetic", "synthetic_fresh_affine"),
+    )
+    assert row["code"] == "prefer_classic" and row["best_synthetic"]["arm"] == "synthetic_fresh_affine"
+    assert "real images, 1.0 synthetic images per real one gave +1.30 points" in row["verdict"]
+    assert f", but fresh ones {points(row['mean_difference'])} on top of affine" in row["verdict"]
+
+
+def test_what_augmentation_gives_is_not_taken_for_a_gain_of_synthetic_images(write_study):
+    """Affine lifts both arms far above real only: that alone prefers nothing."""
+    row = judge(
+        write_study,
+        {
+            ("real", 0): [0.900, 0.902, 0.899],
+            ("synthetic", 1.0): [0.900, 0.901, 0.900],
+            ("real_affine", 0): AFFINE,
+            ("synthetic_affine", 1.0): MIXED,
+        },
+    )
+    assert row["code"] == "no_detectable_effect"
+
+
+def test_one_replicate_is_no_evidence(write_study):
+    row = judge(write_study, {("real_affine", 0): AFFINE, ("synthetic_affine", 1.0): BETTER}, replicates=1)
+    assert row["code"] == "too_few_replicates"
+    assert row["low"] is None and row["high"] is None and row["minimum_detectable_effect"] is None
+    assert row["recommended"] == {"arm": "real_affine", "synthetic_per_real": 0}
+    assert "no evidence (one replicate has no interval): use affine augmentation alone" in row["verdict"]
+
+
+def test_equal_differences_are_no_evidence(write_study):
+    row = judge(
+        write_study,
+        {("real_affine", 0): AFFINE, ("synthetic_affine", 1.0): [value + 0.01 for value in AFFINE]},
+    )
+    assert row["low"] == row["high"] == 0.01
+    assert row["recommended"]["arm"] == "real_affine"
+    assert row["code"] == "too_few_replicates" and "no evidence" in row["verdict"]
+
+
+def test_a_gain_on_test_alone_recommends_nothing(write_study):
+    row = judge(
+        write_study,
+        test={("real_affine", 0): AFFINE, ("synthetic_affine", 1.0): BETTER},
+        validation={("real_affine", 0): BETTER, ("synthetic_affine", 1.0): AFFINE},
+    )
+    assert row["code"] == "gain_not_confirmed" and row["low"] > 0
+    assert row["recommended"]["arm"] == "real_affine"
+    assert "validation, which chooses, shows no gain: use affine augmentation alone" in row["verdict"]
+
+
+def test_the_ratio_is_chosen_on_validation_though_another_is_better_on_test(write_study):
+    row = judge(
+        write_study,
+        test={("real", 0): AFFINE, ("synthetic", 0.5): MIXED, ("synthetic", 1.0): BETTER},
+        validation={("real", 0): AFFINE, ("synthetic", 0.5): BETTER, ("synthetic", 1.0): MIXED},
+    )
+    assert row["best_synthetic"] == {"arm": "synthetic", "synthetic_per_real": 0.5}
+    # Recommended on validation: test does not confirm it, and chooses nothing itself.
+    assert row["recommended"] == row["best_synthetic"]
+    assert row["code"] == "gain_not_confirmed"
+    assert "recommends 0.5 synthetic images per real one, but test does not confirm it" in row["verdict"]
+
+
+def test_a_ratio_is_not_judged_by_the_replicate_whose_luck_chose_it(write_study):
+    # At 1.0 the first replicate alone is better by chance, on both splits; at 0.5 the others are, by less.
+    lucky, steady = [0.99, 0.95, 0.95], [0.95, 0.961, 0.962]
+    values = {("synthetic", 1.0): lucky, ("synthetic", 0.5): steady, ("real", 0): [0.95] * 3}
+    row = judge(write_study, values, arms=("real", "synthetic"))
+    assert row["best_synthetic"] == {"arm": "synthetic", "synthetic_per_real": 1.0}
+    assert [one["best_synthetic"]["synthetic_per_real"] for one in row["judged_by"]] == [0.5, 1.0, 1.0]
+    assert row["mean_difference"] == 0  # 0.95 of the steady one, 0.95 and 0.95 of the lucky one
+    assert row["verdict"].endswith(
+        "(3 replicates, 95 % intervals; leaving one out changes the choice in 1 of 3 cases)."
+    )
+
+
+def test_the_classic_arm_is_chosen_by_the_others_too_and_validation_is_cross_fitted(write_study):
+    # The first replicate alone makes affine the best classic arm; its own judge is real only.
+    affine, plain, more = [0.99, 0.95, 0.95], [0.95, 0.961, 0.962], [0.97, 0.97, 0.97]
+    values = {
+        ("real_affine", 0): affine,
+        ("real", 0): plain,
+        ("synthetic", 0.5): more,
+        ("synthetic", 1.0): more,
+    }
+    validation = values | {("synthetic", 0.5): [0.98, 0.96, 0.96], ("synthetic", 1.0): [0.90, 0.969, 0.969]}
+    row = judge(
+        write_study, values, validation, arms=("real", "real_affine", "synthetic", "synthetic_affine")
+    )
+    assert row["best_classic"]["arm"] == "real_affine"
+    assert [one["best_classic"]["arm"] for one in row["judged_by"]] == ["real", "real_affine", "real_affine"]
+    assert row["mean_difference"] == pytest.approx((0.02 + 0.02 + 0.02) / 3)
+    assert row["best_synthetic"]["synthetic_per_real"] == 0.5
+    assert [one["best_synthetic"]["synthetic_per_real"] for one in row["judged_by"]] == [1.0, 0.5, 0.5]
+    assert row["validation"]["mean_difference"] == pytest.approx((0.90 - 0.95 + 0.01 + 0.01) / 3, abs=1e-6)
+    assert "leaving one out changes the choice in 1 of 3 cases" in row["verdict"]
+
+
+def test_arms_for_rare_classes_are_one_family_wherever_they_are_listed(write_study):
+    arms = ("real", "synthetic", "fill_repeat", "class_weights", "fill_synthetic")
+    values = {("fill_repeat", 0): [0.51, 0.52, 0.54], ("fill_synthetic", 0): [0.52, 0.53, 0.56]}
+    comparison = compared(
+        write_study(
+            ratios=(0.5,), arms=arms, replicates=3, test_accuracy=scores(values), imbalance={"1": 0.1}
+        )
+    )
+    adjusted = [
+        {
+            row["candidate"]: row["p_holm"]
+            for row in rows
+            if row["metric"] == "test_macro_f1" and "fill" in row["candidate"]
+        }
+        for rows in (comparison["comparisons"], comparison["imbalance"]["comparisons"])
+    ]
+    assert adjusted[0] == adjusted[1] and all(adjusted[0].values())
+
+
+def test_ties_go_to_fewer_images_then_to_no_augmentation(write_study):
+    arms = [
+        ("real", 0),
+        ("real_affine", 0),
+        ("synthetic", 0.5),
+        ("synthetic_affine", 0.5),
+        ("synthetic", 1.0),
+    ]
+    tied = dict.fromkeys(arms, AFFINE)
+    row = judge(write_study, tied)
+    assert row["best_classic"]["arm"] == "real"
+    assert row["best_synthetic"] == {"arm": "synthetic", "synthetic_per_real": 0.5}
+    assert row["recommended"]["arm"] == "real"
+
+
+@pytest.mark.parametrize(
+    ("classic", "synthetic", "words"),
+    [
+        ("real", "synthetic", "points of test accuracy over real only ["),
+        ("real", "synthetic_affine", "points of test accuracy with affine augmentation, over real only ["),
+        ("real_affine", "synthetic", "but +0.00 against affine augmentation ["),
+        ("real_affine", "synthetic_affine", "points of test accuracy on top of affine augmentation ["),
+    ],
+)
+def test_the_sentence_says_what_was_compared(write_study, classic, synthetic, words):
+    assert words in judge(write_study, {(classic, 0): AFFINE, (synthetic, 1.0): MIXED})["verdict"]
+
+
+def test_every_declared_arm_and_comparison_is_there(write_study):
+    files = write_study(budgets=(60, "all"), ratios=(0, 0.5, 2))
+    comparison = compared(files)
+    assert comparison["replicates"] == 3
+    assert comparison["test_images"] == 300
+    assert len(comparison["arms"]) == 2 * (2 + 2 * 3)
+    keys = {
+        (row["budget"], row["candidate"], row["baseline"], row["synthetic_per_real"], row["metric"])
+        for row in comparison["comparisons"]
+    }
+    assert keys == {
+        (budget, candidate, baseline, ratio, metric)
+        for budget in (60, "all")
+        for metric in ("test_accuracy", "test_macro_f1")
+        for candidate, baseline, ratio in [
+            ("real_affine", "real", 0),
+            *(
+                (candidate, baseline, ratio)
+                for ratio in (0.5, 2)
+                for candidate, baseline in (
+                    ("synthetic", "real"),
+                    ("synthetic_affine", "real_affine"),
+                    ("synthetic_only", "real"),
+                )
+            ),
+        ]
+    }
+    for row in comparison["comparisons"]:
+        assert row["mean_difference"] == pytest.approx(sum(row["differences"]) / 3, abs=2e-6)
+        assert row["low"] <= row["mean_difference"] <= row["high"]
+    for budget in comparison["budgets"]:
+        assert budget["verdict"] in comparison["verdict"]
+    assert "chosen on validation" in comparison["verdict"]
+
+
+def test_arm_intervals_are_those_of_its_cells(write_study):
+    files = write_study()
+    table, _ = load_cells(files.cells, files.grid)
+    row = next(
+        row for row in compared(files)["arms"] if row["arm"] == "synthetic" and row["synthetic_per_real"] == 1
+    )
+    values = cell_values(table, 60, DeclaredArm("synthetic", 1.0), "test_accuracy")
+    expected = mean_interval(values)
+    assert (row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"]) == pytest.approx(
+        (expected.mean, expected.low, expected.high), abs=1e-6
+    )
+
+
+def test_without_a_positive_ratio_there_is_nothing_to_compare(write_study):
+    row = compared(write_study(ratios=(0,)))["budgets"][0]
+    assert row["code"] == "nothing_to_compare" and row["low"] is None
+    assert row["best_synthetic"] is None
+    assert "no arm with real and synthetic images was trained" in row["verdict"]
+
+
+def test_the_order_of_rows_changes_nothing(write_study):
+    files = write_study(budgets=(60, 90))
+    before = files.comparison.read_text()
+    rows = pd.read_csv(files.cells)
+    rows.sample(frac=1, random_state=0).to_csv(files.cells, index=False)
+    files.compare()
+    assert files.comparison.read_text() == before
+
+
+def test_undeclared_rows_are_ignored_and_counted(write_study):
+    files = write_study(budgets=(60, 90), ratios=(0.5, 1.0), replicates=3)
+    grid = Grid((60,), (1.0,), 2, files.grid.arm_names)
+    table, ignored = load_cells(files.cells, grid)
+    assert len(table) == len(grid.cells()) == 5 * 2
+    assert ignored == 2 * 8 * 3 - 10
+    assert compare_cells(table, grid, test_images=300)["replicates"] == 2
+    assert count_test_images(load_confusion(files.confusion, grid)) == 300
+
+
+def corrupt(files, change):
+    rows = pd.read_csv(files.cells, dtype={"budget": str})
+    change(rows).to_csv(files.cells, index=False)
+
+
+def test_a_missing_cell_is_named(write_study):
+    files = write_study()
+    corrupt(files, lambda rows: rows.drop(index=rows.index[-1]))
+    with pytest.raises(
+        SynthGainError, match=r"no row for the cell budget 60, arm synthetic_only, .* 1, replicate 2;"
+    ):
+        load_cells(files.cells, files.grid)
+    with pytest.raises(SynthGainError, match=r"replicate 3 \(and 8 more\)"):
+        load_cells(files.cells, Grid((60,), (0.5, 1.0), 4, files.grid.arm_names))
+
+
+def test_a_doubled_cell_is_named(write_study):
+    files = write_study()
+    corrupt(files, lambda rows: pd.concat([rows, rows.iloc[[0]]]))
+    with pytest.raises(SynthGainError, match=r"two rows for the cell budget 60, arm real, .* replicate 0"):
+        load_cells(files.cells, files.grid)
+
+
+def set_last(column, value):
+    def change(rows):
+        rows.loc[rows.index[-1], column] = value
+        return rows
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("optimizer_steps", 2000, r"optimizer_steps \[1000, 2000\]; every arm must train equally long"),
+        ("batch_size", 128, r"batch_size \[64, 128\]"),
+        ("real_subset_sha256", "f00", "budget 60, replicate 2 has arms from 2 real subsets"),
+        ("test_accuracy", 97.0, "a metric outside 0..1 in the cell budget 60, arm synthetic_only"),
+        ("test_accuracy", None, "column test_accuracy holds text"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(write_study, column, value, message):
+    files = write_study()
+    corrupt(files, set_last(column, value))
+    with pytest.raises(SynthGainError, match=message):
+        load_cells(files.cells, files.grid)
+
+
+def test_a_missing_or_foreign_file_is_named(write_study, tmp_path):
+    files = write_study()
+    with pytest.raises(SynthGainError, match=r"absent\.csv: no such file"):
+        load_cells(tmp_path / "absent.csv", files.grid)
+    with pytest.raises(SynthGainError, match="no column actual, predicted, count"):
+        load_confusion(files.cells, files.grid)
+    (tmp_path / "broken.csv").write_text('a,b\n"1,2\n')
+    with pytest.raises(SynthGainError, match="not a readable table"):
+        load_cells(tmp_path / "broken.csv", files.grid)
+
+
+def test_different_test_splits_are_refused(write_study):
+    files = write_study()
+    confusion = load_confusion(files.confusion, files.grid)
+    confusion.loc[0, "count"] += 1
+    with pytest.raises(SynthGainError, match="300 to 301 test images"):
+        count_test_images(confusion)
+
+
+ALL_ARMS = tuple(ARMS)
+
+
+def test_each_arm_is_compared_with_the_same_training_without_what_it_adds(write_study):
+    comparison = compared(write_study(arms=ALL_ARMS, ratios=(1.0,)))
+    assert {(row["candidate"], row["baseline"]) for row in comparison["comparisons"]} == {
+        ("real_affine", "real"),
+        ("real_affine_elastic", "real"),
+        ("repeat", "real"),
+        ("synthetic", "real"),
+        ("synthetic_affine", "real_affine"),
+        ("synthetic_affine_elastic", "real_affine_elastic"),
+        ("synthetic_only", "real"),
+        ("synthetic_filtered", "real"),
+        ("synthetic_filtered_affine", "real_affine"),
+        ("synthetic_filtered_affine_elastic", "real_affine_elastic"),
+        ("synthetic_fresh", "real"),
+        ("synthetic_fresh_affine", "real_affine"),
+        ("synthetic_fresh_affine_elastic", "real_affine_elastic"),
+        ("synthetic_fresh_filtered_affine_elastic", "real_affine_elastic"),
+        ("fill_repeat", "real"),
+        ("class_weights", "real"),
+        ("fill_affine", "real"),
+        ("fill_repeat_affine_elastic", "real_affine_elastic"),
+        ("fill_extra_real", "real"),
+        ("fill_synthetic", "real"),
+        ("fill_synthetic_affine_elastic", "real_affine_elastic"),
+        ("extra_real", "real"),
+        ("extra_real_affine_elastic", "real_affine_elastic"),
+    }
+    assert comparison["budgets"][0]["code"] in comparison["codes"] == CODES
+    row = comparison["arms"][0]
+    assert (row["training_images"], row["optimizer_steps"], row["batch_size"]) == (60, 1000, 64)
+
+
+def test_controls_are_never_recommended(write_study):
+    """Extra real images win here, and repeated ones beat every arm of the budget: neither can be had."""
+    best = {("extra_real", 1.0): [0.99], ("repeat", 1.0): [0.98], ("real_affine", 0): AFFINE}
+    best |= {("fill_extra_real", 0): [0.99], ("fill_repeat", 0): [0.98], ("fill_synthetic", 0): [0.97]}
+    row = judge(write_study, best | {("synthetic_affine", 1.0): MIXED}, arms=ALL_ARMS)
+    assert row["best_classic"]["arm"] == "real_affine"
+    assert row["best_synthetic"]["arm"] == "synthetic_affine"
+
+
+def test_holm_corrects_over_the_ratios_of_an_arm(write_study):
+    files = write_study(ratios=(0.5, 1.0, 2.0), replicates=6)
+    table, _ = load_cells(files.cells, files.grid)
+    rows = [
+        row
+        for row in compared(files)["comparisons"]
+        if row["candidate"] == "synthetic" and row["metric"] == "test_accuracy"
+    ]
+    values = {
+        ratio: cell_values(table, 60, DeclaredArm("synthetic", ratio), "test_accuracy")
+        for ratio in (0.5, 1.0, 2.0)
+    }
+    baseline = cell_values(table, 60, DeclaredArm("real", 0), "test_accuracy")
+    tests = [paired_test(baseline=baseline, candidate=candidate) for candidate in values.values()]
+    assert [row["p"] for row in rows] == pytest.approx([test.p for test in tests], abs=1e-6)
+    assert [row["p_holm"] for row in rows] == pytest.approx(holm([test.p for test in tests]), abs=1e-6)
+    assert any(row["p_holm"] > row["p"] for row in rows)
+    assert [row["p_sign_flip"] for row in rows] == [round(test.p_sign_flip, 6) for test in tests]
+    assert [row["replicates_to_settle"] for row in rows] == [test.replicates_to_settle for test in tests]
+
+
+def worth(write_study, synthetic, extra, **study):
+    base = np.array([0.900, 0.902, 0.898])
+    spread = np.array([0.001, -0.001, 0.0])
+    arms = {("real", 0): list(base)}
+    arms |= {("synthetic", ratio): list(base + gain + spread) for ratio, gain in synthetic.items()}
+    arms |= {("extra_real", ratio): list(base + gain + spread) for ratio, gain in extra.items()}
+    files = write_study(
+        arms=("real", "synthetic", "extra_real"),
+        ratios=tuple(synthetic),
+        test_accuracy=scores(arms),
+        **study,
+    )
+    return {row["synthetic_per_real"]: row for row in compared(files)["worth_in_real_images"]}
+
+
+def test_a_synthetic_image_is_worth_the_real_ones_that_gain_as_much(write_study):
+    rows = worth(write_study, {1.0: 0.010, 2.0: 0.012, 4.0: 0.0}, {1.0: 0.020, 2.0: 0.030, 4.0: 0.040})
+    # The gain of 1.0 synthetic per real is that of 0.5 real per real: half of the first stretch of the line.
+    assert rows[1.0]["real_images_per_synthetic"] == pytest.approx(0.5, abs=1e-3)
+    assert rows[1.0]["low"] < 0.5 < rows[1.0]["high"]
+    assert rows[2.0]["real_images_per_synthetic"] == pytest.approx(0.6 / 2, abs=1e-3)
+    assert rows[4.0]["real_images_per_synthetic"] is None  # no gain, no worth
+
+
+def test_a_worth_beyond_the_real_images_that_were_tried_is_not_told(write_study):
+    rows = worth(write_study, {1.0: 0.050}, {1.0: 0.020})
+    assert rows[1.0]["real_images_per_synthetic"] is None
+    assert rows[1.0]["most_extra_real_per_real"] == 1.0
+
+
+def test_an_arm_of_extra_real_images_may_be_left_out_as_a_whole_and_is_named(write_study):
+    files = write_study(arms=ALL_ARMS, ratios=(1.0, 2.0), left_out=[("extra_real", 2.0)])
+    comparison = compared(files)
+    (row,) = comparison["left_out"]
+    assert (row["arm"], row["synthetic_per_real"]) == ("extra_real", 2.0)
+    assert row["reason"] == "the train split has too few other real images"
+    assert ("extra_real", 2.0) not in {(r["arm"], r["synthetic_per_real"]) for r in comparison["arms"]}
+    corrupt(files, lambda rows: rows.drop(index=rows.index[(rows.arm == "extra_real")][-1]))
+    with pytest.raises(
+        SynthGainError, match=r"no row for the cell budget 60, arm extra_real, .* replicate 2"
+    ):
+        load_cells(files.cells, files.grid)
+
+
+def test_another_arm_may_not_be_left_out(write_study):
+    with pytest.raises(SynthGainError, match=r"arm repeat, .* \(and 2 more\)"):
+        write_study(arms=ALL_ARMS, ratios=(1.0,), left_out=[("repeat", 1.0)])
+
+
+def test_the_error_of_the_test_split_is_told_once(write_study):
+    comparison = compared(write_study(test_accuracy=scores({("real", 0): [0.9]})))
+    assert comparison["test_sampling_error"] == {
+        "accuracy": 0.9,
+        "standard_error": pytest.approx((0.9 * 0.1 / 300) ** 0.5, abs=1e-6),
+    }
+
+
+def test_p_values_are_short():
+    assert [p_value(p) for p in (None, 0.0004, 0.0123, 0.5)] == ["–", "<0.001", "0.012", "0.50"]
+
+
+def test_points_have_a_sign_and_no_negative_zero():
+    assert [points(value) for value in (0.0005, -0.002, 0.0, -0.00001)] == [
+        "+0.05",
+        "−0.20",
+        "+0.00",
+        "+0.00",
+    ]
+    assert points_interval(None, None) == "–"
+
+
+def test_the_terminal_table_has_a_row_per_arm_and_one_star_per_budget(write_study):
+    from rich.console import Console
+
+    comparison = compared(write_study(budgets=(60, "all"), arms=ALL_ARMS))
+    comparison["comparisons"][-2] |= {"low": -0.1681, "high": 0.2212, "p_holm": 0.0001}  # as wide as they get
+    table = verdict_table(comparison)
+    assert table.row_count == len(comparison["arms"])
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table)
+    text = console.export_text()
+    assert sum("* real" in line for line in text.splitlines()) == 2
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("synthetic_filtered", "use 1.0 label-filtered synthetic images per real one: +0.63"),
+        ("synthetic_fresh", "use 1.0 fresh synthetic images per real one: +0.63"),
+        (
+            "synthetic_fresh_filtered_affine_elastic",
+            "use 1.0 fresh label-filtered synthetic images per real one with affine + elastic",
+        ),
+    ],
+)
+def test_the_sentence_says_which_synthetic_images(write_study, name, words):
+    baseline = ARMS[name].baseline
+    arms = tuple(dict.fromkeys(("real", baseline, name)))
+    row = judge(write_study, {(baseline, 0): AFFINE, (name, 1.0): BETTER}, arms=arms)
+    assert row["best_synthetic"]["arm"] == name and words in row["verdict"]

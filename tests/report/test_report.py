@@ -1,0 +1,481 @@
+"""The page holds what the study declares and nothing else, needs no network, and escapes what users name."""
+
+import base64
+import gzip
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from pipeline.comparison.verdict import p_value, points, points_interval
+from pipeline.errors import SynthGainError
+from pipeline.params import load_params
+from pipeline.report.page import write_report
+from pipeline.report.results import load_results
+from pipeline.study.arms import ARMS
+from pipeline.study.grid import ARM_WORDS
+
+VOID = {"meta", "link", "img", "source", "br", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The parsed page: text, tables as rows of cell texts, pictures, plots, every address, and open tags."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.html, self.words, self.tables, self.images, self.addresses, self.open = html, [], [], [], [], []
+        self.plots, self.labels, self.sections = [], [], {}
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.addresses += [
+            attributes[name] for name in ("src", "href", "srcset", "action", "data") if attributes.get(name)
+        ]
+        if tag == "img":
+            self.images.append(attributes)
+        if tag == "section":
+            self.sections[attributes["id"]] = ""
+        if attributes.get("class") == "plot":
+            self.labels.append(attributes["aria-label"])
+        if attributes.get("type") == "application/json":
+            self.plots.append("")
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("script", "style"):
+            if data.startswith('{"light"'):
+                self.plots[-1] = data
+            return
+        self.words.append(data)
+        if "section" in self.open:
+            self.sections[list(self.sections)[-1]] += f"{data} "
+        if self.open and self.open[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += data
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def tables_with(self, *columns):
+        found = [table for table in self.tables if set(columns) <= set(table[0])]
+        assert found
+        return [[dict(zip(table[0], row, strict=True)) for row in table[1:]] for table in found]
+
+    def table_with(self, *columns):
+        (found,) = self.tables_with(*columns)
+        return found
+
+
+def make(files, out, grid_images_per_class=4):
+    data = files.root / "data"
+    params = load_params(files.params)
+    results = load_results(
+        metrics=data / "metrics",
+        gan=data / "gan",
+        synthetic=data / "synthetic",
+        prepared=data / "prepared",
+        grid=files.grid,
+        settings=params.model_dump(exclude={"tracking", "export", "execution"}),
+    )
+    write_report(results, out, grid_images_per_class=grid_images_per_class)
+    return Page((out / "index.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def study(write_shared_study):
+    return write_shared_study(budgets=(60, "all"), ratios=(0.5, 2))
+
+
+@pytest.fixture(scope="module")
+def page(study):
+    return make(study, study.root / "report")
+
+
+def read(study):
+    return json.loads(study.comparison.read_text())
+
+
+def test_the_page_is_whole_and_needs_no_network(page):
+    assert page.open == []  # every tag is closed
+    assert page.html.startswith("<!doctype html>")
+    assert page.addresses
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert not re.findall(r"https?://|@import|url\(", page.html)
+    assert "default-src 'none'" in page.html
+    assert len(page.html) < 8_000_000
+
+
+def test_anchors_lead_somewhere(page):
+    anchors = [address[1:] for address in page.addresses if address.startswith("#")]
+    assert anchors and all(f'id="{anchor}"' in page.html for anchor in anchors)
+
+
+def test_the_verdict_comes_first(study, page):
+    for row in read(study)["budgets"]:
+        assert row["code"].replace("_", " ") in page.text
+        assert page.text.index(row["verdict"]) < page.text.index("How much, at which ratio?")
+    assert "chosen on validation" in page.text and "read once" in page.text
+
+
+def test_every_arm_and_comparison_has_its_row(study, page):
+    comparison = read(study)
+    arms = page.table_with("arm", "test accuracy")
+    assert [(row["real images"], row["per real"], row["test accuracy"]) for row in arms] == [
+        (str(row["budget"]), str(row["synthetic_per_real"]), f"{100 * row['test_accuracy']:.2f}")
+        for row in comparison["arms"]
+    ]
+    differences = page.table_with("candidate", "baseline")
+    assert len(differences) == len(comparison["comparisons"]) / 2  # one row has both metrics
+    # Recommended arms; per budget, floor and copycat, and the four rows of memorisation's anchors.
+    assert page.html.count('<tr class="marked">') == 2 + 2 * (2 + 4)
+
+
+def test_what_was_left_out_and_what_could_have_been_detected_is_told(write_study, tmp_path):
+    files = write_study(arms=tuple(ARMS), ratios=(1.0,), left_out=[("extra_real", 1.0)])
+    page = make(files, tmp_path / "report")
+    comparison = read(files)
+    arms = page.table_with("arm", "test accuracy")
+    assert [row["arm"] for row in arms] == [
+        *(ARM_WORDS[row["arm"]] for row in comparison["arms"]),
+        "real + extra real",
+    ]
+    assert arms[-1]["test accuracy"] == "–" and "too few other real images" in page.text
+    assert {(row["steps"], row["batch size"]) for row in arms[:-1]} == {("1\N{NO-BREAK SPACE}000", "64")}
+    first = comparison["comparisons"][0]
+    row = page.table_with("candidate", "P(better)")[0]
+    assert row["p (Holm)"] == p_value(first["p_holm"])
+    assert row["detectable"] == f"{100 * first['minimum_detectable_effect']:.2f}"
+    assert row["P(better)"].startswith(f"{first['probability_of_improvement']:.2f}")
+
+
+def test_generative_metrics_stand_beside_their_anchors(page):
+    for rows in page.tables_with("images", "FID\N{NO-BREAK SPACE}↓"):
+        assert [row["images"] for row in rows] == [*(f"replicate {i}" for i in range(3)), "floor", "copycat"]
+        assert [row["FID\N{NO-BREAK SPACE}↓"] for row in rows] == ["7.00", "8.00", "9.00", "1.25", "2.50"]
+    assert "n = 300 images a row" in page.text and "extractor abababababab" in page.text
+    assert "the GAN does not beat the copycat (2.50)" in page.text
+
+
+def test_classes_splits_and_provenance(study, page):
+    for columns in (("class", "points"), ("class", "floor FID")):
+        tables = page.tables_with(*columns)
+        assert len(tables) == 2
+        assert all([row["class"] for row in rows] == list(study.class_names) for rows in tables)
+    assert [row["split"] for row in page.table_with("split")] == ["train", "validation", "test"]
+    provenance = page.table_with("replicate", "generator")
+    assert [row["generator"] for row in provenance] == 2 * ["0" * 12, "1" * 12, "2" * 12]
+    learning_rate = load_params(study.params).gan.generator_learning_rate
+    assert f"learning_rate: {learning_rate}" in page.text and "dvc repro" in page.text
+
+
+DRAWINGS = (
+    "ratio_curve_{}",
+    "differences_{}",
+    "f1_{}",
+    "confusion_{}_real_only",
+    "confusion_{}_recommended",
+    "confusion_{}_difference",
+    "gan_{}",
+)
+
+
+def test_pictures_have_words_and_are_files_too(study, page):
+    pairs = 2 * 2 * 3
+    assert len(page.images) == 1 + 2 * (len(DRAWINGS) + 1 + 3 + pairs)  # samples, film strips
+    assert all(len(image["alt"]) > 30 for image in page.images)
+    names = {"low_data_curve"}
+    strips = set()
+    for budget in (60, "all"):
+        names |= {name.format(budget) for name in (*DRAWINGS, "samples_{}")}
+        names |= {f"closest_pairs_{budget}_{space}" for space in ("pixel", "feature")}
+        strips |= {f"film_strip_{budget}_{replicate}.png" for replicate in range(3)}
+    files = {file.name for file in (study.root / "report/figures").iterdir()}
+    assert files == strips | {f"{name}.{ending}" for name in names for ending in ("svg", "png")}
+
+
+def test_drawings_come_light_and_dark(page):
+    dark = re.findall(
+        r'<source media="screen and \(prefers-color-scheme: dark\)" srcset="([^"]+)"', page.html
+    )
+    assert len(dark) == 1 + 2 * (len(DRAWINGS) + 1)  # film strips and pairs are the same
+    assert not set(dark) & {image["src"] for image in page.images}
+
+
+def test_every_drawing_is_an_interactive_plot_too_with_the_same_words(page):
+    assert len(page.plots) == 1 + 2 * len(DRAWINGS)
+    alts = {image["alt"] for image in page.images}
+    assert len(page.labels) == len(page.plots) and set(page.labels) <= alts
+    for text in page.plots:
+        both = json.loads(text)
+        light, dark = both["light"]["layout"], both["dark"]["layout"]
+        assert light["paper_bgcolor"] == "#ffffff" and dark["paper_bgcolor"] == "#161b22"
+        assert light["height"] == dark["height"] > 100
+        assert both["light"]["data"]
+
+
+def test_plotly_is_there_once_and_unpacks(page):
+    (packed,) = re.findall(r'<script type="text/plain" id="plotly">([^<]+)</script>', page.html)
+    script = gzip.decompress(base64.b64decode(packed)).decode()
+    assert "plotly.js v" in script[:200] and len(script) > 1_000_000
+    assert "plotly.js v" in page.text and "MIT license" in page.text  # the notice that its licence asks for
+
+
+SECTIONS = (
+    "verdict",
+    "curve",
+    "low-data",
+    "arms",
+    "differences",
+    "classes",
+    "images",
+    "quality",
+    "memorization",
+    "training",
+    "limits",
+    "data",
+    "reproduce",
+)
+
+
+def test_no_section_is_missing_or_empty(page):
+    assert tuple(page.sections) == SECTIONS
+    assert all(len(words.split()) > 10 for words in page.sections.values())
+
+
+def test_every_number_of_the_verdict_is_in_the_comparison(study, page):
+    comparison = read(study)
+    known = set(re.findall(r"\d+(?:\.\d+)?", study.comparison.read_text()))
+    known |= {"8", "10"} if comparison["power"] == 0.8 else set()  # "8 times in 10"
+    pending = [comparison]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict | list):
+            pending += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, float):
+            known |= {f"{abs(100 * value):.2f}", f"{100 * value:.0f}"}
+    found = re.findall(r"\d+(?:\.\d+)?", page.sections["verdict"])
+    assert len(found) > 40
+    assert set(found) <= known
+    basis = page.tables[0]
+    accuracy = next(
+        row["test_accuracy"]
+        for row in comparison["arms"]
+        if row["budget"] == 60 and row["arm"] == comparison["budgets"][0]["best_classic"]["arm"]
+    )
+    assert f": {100 * accuracy:.2f} [" in basis[2][1]
+
+
+def test_the_low_data_curve_has_the_accuracies_of_every_budget(study, page):
+    table = page.table_with("real images", "best with synthetic")
+    assert [row["real images"] for row in table] == ["60", "all"]
+    accuracy = {
+        (str(row["budget"]), row["arm"]): f"{100 * row['test_accuracy']:.2f}" for row in read(study)["arms"]
+    }
+    for row in table:
+        assert row["real only"].startswith(accuracy[row["real images"], "real"])
+        assert row["real only, affine"].startswith(accuracy[row["real images"], "real_affine"])
+
+
+def change_metrics(files, change, budget=60):
+    path = files.metrics / f"synthetic/{budget}.json"
+    summary = json.loads(path.read_text())
+    change(summary)
+    path.write_text(json.dumps(summary))
+
+
+def test_memorisation_has_its_gate_its_anchors_and_its_closest_pairs(page):
+    for rows in page.tables_with("near copies (%)"):
+        assert [row["images"] for row in rows[::2]] == [
+            *(f"replicate {i}" for i in range(3)),
+            "real test images",
+            "copycat",
+        ]
+        assert rows[0]["near copies (%)"] == "0.50" and rows[0]["C_T"] == "−1.50"
+        assert rows[-1]["near copies (%)"] == "100.00" and rows[0]["gate"] == "passed"
+    assert "3 of 3 replicates pass" in page.text
+    alts = [image["alt"] for image in page.images if "nearest training image" in image["alt"]]
+    assert len(alts) == 2 * 2 * 6
+    assert [alt[-5:-1] for alt in alts[:6]] == ["0.40", "0.41", "0.42", "0.50", "0.51", "0.52"]
+
+
+def test_what_the_metrics_lack_is_said_and_what_they_have_more_is_shown(write_study, tmp_path):
+    files = write_study(ratios=(0.5,), replicates=2)
+
+    def change(summary):
+        del summary["memorization"]
+        for row in (summary["floor"], summary["copycat"], *summary["replicates"].values()):
+            row |= {"inception_fid": 12.5, "inception_kid": 0.01}
+            del row["inception_score"]
+
+    change_metrics(files, change)
+    page = make(files, tmp_path / "report")
+    assert "hold no memorisation result" in page.sections["memorization"]
+    fid = "FID\N{NO-BREAK SPACE}↓"
+    domain, inception = page.tables_with("images", fid)
+    assert [row[fid] for row in domain] == ["7.00", "8.00", "1.25", "2.50"]
+    assert [row[fid] for row in inception] == 4 * ["12.50"]
+    assert "Inception Score" not in page.text  # no row has it
+
+
+def test_a_study_with_rare_classes_has_their_verdict_once_and_its_table(write_study, tmp_path):
+    arms = ("real", "synthetic", "fill_synthetic")
+    files = write_study(ratios=(0.5,), replicates=2, arms=arms)
+    rare = read(files)["imbalance"]
+    page = make(files, tmp_path / "report")
+    (verdict,) = [row["verdict"] for row in rare["budgets"]]
+    assert page.text.count(verdict) == 1 and verdict in page.sections["imbalance"]
+    assert page.text.count(read(files)["budgets"][0]["verdict"]) == 1
+    rows = page.table_with("candidate", "metric")
+    assert [row["metric"] for row in rows] == [
+        f"recall of {next(iter(rare['classes']))}",
+        "recall, mean of rare classes",
+        "macro F1",
+    ]
+    for row, expected in zip(rows, rare["comparisons"], strict=True):
+        assert row["difference"] == points(expected["mean_difference"])
+        assert row["interval"] == points_interval(expected["low"], expected["high"])
+        assert row["each replicate"].split() == [points(value) for value in expected["differences"]]
+
+
+def test_a_failed_gate_is_seen_and_a_pair_of_another_study_is_refused(write_study, tmp_path):
+    files = write_study(ratios=(0.5,), replicates=2)
+
+    def fail(summary):
+        summary["replicates"]["1"]["memorization"] |= {"passed": False, "reason": "9% near copies <here>"}
+
+    change_metrics(files, fail)
+    page = make(files, tmp_path / "report")
+    assert "1 of 2 replicates pass" in page.text and "gate not passed" in page.text
+    assert "Replicate 1: 9% near copies <here>." in page.text
+
+    def misplace(summary):
+        summary["replicates"]["1"]["memorization"]["closest_pairs"][0]["train_index"] = 36
+
+    change_metrics(files, misplace)
+    with pytest.raises(SynthGainError, match="closest pairs: image 36 of train split, which has 36"):
+        make(files, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_where_real_only_is_recommended_the_best_synthetic_arm_stands_beside_it(write_study, tmp_path):
+    files = write_study(ratios=(0.5,), replicates=2, arms=("real", "synthetic"))
+    page = make(files, tmp_path / "report")
+    names = {file.name for file in (tmp_path / "report/figures").glob("confusion_*.png")}
+    assert names == {f"confusion_60_{name}.png" for name in ("real_only", "best_synthetic", "difference")}
+    assert "Real only is recommended; beside it stands real + synthetic at 0.5" in page.text
+    assert tuple(page.sections) == SECTIONS
+    assert "one budget (60 real images)" in page.sections["low-data"]  # a curve needs two
+    assert not (tmp_path / "report/figures/low_data_curve.png").exists()
+
+
+def test_one_replicate_is_no_evidence_and_the_same_bytes_twice(write_study, tmp_path):
+    files = write_study(ratios=(0.5,), replicates=1)
+    summary = json.loads((files.metrics / "synthetic/60.json").read_text())
+    summary["copycat"]["fid"] = 30.0
+    (files.metrics / "synthetic/60.json").write_text(json.dumps(summary))
+    page = make(files, tmp_path / "first")
+    assert "too few replicates" in page.text and "no evidence" in page.text
+    assert {row["interval"] for row in page.table_with("arm", "test accuracy")} == {"–"}
+    assert "the GAN beats the copycat (30.00)" in page.text
+
+    make(files, tmp_path / "second")
+    pairs = [
+        (file, tmp_path / "second" / file.relative_to(tmp_path / "first"))
+        for file in (tmp_path / "first").rglob("*.*")
+    ]
+    assert len(pairs) == 22
+    assert all(one.read_bytes() == other.read_bytes() for one, other in pairs)
+
+
+def test_what_is_not_declared_is_in_no_table_and_no_picture(write_study, tmp_path):
+    files = write_study(budgets=(60, 91), ratios=(0.5, 0.77))
+    files = files.declare(real_images=[60], synthetic_per_real=[0.5], replicates=2)
+    shutil.rmtree(files.root / "data/synthetic/91")
+    (files.root / "data/synthetic/60/2.npz").unlink()
+    page = make(files, tmp_path / "report")
+    drawings = "".join(
+        word
+        for file in (tmp_path / "report/figures").glob("*.svg")
+        for word in re.findall(r"<text[^>]*>([^<]*)</text>", file.read_text())
+    )
+    words = page.text + drawings + "".join(image["alt"] for image in page.images)
+    assert "0.5" in drawings
+    for gone in ("0.77", "91 real", "replicate 2"):
+        assert gone not in words
+
+
+def test_a_comparison_of_another_study_is_refused(write_study, tmp_path):
+    files = write_study(ratios=(0.5, 1.0))
+    before = files.comparison.read_text()
+    changed = files.declare(synthetic_per_real=[0.5])
+    files.comparison.write_text(before)
+    with pytest.raises(SynthGainError, match=r"comparison\.json: compares another study than params\.yaml"):
+        make(changed, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/prepared/splits.json",
+        "data/metrics/comparison.json",
+        "data/metrics/gan/60.csv",
+        "data/metrics/synthetic/60.json",
+        "data/gan/60/1/film_strip.png",
+        "data/synthetic/60/1.npz",
+    ],
+)
+def test_a_missing_or_damaged_file_is_named(write_study, tmp_path, name):
+    files = write_study()
+    (files.root / name).write_bytes(b"{ damaged")
+    with pytest.raises(SynthGainError, match=re.escape(name)):
+        make(files, tmp_path / "report")
+    (files.root / name).unlink()
+    with pytest.raises(SynthGainError, match=re.escape(name)):
+        make(files, tmp_path / "report")
+
+
+def test_names_of_classes_cannot_break_the_page(write_study, tmp_path):
+    hostile = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }} & $x$")
+    page = make(write_study(class_names=hostile, ratios=(0.5,), replicates=2), tmp_path / "report")
+    assert page.html.count("<script>") == 1  # our own
+    assert "<img src=x" not in page.html and all(image["src"].startswith("data:") for image in page.images)
+    for columns in (("class", "points"), ("class", "floor FID")):
+        assert [row["class"] for row in page.table_with(*columns)] == list(hostile)
+    assert any(hostile[0] in image["alt"] for image in page.images)
+    drawn = "".join(page.plots)
+    assert "\\u0026lt;script" in drawn  # Plotly would take some of HTML for its own
+    assert not re.search("[<>&]", drawn)
+
+
+def test_a_study_without_ratios_has_a_page_with_small_pictures(write_study, tmp_path):
+    files = write_study(ratios=(0,), replicates=2)
+    noise = Image.effect_noise((1800, 1800), 80)
+    for replicate in (0, 1):
+        noise.save(files.root / f"data/gan/60/{replicate}/film_strip.png")
+    page = make(files, tmp_path / "report", grid_images_per_class=20)
+    assert "no arm with real and synthetic images was trained" in page.text
+    assert page.open == [] and tuple(page.sections) == SECTIONS
+
+    assert (files.root / "data/gan/60/0/film_strip.png").stat().st_size > 3_000_000
+    assert (tmp_path / "report/index.html").stat().st_size < 8_000_000
+    (strip,) = [image for image in page.images if "images of replicate 1" in image["alt"]]
+    with Image.open(io.BytesIO(base64.b64decode(strip["src"].partition(",")[2]))) as image:
+        assert 300 < image.width < 1800
+    assert any("12 of each class" in image["alt"] for image in page.images)  # there are no 20

@@ -1,0 +1,154 @@
+"""Work in several processes: the same results as in one, and nothing is left of it when it ends badly."""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from pipeline.errors import SynthGainError
+from pipeline.runtime.device import Workers
+from pipeline.runtime.parallel import parallel_map
+
+ROOT = Path(__file__).parents[2]
+
+
+# A file of its own: workers have to find these functions by the name of their module.
+WORK = """
+import os, signal, time
+from pipeline.errors import SynthGainError
+
+def squared(job, advance):
+    advance(0.5)
+    advance(0.5, f"job {job}")
+    return job * job, os.getpid()
+
+def refused(job, advance):
+    if job == 1:
+        raise SynthGainError("one is not allowed")
+    time.sleep(60)
+
+def killed(job, advance):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    (tmp_path / "work_side_by_side.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("work_side_by_side")
+    del sys.modules["work_side_by_side"]
+
+
+def workers(processes):
+    return Workers(processes, threads=1, device=torch.device("cpu"))
+
+
+def run(function, jobs, processes, advance=lambda units, note="": None):
+    return list(parallel_map(function, jobs, workers=workers(processes), advance=advance))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_results_come_in_the_order_of_the_jobs_and_progress_adds_up(work, processes):
+    told = []
+    pairs = run(work.squared, range(7), processes, lambda units, note="": told.append((units, note)))
+    assert [(job, result[0]) for job, result in pairs] == [(job, job * job) for job in range(7)]
+    assert sum(units for units, _ in told) == 7
+    assert {note for _, note in told} >= {"job 6"}
+    workers = {pid for _, (_, pid) in pairs}
+    assert workers == {os.getpid()} if processes == 1 else os.getpid() not in workers
+
+
+def test_jobs_are_made_as_they_are_needed(work):
+    """A job holds its images: all of them at once would be too many."""
+    made = []
+    done = parallel_map(
+        work.squared,
+        (made.append(job) or job for job in range(20)),
+        workers=workers(2),
+        advance=lambda units, note="": None,
+    )
+    for number, _ in enumerate(done):
+        assert len(made) <= number + 2 * 2 + 1
+
+
+def test_an_error_ends_the_other_workers_at_once(work):
+    start = time.monotonic()
+    with pytest.raises(SynthGainError, match="one is not allowed"):
+        run(work.refused, [1, 2], 2)
+    assert time.monotonic() - start < 30  # the other one would have slept for a minute
+
+
+def test_a_killed_worker_is_one_clear_line(work):
+    with pytest.raises(SynthGainError, match=r"a worker was killed.*fewer execution.processes"):
+        run(work.killed, [1, 2], 2)
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+import torch
+from pipeline.runtime.device import Workers
+from pipeline.runtime.parallel import parallel_map
+from stages.command import run
+
+def work(job, advance):
+    Path(f"at work {job}").touch()
+    time.sleep(100)
+
+def main() -> None:
+    list(parallel_map(work, [1, 2], workers=Workers(2, 1, torch.device("cpu")), advance=print))
+
+if __name__ == "__main__":
+    run(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(
+    "number, status, said",
+    [
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+        (
+            signal.SIGINT,
+            130,
+            "interrupted: nothing half-written is left behind; the same command starts again",
+        ),
+        (signal.SIGTERM, 143, "ended: nothing half-written is left behind; the same command starts again"),
+    ],
+)
+def test_no_worker_outlives_what_started_it(tmp_path, number, status, said):
+    """A SIGKILL of the one process; Ctrl-C and SIGTERM of the whole group, as from a terminal."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 90
+    while len(list(tmp_path.glob("at work *"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 3  # two workers and what starts them
+    if number == signal.SIGKILL:
+        process.kill()
+    else:
+        os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    if number != signal.SIGKILL:  # then Python says that it has tidied up
+        assert errors.strip() == said
+    _, left = psutil.wait_procs(family, timeout=60)
+    assert [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []

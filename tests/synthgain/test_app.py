@@ -1,0 +1,107 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from synthgain.app import app, stage_app
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = sorted(info.name for info in app.registered_commands)
+STAGES = sorted(info.name for info in stage_app.registered_commands)
+HEAVY = {
+    "torch",
+    "numpy",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "mlflow",
+    "matplotlib",
+    "dvc",
+    "pyarrow",
+    "PIL",
+    "torchvision",
+    "pydantic",
+}
+
+
+def synthgain(*arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, "-c", "import synthgain.app; synthgain.app.main()", *arguments],
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_imports_nothing_heavy():
+    """Half a second for `--help` is a matter of what it imports, and that is no matter of the machine."""
+    code = "import sys, synthgain.app; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), *(["stage", name] for name in STAGES)])
+def test_every_command_has_help_with_an_example(command):
+    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert "Example:" in result.output
+
+
+def test_the_hand_over_commands_stand_at_the_top():
+    assert {
+        "generate",
+        "export",
+        "verify",
+        "inspect",
+        "demo",
+        "doctor",
+        "literature",
+        "mend",
+        "reproduce-check",
+        "workspace",
+    } == set(COMMANDS)
+
+
+def test_the_stages_of_dvc_yaml_are_commands_below_stage():
+    import yaml
+
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert {name.replace("_", "-") for name in stages} == set(STAGES)
+
+
+def test_bad_params_end_in_one_line_and_status_1(tmp_path):
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(re.sub("z_dim: 64", "z_dim: many", text))
+    done = synthgain("stage", "generate", "--budget", "1000", "--gan", "a", "--out", "b", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: params.yaml: gan.z_dim: found 'many'; allowed: a whole number\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_a_missing_params_file_says_where_it_is_looked_for(tmp_path):
+    done = synthgain("stage", "generate", "--budget", "1000", "--gan", "a", "--out", "b", cwd=tmp_path)
+    assert done.returncode == 1
+    assert (
+        done.stderr == "error: params.yaml: no such file; run this where params.yaml is, or pass --params\n"
+    )
+
+
+def test_a_missing_input_is_named_and_nothing_is_left_behind(tmp_path):
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    done = synthgain(
+        "stage", "generate", "--budget", "1000", "--gan", "data/gan", "--out", "out", cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: data/gan/1000/0/generator.safetensors: no such file")
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_an_unknown_option_is_a_usage_error():
+    done = synthgain("stage", "compare", "--sells", "x")
+    assert done.returncode == 2
+    assert "--sells" in done.stderr and "Traceback" not in done.stderr
