@@ -10,6 +10,7 @@ import batched
 import classifier
 import gan_training
 import metrics
+import parallel
 import startup
 import torch
 from result import save, show
@@ -17,7 +18,7 @@ from result import save, show
 
 def main(out):
     """Run one after another, print one table, write one file."""
-    results = [*startup.measure(), *gan_training.measure(), *metrics.measure(), *side_by_side.measure()]
+    results = [*startup.measure(), *gan_training.measure(), *metrics.measure(), *parallel.measure()]
     if (Path(__file__).parents[1] / "data/prepared/train.npz").is_file():
         results += classifier.measure()
     else:

@@ -7,47 +7,49 @@ python benchmarks/batched.py [--steps 300]
 """
 
 import argparse
+import os
+import tempfile
 import time
 from pathlib import Path
 
 import torch
+from parallel import images
 from result import Result, show
-from side_by_side import images
 
-from pipeline.classifier import replicates as study
+from pipeline.classifier import replicates
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
 from pipeline.study.arms import ARMS
-from pipeline.study.subsets import real_subset
+from pipeline.study.subsets import real_subsets
+from pipeline.study.training_sets import ReplicateImages
 
 BUDGET, REPLICATES, RATIOS = 1000, 5, (0.25, 0.5, 1.0, 2.0, 4.0)
 BASELINES = ("real", "real_affine", "real_affine_elastic")
 AUGMENTED = ("synthetic", "synthetic_affine", "synthetic_affine_elastic")
 
 
-def seconds(classifier, execution, *, as_one_batch):
+def seconds(params, steps, execution, *, as_one_batch):
     """Of all cells."""
-    study._as_one_batch = lambda device: as_one_batch
+    replicates.CellTraining.as_one_batch = as_one_batch
     real, synthetic = images(2 * BUDGET), images(4 * BUDGET, seed=1)
 
-    def subset(replicate):
-        return real_subset(real, budget=BUDGET, replicate=replicate, seed=0)
+    def of_replicates():
+        for subset in real_subsets(real, budget=BUDGET, replicates=REPLICATES, seed=0, imbalance={}):
+            made = LabeledImages(synthetic.images, synthetic.labels, synthetic.class_names, subset.provenance)
+            yield ReplicateImages(subset, made)
 
     start = time.perf_counter()
     for ratio, names in ((0, BASELINES), *((ratio, AUGMENTED) for ratio in RATIOS)):
-        study.train_cells(
+        replicates.train_cells(
             [ARMS[name] for name in names],
-            budget=BUDGET,
+            of_replicates(),
+            count=REPLICATES,
             synthetic_per_real=ratio,
-            replicates=REPLICATES,
-            real_of=subset,
-            synthetic_of=lambda replicate: LabeledImages(
-                synthetic.images, synthetic.labels, synthetic.class_names, subset(replicate).provenance
-            ),
-            classifier=classifier,
+            classifier=params.classifier.model_copy(update={"steps": steps}),
+            augmentation=params.augmentation,
             seed=0,
             execution=execution,
-            what=f"{ratio:g} synthetic per real, {'one batch' if as_one_batch else 'one after another'}",
+            label=f"{ratio:g} synthetic per real, {'one batch' if as_one_batch else 'one after another'}",
         )
     return time.perf_counter() - start
 
@@ -59,8 +61,9 @@ def measure(steps=300, device="cuda"):
     times = {}
     for as_one_batch in (True, False):
         for count in (5, steps):
-            classifier = params.classifier.model_copy(update={"steps": count})
-            times[as_one_batch] = seconds(classifier, execution, as_one_batch=as_one_batch)
+            with tempfile.TemporaryDirectory() as store:
+                os.environ["SYNTHGAIN_STORE"] = store  # nothing is found there
+                times[as_one_batch] = seconds(params, count, execution, as_one_batch=as_one_batch)
     cells = REPLICATES * (len(BASELINES) + len(RATIOS) * len(AUGMENTED))
     return [
         Result(

@@ -25,7 +25,6 @@ from matplotlib.figure import Figure
 from pipeline.runtime.outputs import atomic_output
 from pipeline.statistics import mean_interval
 from pipeline.study.arms import ARMS, Arm
-from pipeline.study.grid import ARM_WORDS
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def mixed_lines(arms: Rows) -> list[Line]:
         *(line for line in _MIXED_LINES if any(row["arm"] in line.arms for row in arms)),
         *(
             Line(
-                arm.classic_augmentation,
+                arm.policy,
                 (*([arm.baseline] if arm.baseline else []), arm.name),
                 _OTHER_COLOURS[place % 3],
                 _OTHER_MARKERS[(place + place // 3) % 3],  # nine looks before one comes again
@@ -137,7 +136,7 @@ def mixed_lines(arms: Rows) -> list[Line]:
 
 def is_mixed(arm: Arm) -> bool:
     """Whether an arm has a place on the ratio curve: it adds synthetic images at a ratio, to every class."""
-    return arm.uses_real and arm.uses_synthetic and not arm.fills
+    return arm.uses_real and arm.uses_synthetic and not arm.rare_only
 
 
 def ratio_curve(cells: pd.DataFrame, arms: Rows, *, theme: Theme) -> Figure:
@@ -516,7 +515,7 @@ def f1_differences(values: npt.NDArray[np.float64], class_names: Sequence[str], 
 
 def arm_words(name: str) -> str:
     """An arm in words; one that has none is called by its name."""
-    return ARM_WORDS.get(name, name.replace("_", " "))
+    return ARMS[name].words if name in ARMS else name.replace("_", " ")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

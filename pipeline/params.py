@@ -520,6 +520,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+# Keys of earlier versions, and where their values are now.
+_MOVED = {
+    f"classifier.{name}": f"augmentation.{name}"
+    for name in (
+        "affine_rotation_degrees",
+        "affine_translation",
+        "affine_scale",
+        "affine_shear_degrees",
+        "elastic_alpha",
+        "elastic_sigma",
+    )
+}
+
 # Pydantic's names of problems, in the words of this file's reader.
 _ALLOWED = {
     "extra_forbidden": "unknown key; remove it or mend its spelling",
@@ -553,7 +566,10 @@ def _explain(problems: list[dict[str, Any]]) -> list[str]:
         message = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         allowed = _ALLOWED.get(problem["type"], message)
         if problem["type"] in ("extra_forbidden", "missing"):
-            lines.append(f"{place}: {allowed}")
+            moved = _MOVED.get(place)
+            lines.append(
+                f"{place}: now called {moved}; move its value there" if moved else f"{place}: {allowed}"
+            )
             continue
         found_at[place] = problem["input"]
         if allowed not in allowed_at.setdefault(place, []):

@@ -41,6 +41,7 @@ def main(
             "gan": params.gan.model_dump(),
             "generation": params.generation.model_dump(),
             "extractor": params.extractor.model_dump(),
+            "augmentation": params.augmentation.model_dump(),
             "classifier": params.classifier.model_dump(),
             "evaluation": params.evaluation.model_dump(),
             "report": params.report.model_dump(),

@@ -47,7 +47,11 @@ def main(
 
     def replicates() -> Iterator[ReplicateImages]:
         for subset in real_subsets(
-            real, budget=size, replicates=params.study.replicates, seed=params.seed, imbalance=params.study.imbalance
+            real,
+            budget=size,
+            replicates=params.study.replicates,
+            seed=params.seed,
+            imbalance=params.study.imbalance,
         ):
             replicate = subset.provenance["replicate"]
             made = LabeledImages.load(synthetic / budget / f"{replicate}.npz")

@@ -34,7 +34,11 @@ def main(
 
     def replicates() -> Iterator[ReplicateImages]:
         for subset in real_subsets(
-            real, budget=size, replicates=params.study.replicates, seed=params.seed, imbalance=params.study.imbalance
+            real,
+            budget=size,
+            replicates=params.study.replicates,
+            seed=params.seed,
+            imbalance=params.study.imbalance,
         ):
             yield ReplicateImages(
                 subset, extra=extra_real_images(real, subset, images_per_real=None, seed=params.seed)

@@ -39,7 +39,11 @@ def main(
 
     def replicates() -> Iterator[ReplicateImages]:
         for subset in real_subsets(
-            real, budget=size, replicates=params.study.replicates, seed=params.seed, imbalance=params.study.imbalance
+            real,
+            budget=size,
+            replicates=params.study.replicates,
+            seed=params.seed,
+            imbalance=params.study.imbalance,
         ):
             replicate = subset.provenance["replicate"]
             yield ReplicateImages(subset, LabeledImages.load(synthetic / budget / f"{replicate}.npz"))

@@ -3,25 +3,19 @@
 Commands import their libraries when they run, so that `synthgain --help` answers at once.
 """
 
+from collections.abc import Callable
+
 import typer
 
 from stages import (
     compare,
-    doctor,
     download,
     evaluate_classifiers,
     evaluate_synthetic,
     export,
     generate,
-    handover_export,
-    handover_generate,
-    handover_inspect,
-    handover_verify,
-    literature,
-    mend,
     prepare,
     report,
-    reproduce_check,
     score_labels,
     track,
     train_augmented,
@@ -30,9 +24,18 @@ from stages import (
     train_extractor,
     train_fill,
     train_gan,
-    workspace,
 )
 from stages.command import report_errors
+from synthgain.demo import demo
+from synthgain.doctor import doctor
+from synthgain.export import export as export_command
+from synthgain.generate import generate as generate_command
+from synthgain.inspect import inspect
+from synthgain.literature import literature
+from synthgain.mend import mend
+from synthgain.reproduce_check import reproduce_check
+from synthgain.verify import verify
+from synthgain.workspace import workspace
 
 app = typer.Typer(
     add_completion=False,
@@ -41,19 +44,14 @@ app = typer.Typer(
     help="Does adding GAN images help my classifier, how much, at which ratio, and more than classic augmentation?",
     epilog="--debug anywhere on the line (or SYNTHGAIN_DEBUG=1) shows the traceback of an error.",
 )
-app.command("demo", rich_help_panel="Start here")(workspace.demo)
-app.command("literature", rich_help_panel="Start here")(literature.literature)
-app.command("workspace", rich_help_panel="Start here")(workspace.workspace)
-app.command("doctor", rich_help_panel="When in doubt")(doctor.main)
-app.command("mend", rich_help_panel="When in doubt")(mend.main)
-app.command("reproduce-check", rich_help_panel="When in doubt")(reproduce_check.main)
-for command, name in (
-    (handover_generate, "generate"),
-    (handover_export, "export"),
-    (handover_verify, "verify"),
-    (handover_inspect, "inspect"),
-):
-    app.command(name, rich_help_panel="Labelled synthetic images to take away")(command.main)
+_COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Start here": (demo, literature, workspace),
+    "When in doubt": (doctor, mend, reproduce_check),
+    "Labelled synthetic images to take away": (generate_command, export_command, verify, inspect),
+}
+for panel, commands in _COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 stage_app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(

@@ -8,7 +8,7 @@ import typer
 from stages.command import PARAMS_FILE, ParamsFile
 
 
-def main(
+def doctor(
     params_file: ParamsFile = PARAMS_FILE,
     json_output: Annotated[
         bool, typer.Option("--json", help="One JSON object instead of lines to read.")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 
-def main(
+def export(
     source: Annotated[
         Path, typer.Argument(metavar="SRC", help="A file of `synthgain generate` or of the pipeline.")
     ],

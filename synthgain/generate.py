@@ -8,7 +8,7 @@ import typer
 _REAL = Path("data/prepared/train.npz")
 
 
-def main(
+def generate(
     model: Annotated[
         str, typer.Option(help="generator.safetensors, or models:/NAME@ALIAS of the MLflow registry.")
     ],

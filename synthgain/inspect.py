@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 
-def main(
+def inspect(
     path: Annotated[
         Path, typer.Argument(metavar="DIR|FILE", help="An export, or a file of labelled images.")
     ],

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 
-def main() -> None:
+def mend() -> None:
     """Put away what a killed DVC left half-written (.dvc/tmp/rwlock, dvc.lock), so that `dvc repro` goes on.
 
     It says what it did, and nothing if nothing is wrong. `make repro` begins with it.

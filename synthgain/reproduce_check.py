@@ -8,7 +8,7 @@ import typer
 from stages.command import PARAMS_FILE, ParamsFile
 
 
-def main(
+def reproduce_check(
     images_per_class: Annotated[
         int, typer.Option(min=1, help="How many images of each class to make again from each generator.")
     ] = 250,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 
-def main(
+def verify(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="An export, or a folder with one per format.")
     ],

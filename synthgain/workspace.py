@@ -1,4 +1,4 @@
-"""Commands around the pipeline: a workspace with params of its own, and the demo."""
+"""`synthgain workspace`: a folder with the same pipeline, and params of its own."""
 
 import os
 from pathlib import Path
@@ -27,23 +27,11 @@ def workspace(
         create_workspace(folder, changes=changes)
         typer.echo(f"workspace: {folder}")
         if repro:
-            _repro(folder)
+            run_pipeline(folder)
 
 
-def demo(folder: Folder = Path("build/demo")) -> None:
-    """Run the whole pipeline on scikit-learn's embedded digits: no download, no GPU, a few minutes.
-
-    Example: synthgain demo build/demo
-    """
-    from pipeline.maintenance.workspace import PROJECT, create_workspace
-    from pipeline.runtime.outputs import only_writer
-
-    with only_writer(folder):
-        create_workspace(folder, changes=PROJECT / "studies" / "demo.yaml")
-        _repro(folder)
-
-
-def _repro(folder: Path) -> None:
+def run_pipeline(folder: Path) -> None:
+    """`dvc repro` in a workspace, then its verdict."""
     from pipeline.maintenance.dvc_state import mend
     from pipeline.maintenance.workspace import dvc
 

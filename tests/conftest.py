@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from pipeline.comparison.cells import load_cells, load_confusion
 from pipeline.comparison.rare_classes import with_imbalance
 from pipeline.comparison.verdict import compare_cells
 from pipeline.images import LabeledImages
-from pipeline.params import ARMS_OF_IMBALANCE, load_params
+from pipeline.params import load_params
+from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm, Grid
 
 # MLflow asks the network for its telemetry's settings, in a thread and as soon as it is imported: a socket that
@@ -37,6 +39,17 @@ if (
 REAL_PARAMS = Path(__file__).parents[1] / "params.yaml"
 TEST_PER_CLASS = 100
 FIVE_ARMS = ("real", "real_affine", "synthetic", "synthetic_affine", "synthetic_only")
+
+
+# Results that a test keeps are no other test's, and none of this checkout's: each has a store of its own. What a
+# module's fixtures keep goes into one of this process.
+_store_of_modules = tempfile.TemporaryDirectory(prefix="synthgain-test-store-")
+os.environ["SYNTHGAIN_STORE"] = _store_of_modules.name
+
+
+@pytest.fixture(autouse=True)
+def _store(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("SYNTHGAIN_STORE", str(tmp_path_factory.mktemp("store") / "store"))
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +120,7 @@ def accuracies_with_gain(gain: float, seed: int = 0) -> Score:
         value = 0.94 + noise["subset"][replicate] + 0.3 * noise["arm"][(replicate * 7 + len(str(arm))) % 20]
         if arm.name == "synthetic_only":
             return value - 0.05
-        return value + 0.02 * (arm.classic_augmentation == "affine") + gain * (arm.synthetic_per_real > 0)
+        return value + 0.02 * (arm.policy == "affine") + gain * (arm.synthetic_per_real > 0)
 
     return accuracy
 
@@ -127,7 +140,7 @@ def _write_study(
     size=8,
 ) -> StudyFiles:
     if imbalance is None:  # some arms need a rare class
-        imbalance = {class_names[-1]: 0.1} if set(arms) & set(ARMS_OF_IMBALANCE) else {}
+        imbalance = {class_names[-1]: 0.1} if any(ARMS[name].rare_only for name in arms) else {}
     grid = Grid(tuple(budgets), tuple(ratios), replicates, tuple(arms), dict(imbalance))
     files = StudyFiles(root, grid, tuple(class_names))
     test_accuracy = test_accuracy or accuracies_with_gain(0.0)
@@ -184,7 +197,7 @@ def _write_cells(
                     "budget": budget,
                     "arm": arm.name,
                     "synthetic_per_real": arm.synthetic_per_real,
-                    "classic_augmentation": arm.classic_augmentation,
+                    "classic_augmentation": arm.policy,
                     "replicate": replicate,
                 }
                 rows.append(

@@ -44,7 +44,11 @@ TINY = {
 
 def environment() -> dict[str, str]:
     return {
-        **{key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"},
+        **{
+            key: value
+            for key, value in os.environ.items()
+            if key not in ("MLFLOW_TRACKING_URI", "SYNTHGAIN_STORE")
+        },
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
     }

@@ -50,7 +50,11 @@ def run(folder: Path, *command: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    here = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    here = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("MLFLOW_TRACKING_URI", "SYNTHGAIN_STORE")
+    }
     return here | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",

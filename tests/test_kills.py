@@ -152,6 +152,11 @@ print(json.dumps(report))
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
+def own_environment() -> dict[str, str]:
+    """Without the store of the tests: what a command finds is what it has made in its folder."""
+    return {name: value for name, value in os.environ.items() if name != "SYNTHGAIN_STORE"}
+
+
 def tiny_params(folder: Path, *, threads: int = 1, **gan: object) -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, own in TINY.items():
@@ -212,7 +217,7 @@ def test_killed_at_random_moments_it_ends_byte_equal(tmp_path, kills, threads):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", HARNESS, str(kills), "7", json.dumps(commands())],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**own_environment(), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -269,7 +274,7 @@ def test_many_trainings_in_one_process_take_no_more_memory_and_no_more_handles(t
     done = subprocess.run(
         [sys.executable, "-c", SOAK, str(TRAININGS)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**own_environment(), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

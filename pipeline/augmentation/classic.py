@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,13 +37,13 @@ def classic_augmentation(
         affine_rotation_degrees, affine_translation, affine_scale, affine_shear_degrees: as in `random_affine`.
         elastic_alpha, elastic_sigma: as in `elastic_displacement`.
     """
-    affine = {
+    affine: dict[str, Any] = {
         "rotation_degrees": affine_rotation_degrees,
         "translation": affine_translation,
         "scale": affine_scale,
         "shear_degrees": affine_shear_degrees,
     }
-    elastic = {"elastic_alpha": elastic_alpha, "elastic_sigma": elastic_sigma}
+    elastic: dict[str, Any] = {"elastic_alpha": elastic_alpha, "elastic_sigma": elastic_sigma}
     known: dict[tuple[str, ...], Callable[..., Tensor]] = {
         ("affine",): partial(random_affine, **affine),
         ("elastic",): partial(random_elastic, **elastic),
@@ -148,9 +149,7 @@ def elastic_displacement(
     return smooth.view(2, count, height, width).permute(1, 2, 3, 0)
 
 
-def _displaced(
-    images: Tensor, grid: Tensor, alpha: float, sigma: float, generator: Generators
-) -> Tensor:
+def _displaced(images: Tensor, grid: Tensor, alpha: float, sigma: float, generator: Generators) -> Tensor:
     """The images taken from the places of a grid, each of which is moved by its own elastic displacement."""
     count, _, height, width = images.shape
     pixels = elastic_displacement(count, height, width, alpha=alpha, sigma=sigma, generator=generator)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state
 from torch.nn import functional as F
 
+from pipeline.augmentation.classic import Augment
 from pipeline.classifier.network import ConvNet, images_to_unit
 from pipeline.classifier.training import (
     Recipe,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from pipeline.runtime.device import configure, training_dtype, workers_for
 from pipeline.runtime.parallel import parallel_map
 from pipeline.runtime.progress import Advance, progress
 from pipeline.runtime.seeds import derive_seed
-from pipeline.runtime.store import find_result, keep_result, result_key
+from pipeline.runtime.store import find_result, keep_result, result_key, this_store
 from pipeline.study.label_filter import LabelAgreement, accepts, load_agreement, save_agreements
 from pipeline.study.subsets import missing_counts
 from pipeline.study.training_sets import copies
@@ -140,15 +141,15 @@ def cross_fitted_agreements(
         least_probability=least_probability,
         device=device,
         dtype=training_dtype(execution, device),
+        store=this_store(),
     )
     with progress(label, count * folds * steps, "steps") as advance:
-        for job, agreement in parallel_map(
+        yield from parallel_map(
             judge,
             jobs,
             workers=workers_for(execution, device, trainings=count, threads_each=1),
             advance=advance,
-        ):
-            yield job, agreement
+        )
 
 
 def _find_or_judge(
@@ -162,6 +163,7 @@ def _find_or_judge(
     least_probability: float,
     device: torch.device,
     dtype: torch.dtype,
+    store: Path,
 ) -> LabelAgreement:
     key = result_key(
         "label_scores",
@@ -179,7 +181,7 @@ def _find_or_judge(
         device=device,
         dtype=dtype,
     )
-    if found := find_result(key):
+    if found := find_result(store, key):
         advance(folds * steps)
         return load_agreement(found / _FILE, 0)
     agreement = cross_fitted_agreement(
@@ -195,7 +197,7 @@ def _find_or_judge(
         dtype=dtype,
         advance=advance,
     )
-    with keep_result(key) as folder:
+    with keep_result(store, key) as folder:
         save_agreements(folder / _FILE, [agreement])
     return agreement
 

@@ -27,7 +27,7 @@ from pipeline.runtime.device import configure, training_dtype, workers_for
 from pipeline.runtime.parallel import parallel_map
 from pipeline.runtime.progress import Advance, progress
 from pipeline.runtime.seeds import derive_seed
-from pipeline.runtime.store import Key, find_result, keep_result, result_key
+from pipeline.runtime.store import Key, find_result, keep_result, result_key, this_store
 from pipeline.study.arms import Arm
 from pipeline.study.grid import cell_key
 from pipeline.study.training_sets import ReplicateImages, TrainingSet, training_set
@@ -39,12 +39,13 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True)
 class CellTraining:
-    """How every cell of a study trains, and where."""
+    """How every cell of a study trains, where, and into which store its classifier goes."""
 
     classifier: Classifier
     augmentation: Augmentation
     device: torch.device
     dtype: torch.dtype
+    store: Path
 
     @property
     def as_one_batch(self) -> bool:
@@ -183,7 +184,7 @@ def train_cells(
         label: a name for the progress display.
     """
     device = configure(execution)
-    how = CellTraining(classifier, augmentation, device, training_dtype(execution, device))
+    how = CellTraining(classifier, augmentation, device, training_dtype(execution, device), this_store())
     jobs = cell_jobs(
         arms, replicates, synthetic_per_real=synthetic_per_real, classifier=classifier, seed=seed
     )
@@ -196,7 +197,7 @@ def train_cells(
             workers = workers_for(execution, device, trainings=len(arms) * count, threads_each=1)
             done = parallel_map(partial(_find_or_train, how=how), jobs, workers=workers, advance=advance)
         for job, (key, is_new) in done:
-            weights, arguments = _stored(key)
+            weights, arguments = _stored(how.store, key)
             cells.append(TrainedCell(job.facts, weights, job.real_pixels))
             trained += is_new
     print(f"{label}: {trained} classifiers trained, {len(cells) - trained} found finished", flush=True)
@@ -213,10 +214,10 @@ def train_cell(job: CellJob, how: CellTraining, advance: Advance) -> ConvNet:
 def _find_or_train(job: CellJob, advance: Advance, *, how: CellTraining) -> tuple[Key, bool]:
     """The key of a cell's classifier, which is in the store then; and whether it was trained."""
     key = job.key(how)
-    if find_result(key) is not None:
+    if find_result(how.store, key) is not None:
         advance(how.classifier.steps)
         return key, False
-    _keep(key, train_cell(job, how, advance))
+    _keep(how.store, key, train_cell(job, how, advance))
     return key, True
 
 
@@ -227,7 +228,7 @@ def _train_batched(
     waiting = iter(jobs)
     while chosen := list(islice(waiting, _AT_ONCE)):
         keys = [job.key(how) for job in chosen]
-        missing = [i for i, key in enumerate(keys) if find_result(key) is None]
+        missing = [i for i, key in enumerate(keys) if find_result(how.store, key) is None]
         advance(how.classifier.steps * (len(chosen) - len(missing)))
         if missing:
             recipes = [chosen[i].recipe(how) for i in missing]
@@ -235,19 +236,19 @@ def _train_batched(
                 recipes, how.classifier, device=how.device, dtype=how.dtype, advance=advance
             )
             for i, network in zip(missing, networks, strict=True):
-                _keep(keys[i], network)
+                _keep(how.store, keys[i], network)
         yield from ((job, (keys[i], i in missing)) for i, job in enumerate(chosen))
 
 
-def _keep(key: Key, network: ConvNet) -> None:
-    with keep_result(key) as folder:
+def _keep(store: Path, key: Key, network: ConvNet) -> None:
+    with keep_result(store, key) as folder:
         save_checkpoint(
             folder / _FILE, network.state_dict(), {"kind": _KIND, "arguments": dict(network.arguments)}
         )
 
 
-def _stored(key: Key) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
-    folder = find_result(key)
+def _stored(store: Path, key: Key) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
+    folder = find_result(store, key)
     if folder is None:  # removed in the moment since: by hand, or by another process that made room
         raise SynthGainError(f"{key.name}: no longer in the work folder's store; give the same command again")
     weights, metadata = load_checkpoint(Path(folder / _FILE), kind=_KIND)
@@ -259,5 +260,3 @@ def _real_images(arm: Arm, images: ReplicateImages) -> npt.NDArray[np.uint8]:
     if arm.uses_extra and images.extra is not None:
         return np.concatenate([images.real.images, images.extra.images])
     return images.real.images
-
-

@@ -187,7 +187,8 @@ def fresh_epochs(training: LabeledImages, *, real_images: int, per_epoch: npt.ND
     """
     labels = torch.from_numpy(training.labels)
     pools = [
-        real_images + torch.nonzero(labels[real_images:] == label).flatten() for label in range(len(per_epoch))
+        real_images + torch.nonzero(labels[real_images:] == label).flatten()
+        for label in range(len(per_epoch))
     ]
     waiting = [torch.empty(0, dtype=torch.int64) for _ in pools]
 

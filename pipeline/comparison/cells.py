@@ -32,6 +32,7 @@ _CELL_COLUMNS = (
 _CONFUSION_COLUMNS = (*_KEY, "actual", "predicted", "count")
 _TEXT = ("budget", "arm", "classic_augmentation", "real_subset_sha256", "actual", "predicted")
 
+
 def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
     """The declared rows of `cells.csv` in the order of `Grid.cells`, and how many other rows were ignored.
 

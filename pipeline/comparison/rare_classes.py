@@ -31,6 +31,7 @@ from pipeline.comparison.verdict import (
 )
 from pipeline.errors import SynthGainError
 from pipeline.statistics import holm, mean_interval, paired_test
+from pipeline.study.arms import policy_words
 from pipeline.study.grid import DeclaredArm, Grid
 from pipeline.study.subsets import Budget
 
@@ -38,20 +39,6 @@ _KEY = ["budget", "arm", "synthetic_per_real", "replicate"]
 _RARE_RECALL = "test_rare_recall"
 _MACRO_F1 = "test_macro_f1"
 _CHOOSES = "validation_macro_f1"
-_REMEDY_WORDS = {
-    "real": "the real images as they are",
-    "real_affine": "affine augmentation alone",
-    "real_affine_elastic": "affine + elastic augmentation alone",
-    "fill_repeat": "repeated rare images",
-    "class_weights": "class weights",
-    "fill_affine": "affine copies of the rare images",
-    "fill_repeat_affine_elastic": "repeated rare images with affine + elastic augmentation",
-}
-_AUGMENTATION_WORDS = {
-    "none": "",
-    "affine": " with affine augmentation",
-    "affine_elastic": " with affine + elastic augmentation",
-}
 
 
 def with_imbalance(
@@ -222,8 +209,11 @@ def _sentence(
     recommends: bool,
 ) -> str:
     """What to do, and what it rests on."""
-    instead = _REMEDY_WORDS[remedy.name]
-    images = f"synthetic images in the gap{_AUGMENTATION_WORDS[synthetic.classic_augmentation]}"
+    instead = _remedy(remedy)
+    policy = synthetic.policy
+    images = "synthetic images in the gap" + (
+        f" with {policy_words(policy)} augmentation" if policy != "none" else ""
+    )
     change = (
         f"{change_words(on_test, f'points of macro-F1 against {instead}')},"
         f" and {change_words(recall, 'points of rare-class recall')}"
@@ -246,3 +236,12 @@ def _sentence(
         f"{images} have no detectable effect: {change}, where {detectable:.2f} points of macro-F1 would have been"
         f" found; use {instead}"
     )
+
+
+def _remedy(arm: DeclaredArm) -> str:
+    """What to do without synthetic images, as the object of "use"."""
+    if arm.recipe.rare_only:
+        return f'the arm "{arm.recipe.words}"'
+    if arm.recipe.augmented:
+        return f"{policy_words(arm.policy)} augmentation alone"
+    return "the real images as they are"

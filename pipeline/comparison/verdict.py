@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from pipeline.augmentation.policies import POLICIES
 from pipeline.comparison.cells import METRICS, cell_values, left_out_arms, rows_of_arm, trained_arms
 from pipeline.comparison.cross_fitted_choice import Choice, choose, paired_choices
 from pipeline.statistics import (
@@ -34,7 +35,7 @@ from pipeline.statistics import (
     paired_test,
     sampling_error,
 )
-from pipeline.study.arms import ARMS
+from pipeline.study.arms import ARMS, policy_words
 from pipeline.study.grid import DeclaredArm, Grid
 from pipeline.study.subsets import Budget
 
@@ -82,36 +83,6 @@ PAIRED_COLUMNS = (
     "minimum_detectable_effect",
     "replicates_to_settle",
 )
-# Extra real images, and the synthetic ones that they would replace.
-_UPPER_BOUND_OF = {"extra_real": "synthetic", "extra_real_affine_elastic": "synthetic_affine_elastic"}
-# For a terminal of 80 columns.
-_SHORT_WORDS = {
-    "real": "real",
-    "real_affine": "real, affine",
-    "real_affine_elastic": "real, aff.+el.",
-    "synthetic": "synthetic",
-    "synthetic_affine": "syn., affine",
-    "synthetic_affine_elastic": "syn., aff.+el.",
-    "synthetic_only": "synthetic only",
-    "synthetic_filtered": "filtered",
-    "synthetic_filtered_affine": "filt., affine",
-    "synthetic_filtered_affine_elastic": "filt., aff.+el.",
-    "synthetic_fresh": "fresh",
-    "synthetic_fresh_affine": "fresh, affine",
-    "synthetic_fresh_affine_elastic": "fresh, aff.+el.",
-    "synthetic_fresh_filtered_affine_elastic": "f.+f., aff.+el.",
-    "fill_repeat": "rare repeated",
-    "class_weights": "rare weighted",
-    "fill_affine": "rare copies aff",
-    "fill_repeat_affine_elastic": "rare r.,aff.+el",
-    "fill_extra_real": "rare + extra",
-    "fill_synthetic": "rare + syn.",
-    "fill_synthetic_affine_elastic": "rare+s.,aff.+el",
-    "repeat": "real, repeated",
-    "extra_real": "extra real",
-    "extra_real_affine_elastic": "extra, aff.+el.",
-}
-_CLASSIC_WORDS = {"affine": "affine augmentation", "affine_elastic": "affine + elastic augmentation"}
 
 
 def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[str, Any]:
@@ -174,8 +145,9 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
         padding=(0, 1, 0, 0),
         show_edge=False,
     )
-    for name in ("real", "arm", "ratio"):
-        table.add_column(name, no_wrap=True)
+    table.add_column("real", no_wrap=True)
+    table.add_column("arm")  # the only one that wraps
+    table.add_column("ratio", no_wrap=True)
     for name in ("val.", "test", "Δ", f"{100 * comparison['confidence']:.0f} % interval", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     differences = {
@@ -196,7 +168,7 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
         difference = differences.get(key)
         table.add_row(
             str(budget),
-            ("* " if key in recommended else "  ") + _SHORT_WORDS[row["arm"]],
+            ("* " if key in recommended else "  ") + ARMS[row["arm"]].words,
             str(row["synthetic_per_real"]) if row["synthetic_per_real"] else "",
             f"{100 * row['validation_accuracy']:.2f}",
             f"{100 * row['test_accuracy']:.2f}",
@@ -262,7 +234,7 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         else None
     )
     recommends = sign_of(on_validation) == "above"
-    helped = classic.arm.classic_augmentation != "none"
+    helped = classic.arm.policy != "none"
     code = verdict_code(on_validation, on_test, over_real, helped=helped)
     sentence = _sentence(code, classic.arm, synthetic.arm, on_test, over_real, recommends=recommends)
     return row | {
@@ -327,8 +299,8 @@ def _sentence(
     recommends: bool,
 ) -> str:
     """What to do, what it rests on, and against what: a sentence for a colleague, without its beginning."""
-    augmentation = classic.classic_augmentation
-    alone = f"{_CLASSIC_WORDS[augmentation]} alone" if augmentation != "none" else "the real images alone"
+    augmentation = classic.policy
+    alone = f"{_policy(augmentation)} alone" if augmentation != "none" else "the real images alone"
     images = _images(synthetic)
     against = _against(classic, synthetic)
     change = change_words(on_test, f"points of test accuracy {against}")
@@ -388,18 +360,22 @@ def change_words(difference: dict[str, Any], of: str) -> str:
 
 def _against(classic: DeclaredArm, synthetic: DeclaredArm) -> str:
     """What the chosen arms differ in, as the end of "+0.3 points of test accuracy"."""
-    before, after = classic.classic_augmentation, synthetic.classic_augmentation
+    before, after = classic.policy, synthetic.policy
     if before == after:
-        return "over real only" if before == "none" else f"on top of {_CLASSIC_WORDS[before]}"
+        return "over real only" if before == "none" else f"on top of {_policy(before)}"
     if before == "none":
-        return f"with {_CLASSIC_WORDS[after]}, over real only"
-    together = "" if after == "none" else f"with {_CLASSIC_WORDS[after]}, "
-    return f"{together}against {_CLASSIC_WORDS[before]}"
+        return f"with {_policy(after)}, over real only"
+    together = "" if after == "none" else f"with {_policy(after)}, "
+    return f"{together}against {_policy(before)}"
+
+
+def _policy(policy: str) -> str:
+    return f"{policy_words(policy)} augmentation"
 
 
 def _with(synthetic: DeclaredArm) -> str:
-    augmentation = synthetic.classic_augmentation
-    return "" if augmentation == "none" else f" with {_CLASSIC_WORDS[augmentation]}"
+    augmentation = synthetic.policy
+    return "" if augmentation == "none" else f" with {_policy(augmentation)}"
 
 
 def _images(arm: DeclaredArm) -> str:
@@ -412,10 +388,10 @@ def _kind(arm: DeclaredArm) -> str:
 
 def _chosen(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]) -> Choice:
     """On validation accuracy; of equal arms the one with fewer synthetic images, then with less augmentation."""
-    augmentations = ("none", "affine", "affine_elastic")
+    policies = tuple(POLICIES)
 
     def rank(arm: DeclaredArm) -> tuple[float, int]:
-        return arm.synthetic_per_real, augmentations.index(arm.classic_augmentation)
+        return arm.synthetic_per_real, policies.index(arm.policy)
 
     return choose(cells, budget, sorted(arms, key=rank), _CHOOSES)
 
@@ -425,7 +401,7 @@ def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str,
     row: dict[str, Any] = {
         "budget": budget,
         **_arm_key(arm),
-        "classic_augmentation": arm.classic_augmentation,
+        "classic_augmentation": arm.policy,
         "training_images": int(rows["training_images"].iloc[0]),
         "optimizer_steps": int(rows["optimizer_steps"].iloc[0]),
         "batch_size": int(rows["batch_size"].iloc[0]),
@@ -453,8 +429,8 @@ def _comparison_rows(
                 rows.append(_comparison_row(cells, budget, arm, arm.baseline, metric))
     families: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        of = "rare classes" if ARMS[row["candidate"]].fills else row["candidate"]
-        families.setdefault((of, row["metric"]), []).append(row)
+        family_name = "rare classes" if ARMS[row["candidate"]].rare_only else row["candidate"]
+        families.setdefault((family_name, row["metric"]), []).append(row)
     for family in families.values():
         for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
             row["p_holm"] = rounded(adjusted)
@@ -470,7 +446,7 @@ def _comparison_row(
         "candidate": candidate.name,
         "baseline": baseline.name,
         "synthetic_per_real": candidate.synthetic_per_real,
-        "classic_augmentation": candidate.classic_augmentation,
+        "classic_augmentation": candidate.policy,
         "metric": metric,
         "replicates": len(before),
         "differences": [rounded(float(difference)) for difference in after - before],
@@ -495,16 +471,15 @@ def _worth_rows(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]
     were tried has none: it is larger than that.
     """
     rows = []
-    for extra_name, synthetic_name in _UPPER_BOUND_OF.items():
+    names = dict.fromkeys(arm.name for arm in arms if arm.recipe.upper_bound and not arm.recipe.rare_only)
+    for extra_name in names:
         extras = [arm for arm in arms if arm.name == extra_name]
-        if not extras:
-            continue
         gains = [_gain(cells, budget, arm)["mean_difference"] for arm in extras]
         real_per_real = [0.0, *(float(arm.synthetic_per_real) for arm in extras)]
         # More real images are never worth less: a dip of the means is noise.
         line = np.maximum.accumulate([0.0, *gains])
         for arm in arms:
-            if arm.name != synthetic_name:
+            if arm.name != ARMS[extra_name].upper_bound:
                 continue
             gain = _gain(cells, budget, arm)
             told = sign_of(gain) == "above"

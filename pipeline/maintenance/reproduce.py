@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.checkpoints import file_sha256, load_checkpoint, tensors_sha256
+from pipeline.classifier.replicates import CellTraining, cell_jobs, train_cell
 from pipeline.classifier.saved_cells import load_cells
 from pipeline.errors import SynthGainError
 from pipeline.gan.generators import GENERATOR_KIND, generator_path, load_generator
@@ -23,7 +24,10 @@ from pipeline.params import Params
 from pipeline.runtime.device import set_switches, workers_for
 from pipeline.runtime.progress import progress
 from pipeline.runtime.seeds import derive_seed
+from pipeline.runtime.store import this_store
+from pipeline.study.arms import ARMS
 from pipeline.study.subsets import Budget, real_subset
+from pipeline.study.training_sets import ReplicateImages
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def reproduce_cell(
         classifier=params.classifier,
         seed=params.seed,
     )
-    how = CellTraining(params.classifier, params.augmentation, device, dtype)
+    how = CellTraining(params.classifier, params.augmentation, device, dtype, this_store())
 
     def again() -> Mapping[str, torch.Tensor]:
         """Trained, and not taken from the store."""

@@ -88,7 +88,7 @@ def ratio_curve(cells: pd.DataFrame, arms: Rows, *, theme: Theme) -> Json:
     lines = mixed_lines(arms)
     drawn = {name for line in lines for name in line.arms}
     others = dict.fromkeys(
-        row["arm"] for row in arms if row["arm"] not in drawn and not ARMS[row["arm"]].fills
+        row["arm"] for row in arms if row["arm"] not in drawn and not ARMS[row["arm"]].rare_only
     )
     hidden = [
         Line("none", (name,), *_OTHER_LOOKS[place % len(_OTHER_LOOKS)], -0.2 - 0.06 * place, arm_words(name))

@@ -1,4 +1,4 @@
-"""Which files of this project a module is made of: what a stage depends on, and what a stored result was computed by."""
+"""Which files of this project a module is made of: what a stage depends on, and what computed a stored result."""
 
 from __future__ import annotations
 

@@ -25,8 +25,6 @@ from pipeline.runtime.outputs import WORK, atomic_output, only_writer
 if TYPE_CHECKING:
     import torch
 
-STORE = WORK / "store"
-UNFINISHED = WORK / "unfinished"
 # Of all results together; those that were used last stay. A study of a thousand classifiers takes one of them.
 MOST_BYTES = 4 << 30
 
@@ -88,9 +86,14 @@ def result_key(
     return Key(kind, hashlib.sha256(text.encode()).hexdigest(), origin)
 
 
-def find_result(key: Key) -> Path | None:
+def this_store() -> Path:
+    """The folder of the store: `.work/store`, or the one that SYNTHGAIN_STORE names, for workspaces that share it."""
+    return Path(os.environ.get("SYNTHGAIN_STORE") or WORK / "store").absolute()
+
+
+def find_result(store: Path, key: Key) -> Path | None:
     """The folder of a finished result, each of its files verified; None if there is none. A damaged one is removed."""
-    folder = STORE / key.name
+    folder = store / key.name
     if not folder.is_dir():
         return None
     if damaged_file(folder) is not None:
@@ -101,32 +104,36 @@ def find_result(key: Key) -> Path | None:
 
 
 @contextmanager
-def keep_result(key: Key) -> Iterator[Path]:
+def keep_result(store: Path, key: Key) -> Iterator[Path]:
     """A folder for the files of a result; when the block ends well it is in the store, whole or not at all.
 
     The state of its training is not needed any more then, and removed.
     """
-    with atomic_output(STORE / key.name) as folder:
+    with atomic_output(store / key.name) as folder:
         folder.mkdir()
         yield folder
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         sums = "".join(f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
-        (folder / _ORIGIN).write_text(json.dumps(dict(key.origin), sort_keys=True, indent=1), encoding="utf-8")
+        (folder / _ORIGIN).write_text(
+            json.dumps(dict(key.origin), sort_keys=True, indent=1), encoding="utf-8"
+        )
         (folder / _SUMS).write_text(sums, encoding="utf-8")
-    shutil.rmtree(UNFINISHED / key.name, ignore_errors=True)
+    shutil.rmtree(_state(store, key), ignore_errors=True)
 
 
 @contextmanager
-def unfinished(key: Key) -> Iterator[Path]:
+def unfinished(store: Path, key: Key) -> Iterator[Path]:
     """The folder for the state of a training that is not finished; one process at a time works on a result.
 
     Raises:
         SynthGainError: if another process is at the same work.
     """
-    folder = UNFINISHED / key.name
+    folder = _state(store, key)
     with only_writer(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _ORIGIN).write_text(json.dumps(dict(key.origin), sort_keys=True, indent=1), encoding="utf-8")
+        (folder / _ORIGIN).write_text(
+            json.dumps(dict(key.origin), sort_keys=True, indent=1), encoding="utf-8"
+        )
         yield folder
 
 
@@ -151,11 +158,15 @@ def origin_of(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def shrink(most_bytes: int = MOST_BYTES) -> int:
+def shrink(store: Path, most_bytes: int = MOST_BYTES) -> int:
     """Remove the results that were not used for longest, until the others fit; how many went."""
-    if not STORE.is_dir():
+    if not store.is_dir():
         return 0
-    folders = sorted(STORE.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    folders = sorted(
+        (folder for folder in store.iterdir() if not folder.name.startswith(".")),
+        key=lambda folder: folder.stat().st_mtime,
+        reverse=True,
+    )
     total = removed = 0
     for folder in folders:
         total += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -163,6 +174,10 @@ def shrink(most_bytes: int = MOST_BYTES) -> int:
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed
+
+
+def _state(store: Path, key: Key) -> Path:
+    return store.with_name("unfinished") / key.name
 
 
 def _sha256(path: Path) -> str:

@@ -20,7 +20,7 @@ from pipeline.params import Execution
 from pipeline.runtime.device import configure, workers_for
 from pipeline.runtime.parallel import parallel_map
 from pipeline.runtime.progress import Advance, progress
-from pipeline.runtime.store import find_result, keep_result, result_key
+from pipeline.runtime.store import find_result, keep_result, result_key, this_store
 
 Predictions = npt.NDArray[np.int64]
 Splits = Mapping[str, npt.NDArray[np.uint8]]
@@ -49,6 +49,7 @@ def predictions_of_cells(
         keys={name: pixel_keys(images) for name, images in splits.items()},
         digests={name: hashlib.sha256(images.tobytes()).hexdigest() for name, images in splits.items()},
         device=device,
+        store=this_store(),
     )
     workers = workers_for(execution, device, trainings=len(files), threads_each=1)
     scored = found = 0
@@ -68,6 +69,7 @@ def _predict_file(
     keys: Mapping[str, npt.NDArray[np.int64]],
     digests: Mapping[str, str],
     device: torch.device,
+    store: Path,
 ) -> list[tuple[Mapping[str, Any], dict[str, Predictions], bool]]:
     """Facts and predictions of each cell of a file, and whether they were computed now."""
     cells, arguments = load_cells(file)
@@ -75,7 +77,7 @@ def _predict_file(
     for cell in cells:
         for name in splits:
             refuse_leak(cell, keys[name], split=name)
-        predictions, is_new = _find_or_predict(cell, arguments, splits, digests, device)
+        predictions, is_new = _find_or_predict(cell, arguments, splits, digests, device, store)
         results.append((cell.facts, predictions, is_new))
     advance(1)
     return results
@@ -87,6 +89,7 @@ def _find_or_predict(
     splits: Splits,
     digests: Mapping[str, str],
     device: torch.device,
+    store: Path,
 ) -> tuple[dict[str, Predictions], bool]:
     key = result_key(
         _KIND,
@@ -96,12 +99,12 @@ def _find_or_predict(
         device=device,
         dtype=torch.float32,
     )
-    if found := find_result(key):
+    if found := find_result(store, key):
         tensors, _ = load_checkpoint(found / _FILE, kind=_KIND)
         return {name: tensors[name].numpy().astype(np.int64) for name in splits}, False
     network = network_from(arguments, cell.weights, device)
     predictions = {name: predict(network, images, device) for name, images in splits.items()}
-    with keep_result(key) as folder:
+    with keep_result(store, key) as folder:
         tensors = {name: torch.from_numpy(values.astype(np.int32)) for name, values in predictions.items()}
         save_checkpoint(folder / _FILE, tensors, {"kind": _KIND})
     return predictions, True

@@ -39,7 +39,7 @@ class DeclaredArm:
 
     @property
     def policy(self) -> str:
-        """Its classic augmentation: `none`, `affine` …"""
+        """Its classic augmentation: `none`, `affine` and so on."""
         return self.recipe.policy
 
     @property
@@ -88,7 +88,9 @@ class Grid:
 
     def classic_arms(self) -> list[DeclaredArm]:
         """The arms on the real subset alone."""
-        return [DeclaredArm(arm.name, 0) for arm in self._declared() if arm.images == "real" and not arm.rare_only]
+        return [
+            DeclaredArm(arm.name, 0) for arm in self._declared() if arm.images == "real" and not arm.rare_only
+        ]
 
     def fill_arms(self) -> list[DeclaredArm]:
         """The arms that bring rare classes up to the common count: a family of their own, without a ratio."""

@@ -173,7 +173,9 @@ def take_per_class(
     return take_counts(real, synthetic, wanted, f"study.synthetic_per_real {synthetic_per_real}", rng)
 
 
-def fresh_training_set(real: LabeledImages, synthetic: LabeledImages, synthetic_per_real: float) -> TrainingSet:
+def fresh_training_set(
+    real: LabeledImages, synthetic: LabeledImages, synthetic_per_real: float
+) -> TrainingSet:
     """All real images and all synthetic ones, of which each epoch over the real ones shows others.
 
     The ratio is that of `mix`, and with it the share of synthetic images in a batch; what changes is that they

@@ -92,7 +92,9 @@ def find_candidate(params: Params, *, cells: Path, splits: Path, generator: Path
             f"{cells}, {splits}: no validation accuracy of arm synthetic_only for budget {budget}, replicate"
             f" {replicate} ({error}); `dvc repro` makes them again"
         ) from None
-    content = [validation, params.classifier.model_dump(), budget, ratio]
+    # Both sections as one: the scores of studies from before they were two can still be compared.
+    settings = {**params.classifier.model_dump(), **params.augmentation.model_dump()}
+    content = [validation, settings, budget, ratio]
     protocol = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     if not generator.is_file():
         raise SynthGainError(f"{generator}: no such file; `dvc repro` makes it")

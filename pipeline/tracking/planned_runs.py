@@ -199,8 +199,8 @@ def _summary_run(
         for ratio in [float(arm["synthetic_per_real"])] if arm["synthetic_per_real"] else ratios:
             metrics += _interval(arm, arm["arm"], ratio)
         # ... and where the line of the same training with synthetic images starts.
-        for more in AUGMENTED_ARMS if not arm["synthetic_per_real"] else ():
-            if more.name in names and more.uses_real and more.baseline == arm["arm"]:
+        for more in ARMS.values() if not arm["synthetic_per_real"] else ():
+            if more.name in names and more.adds_synthetic and more.baseline == arm["arm"]:
                 metrics += _interval(arm, more.name, 0.0)
     for name in _scores(scores[0]):
         metrics.append((name, sum(row[name] for row in scores) / len(scores), 0))

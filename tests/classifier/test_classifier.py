@@ -1,3 +1,4 @@
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipeline.augmentation.classic import (
     random_affine_elastic,
 )
 from pipeline.checkpoints import load_checkpoint
-from pipeline.classifier import replicates as study
+from pipeline.classifier import replicates
 from pipeline.classifier.network import (
     ConvNet,
     load_features_and_probabilities,
@@ -27,14 +28,16 @@ from pipeline.classifier.saved_cells import TrainedCell, load_cells, refuse_leak
 from pipeline.classifier.training import Recipe, fresh_epochs, train_classifier
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, concatenate, pixel_keys
-from pipeline.params import Execution, Training, parse_params
+from pipeline.params import Execution, Training, load_params, parse_params
 from pipeline.runtime.seeds import torch_generator
 from pipeline.scoring.prediction import predictions_of_cells
-from pipeline.study.arms import ARMS, CONTROL_ARMS
-from pipeline.study.subsets import extra_real_images, real_subset
+from pipeline.study.arms import ARMS, arms_at
+from pipeline.study.subsets import extra_real_images, real_subsets
+from pipeline.study.training_sets import ReplicateImages
 
 CPU = torch.device("cpu")
 ONE_PROCESS = Execution(device="cpu", precision="float32", threads=1, processes=0)
+AUGMENTATION = load_params(Path(__file__).parents[2] / "params.yaml").augmentation
 AFFINE = {"rotation_degrees": 10.0, "translation": 0.1, "scale": 0.1, "shear_degrees": 10.0}
 
 
@@ -266,32 +269,37 @@ def classifier_params():
     return parse_params(values, where="params.yaml").classifier
 
 
-def study_cells(digits, classifier_params, arms, ratio=1.0, replicates=2, extra=True, execution=ONE_PROCESS):
+def study_cells(
+    digits, settings, arms, ratio=1.0, replicates=2, extra=True, execution=ONE_PROCESS, store=None
+):
+    """The cells of these arms, trained; in a store of their own, so that nothing is found."""
     train_split = digits.subset(np.arange(600))
 
-    def real_of(replicate):
-        return real_subset(train_split, budget=40, replicate=replicate, seed=1)
+    def images():
+        for real in real_subsets(train_split, budget=40, replicates=replicates, seed=1, imbalance={}):
+            synthetic = LabeledImages(
+                digits.images[700:1500], digits.labels[700:1500], digits.class_names, real.provenance
+            )
+            yield ReplicateImages(
+                real,
+                synthetic,
+                synthetic.subset(np.arange(0, len(synthetic), 2)),
+                extra_real_images(train_split, real, images_per_real=ratio if extra else 99, seed=1),
+            )
 
-    def synthetic_of(replicate):
-        provenance = real_of(replicate).provenance
-        return LabeledImages(digits.images[700:1500], digits.labels[700:1500], digits.class_names, provenance)
-
-    return train_cells(
-        arms,
-        budget=40,
-        synthetic_per_real=ratio,
-        replicates=replicates,
-        real_of=real_of,
-        synthetic_of=synthetic_of,
-        accepted_of=lambda i: synthetic_of(i).subset(np.arange(0, 800, 2)),
-        extra_of=lambda i: extra_real_images(
-            train_split, budget=40, replicate=i, images_per_real=ratio if extra else 99, seed=1
-        ),
-        classifier=classifier_params,
-        seed=1,
-        execution=execution,
-        what="cells",
-    )[0]
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setenv("SYNTHGAIN_STORE", str(store or folder))
+        return train_cells(
+            arms,
+            images(),
+            count=replicates,
+            synthetic_per_real=ratio,
+            classifier=settings,
+            augmentation=AUGMENTATION,
+            seed=1,
+            execution=execution,
+            label="cells",
+        )[0]
 
 
 EVERY_KIND = ("real", "real_affine", "synthetic", "synthetic_fresh_affine_elastic", "extra_real")
@@ -311,8 +319,8 @@ def test_cells_are_the_same_but_for_rounding_when_trained_as_one_batch(
 ):
     arms = tuple(ARMS[name] for name in EVERY_KIND)
     expected = study_cells(digits, classifier_params, arms)
-    monkeypatch.setattr(study, "_as_one_batch", lambda device: True)
-    monkeypatch.setattr(study, "_AT_ONCE", 4)  # three batches for ten cells
+    monkeypatch.setattr(replicates.CellTraining, "as_one_batch", True)
+    monkeypatch.setattr(replicates, "_AT_ONCE", 4)  # three batches for ten cells
     assert_the_same_but_for_rounding(study_cells(digits, classifier_params, arms), expected)
 
 
@@ -339,7 +347,9 @@ def test_cells_are_the_same_to_the_bit_one_after_another_and_side_by_side(digits
         assert {n: t.tolist() for n, t in a.weights.items()} == {n: t.tolist() for n, t in b.weights.items()}
 
 
-def test_held_out_images_are_told_apart_alike_in_one_process_and_in_two(digits, classifier_params, tmp_path):
+def test_held_out_images_are_told_apart_alike_in_one_process_and_in_two(
+    digits, classifier_params, tmp_path, monkeypatch
+):
     splits = {"validation": digits.images[1000:1200], "test": digits.images[1200:1500]}
     cells = study_cells(digits.subset(np.arange(1000)), classifier_params, (ARMS["real"],))
     arguments = {"channels": classifier_params.channels, "feature_dim": classifier_params.feature_dim}
@@ -349,6 +359,7 @@ def test_held_out_images_are_told_apart_alike_in_one_process_and_in_two(digits, 
         save_cells(file, part, arguments=arguments)
     for processes in (1, 2):
         execution = ONE_PROCESS.model_copy(update={"threads": processes})
+        monkeypatch.setenv("SYNTHGAIN_STORE", str(tmp_path / f"store{processes}"))
         found = list(predictions_of_cells(files, splits, execution=execution))
         assert [facts for facts, _ in found] == [cell.facts for cell in cells]
         for cell, (_, seen) in zip(cells, found, strict=True):
@@ -485,5 +496,5 @@ def test_every_arm_trains_equally_long_on_its_replicates_subset(digits, classifi
 
 
 def test_extra_real_arms_are_left_out_where_the_split_has_too_few(digits, classifier_params):
-    cells = study_cells(digits, classifier_params, CONTROL_ARMS, extra=False)
+    cells = study_cells(digits, classifier_params, arms_at("controls", list(ARMS)), extra=False)
     assert [cell.facts["arm"] for cell in cells] == ["repeat", "repeat"]

@@ -133,7 +133,7 @@ def test_a_gain_over_the_best_remedy(write_study):
     assert row["minimum_detectable_effect"] == pytest.approx(expected.minimum_detectable_effect, abs=1e-6)
     assert row["verdict"].startswith(
         "With 60 real images and rare class 1 (5 %) and class 2 (1 %), use synthetic images in the gap:"
-        f" +{100 * np.subtract(BEST, BETTER).mean():.2f} points of macro-F1 against class weights ["
+        f' +{100 * np.subtract(BEST, BETTER).mean():.2f} points of macro-F1 against the arm "rare classes weighted" ['
     )
     assert "points of rare-class recall" in row["verdict"]
 
@@ -151,7 +151,7 @@ def test_a_gain_over_the_best_remedy(write_study):
             {"fill_synthetic": BETTER, "fill_repeat": BEST},
             None,
             "prefer_classic",
-            "prefer repeated rare images",
+            'prefer the arm "rare classes repeated"',
         ),
         (
             {"fill_synthetic": WORSE, "fill_synthetic_affine_elastic": WORSE},

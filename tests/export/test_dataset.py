@@ -266,7 +266,13 @@ def test_killed_at_any_moment_with_workers_it_ends_byte_equal_and_leaves_no_work
     samples = samples_of(images, tmp_path / "s.npz")
     export_dataset(samples, tmp_path / "whole", formats=FORMATS, source="unknown", shard_size=1000)
     command = [
-        *(sys.executable, "-c", "import synthgain.app; synthgain.app.main()", "export", str(tmp_path / "s.npz")),
+        *(
+            sys.executable,
+            "-c",
+            "import synthgain.app; synthgain.app.main()",
+            "export",
+            str(tmp_path / "s.npz"),
+        ),
         *(
             "--out",
             str(tmp_path / "out"),

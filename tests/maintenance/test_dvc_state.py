@@ -73,7 +73,9 @@ def test_the_committed_dvc_lock_takes_the_place_of_a_broken_one(root):
 
 def test_a_file_that_a_running_dvc_is_writing_is_let_alone(root, monkeypatch):
     (root / RWLOCK).write_text("")
-    monkeypatch.setattr("pipeline.maintenance.dvc_state.time.sleep", lambda _: (root / RWLOCK).write_text(RUNNING))
+    monkeypatch.setattr(
+        "pipeline.maintenance.dvc_state.time.sleep", lambda _: (root / RWLOCK).write_text(RUNNING)
+    )
     assert mend(root) == []
     assert (root / RWLOCK).read_text() == RUNNING
 

@@ -22,8 +22,9 @@ from pipeline.maintenance.reproduce import reproduce_cell, reproduce_gan, reprod
 from pipeline.params import dump_params, parse_params
 from pipeline.runtime.device import configure
 from pipeline.runtime.seeds import derive_seed
-from pipeline.study.arms import BASELINE_ARMS
+from pipeline.study.arms import ARMS
 from pipeline.study.subsets import real_subset
+from pipeline.study.training_sets import ReplicateImages
 from synthgain.app import app
 
 ROOT = Path(__file__).parents[2]
@@ -88,15 +89,15 @@ def study(tmp_path_factory, params, train):
         advance=lambda units, note="": None,
     ).save(data / "synthetic/60/0.npz")
     cells, arguments = train_cells(
-        BASELINE_ARMS[:1],
-        budget=60,
+        [ARMS["real"]],
+        [ReplicateImages(subset)],
+        count=1,
         synthetic_per_real=0,
-        replicates=1,
-        real_of=lambda replicate: subset,
         classifier=params.classifier,
+        augmentation=params.augmentation,
         seed=params.seed,
         execution=params.execution,
-        what="test",
+        label="test",
     )
     save_cells(data / "classifier/60/baselines.safetensors", cells, arguments=arguments)
     return folder
@@ -142,14 +143,14 @@ def test_the_options_of_a_study_are_part_of_what_is_made_again(params, train, tm
             "--train",
             "data/prepared/train.npz",
             "--history",
-            "history.csv",
+            "history",
             "--out",
-            "data/gan/60",
+            "data/gan",
         ],
-        "generate": ["--gan", "data/gan/60", "--out", "data/synthetic/60"],
+        "generate": ["--gan", "data/gan", "--out", "data/synthetic"],
         "train-baselines": [
             *("--train", "data/prepared/train.npz"),
-            *("--out", "data/classifier/60/baselines.safetensors"),
+            *("--out", "data/classifier"),
         ],
     }
     for stage, arguments in stages.items():

@@ -1,6 +1,5 @@
 """What a stage that fails after its trainings leaves to the next start."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import pandas as pd
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
 from pipeline.study.subsets import real_subset
-from tests.test_kills import tiny_params
+from tests.test_kills import own_environment, tiny_params
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +29,7 @@ def test_states_are_those_of_their_real_images_and_are_there_until_the_history_i
         return subprocess.run(
             [sys.executable, *command, history],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**own_environment(), "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             check=False,

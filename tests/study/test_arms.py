@@ -1,14 +1,12 @@
-from typing import get_args
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.augmentation.policies import POLICIES
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
-from pipeline.params import ARMS_OF_IMBALANCE, BASELINE_OF_ARM, ArmName
-from pipeline.study.arms import ARMS, AUGMENTED_ARMS
+from pipeline.study.arms import ARMS, Arm, arms_at
 from pipeline.study.subsets import (
     extra_real_images,
     missing_counts,
@@ -115,11 +113,34 @@ def test_an_arm_without_its_images_is_refused():
             training_set(ARMS[name], REAL, synthetic_per_real=1.0, seed=0)
 
 
-def test_params_know_the_arms_and_their_baselines():
-    """params.py must not import arms.py: every stage would depend on it."""
-    assert set(get_args(ArmName)) == set(ARMS)
-    assert BASELINE_OF_ARM == {name: arm.baseline for name, arm in ARMS.items() if arm.baseline}
-    assert set(ARMS_OF_IMBALANCE) == {name for name, arm in ARMS.items() if arm.fills}
+def test_a_row_of_the_table_says_all_of_an_arm():
+    assert len({arm.name for arm in ARMS.values()}) == len(ARMS) == 24
+    for name, arm in ARMS.items():
+        assert arm.name == name and arm.policy in POLICIES
+        assert (arm.baseline is None) == (name == "real")
+        assert arm.baseline is None or ARMS[arm.baseline].place == "baselines"
+        assert arm.upper_bound is None or ARMS[arm.upper_bound].uses_synthetic
+    assert ARMS["synthetic_fresh_filtered_affine_elastic"].words == (
+        "real + fresh filtered synthetic, affine + elastic"
+    )
+    assert ARMS["fill_affine"].words == "rare classes repeated, copies affine"
+    assert ARMS["synthetic_affine"].baseline == "real_affine" and ARMS["fill_affine"].baseline == "real"
+    made_up = Arm("synthetic", "affine", filtered=True)
+    assert (made_up.name, made_up.words) == (
+        "synthetic_only_filtered_affine",
+        "filtered synthetic only, affine",
+    )
+    assert (made_up.place, made_up.baseline) == ("augmented", "real_affine")
+
+
+def test_each_arm_is_trained_by_one_stage():
+    places = ("baselines", "controls", "augmented", "fill")
+    trained = [arm.name for place in places for arm in arms_at(place, list(ARMS))]
+    assert sorted(trained) == sorted(ARMS)
+    assert [arm.name for arm in arms_at("controls", ["extra_real", "real", "repeat"])] == [
+        "repeat",
+        "extra_real",
+    ]
 
 
 @settings(deadline=None)
@@ -146,23 +167,25 @@ def pixels(images):
 def test_extra_real_images_are_others_than_the_subset_and_nested():
     train = distinct_train()
     subset = real_subset(train, budget=30, replicate=1, seed=7)
-    one, two = (
-        extra_real_images(train, budget=30, replicate=1, images_per_real=ratio, seed=7)
-        for ratio in (1.0, 2.0)
-    )
+    one, two = (extra_real_images(train, subset, images_per_real=ratio, seed=7) for ratio in (1.0, 2.0))
     assert one.counts().tolist() == [10, 10, 10] and two.counts().tolist() == [20, 20, 20]
     assert len(pixels(two)) == 60 and not pixels(two) & pixels(subset)
     assert pixels(one) < pixels(two) < pixels(train)
-    other = extra_real_images(train, budget=30, replicate=2, images_per_real=1.0, seed=7)
+    of_another = real_subset(train, budget=30, replicate=2, seed=7)
+    other = extra_real_images(train, of_another, images_per_real=1.0, seed=7)
     assert pixels(other) != pixels(one)
 
 
 def test_too_few_other_real_images_are_none():
     train = distinct_train()
-    arguments = {"replicate": 0, "seed": 7, "images_per_real": 1.0}
-    assert extra_real_images(train, budget=90, **arguments) is not None  # 30 of each class, and 30 left
-    assert extra_real_images(train, budget=93, **arguments) is None
-    assert extra_real_images(train, budget="all", **arguments) is None
+    extra = {
+        budget: extra_real_images(
+            train, real_subset(train, budget=budget, replicate=0, seed=7), images_per_real=1.0, seed=7
+        )
+        for budget in (90, 93, "all")
+    }
+    assert extra[90] is not None  # 30 of each class, and 30 left
+    assert extra[93] is None and extra["all"] is None
 
 
 def test_the_subset_is_its_indices():
@@ -174,7 +197,7 @@ def test_the_subset_is_its_indices():
 def test_paired_arms_see_the_same_synthetic_images():
     plain, *others = (
         training_set(arm, REAL, synthetic=SYNTHETIC, synthetic_per_real=1.0, seed=3)
-        for arm in AUGMENTED_ARMS
+        for arm in arms_at("augmented", list(ARMS))
         if arm.uses_real
     )
     assert len(others) == 9
@@ -214,13 +237,13 @@ def test_fresh_images_are_refused_as_fixed_ones_are():
         fresh_training_set(REAL, SYNTHETIC, 4.0)
 
 
-def test_weights_have_a_mean_of_one_over_what_a_pass_shows():
+def test_weights_have_a_mean_of_one_over_what_an_epoch_shows():
     fixed = TrainingSet(mix(REAL, SYNTHETIC, 1.0, np.random.default_rng(0)), len(REAL))
     weights = fixed.image_weights(synthetic_weight=0.25)
     assert weights.mean() == pytest.approx(1) and weights.dtype == np.float32
     assert np.allclose(weights[35:], 0.25 * weights[0]) and np.allclose(weights[:35], weights[0])
     fresh = fresh_training_set(REAL, SYNTHETIC, 1.0).image_weights(synthetic_weight=0.25)
-    # 35 of the pool are shown in a pass, as many as in the fixed set.
+    # 35 of the pool are shown in an epoch, as many as in the fixed set.
     assert np.allclose([fresh[0], fresh[-1]], [weights[0], weights[-1]])
     by_class = TrainingSet(REAL, len(REAL), class_weights=np.array([1.0, 2.0, 4.0]))
     weights = by_class.image_weights(synthetic_weight=0.25)
@@ -249,7 +272,7 @@ def test_rare_classes_keep_their_share_of_the_common_count_and_the_others_their_
     assert rare.provenance["imbalance"] == imbalance and "imbalance" not in balanced.provenance
     assert rare.provenance["real_subset_sha256"] != balanced.provenance["real_subset_sha256"]
     assert missing_counts(rare).tolist() == [0, 15, 27] and missing_counts(balanced).tolist() == [0, 0, 0]
-    extra = extra_real_images(train, **arguments, images_per_real=None, imbalance=imbalance)
+    extra = extra_real_images(train, rare, images_per_real=None, seed=7)
     assert extra.counts().tolist() == [0, 15, 27] and not pixels(extra) & pixels(rare)
 
 

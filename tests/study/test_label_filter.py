@@ -136,8 +136,10 @@ def digits():
 def judge(digits, synthetic, **changes):
     values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     values["classifier"] |= {"channels": 8, "feature_dim": 32, "batch_size": 32}
+    params = parse_params(values, where="params.yaml")
     options = {
-        "classifier": parse_params(values, where="params.yaml").classifier,
+        "classifier": params.classifier,
+        "augmentation": params.augmentation,
         "folds": 2,
         "steps": 200,
         "least_probability": 0.3,

@@ -290,7 +290,14 @@ def test_generate_takes_a_model_of_the_registry_by_its_alias(mirrored, tmp_path)
     for model, out in ((f"models:/{NAME}@champion", "registry.npz"), (str(best.generator), "file.npz")):
         done = subprocess.run(
             [
-                *(sys.executable, "-c", "import synthgain.app; synthgain.app.main()", "generate", "--model", model),
+                *(
+                    sys.executable,
+                    "-c",
+                    "import synthgain.app; synthgain.app.main()",
+                    "generate",
+                    "--model",
+                    model,
+                ),
                 *("--counts", "b=30,2=10", "--seed", "3", "--out", out),
             ],
             cwd=tmp_path,

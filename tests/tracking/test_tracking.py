@@ -304,7 +304,8 @@ def test_the_parent_knows_commit_and_lock_and_a_commit_makes_no_new_run(store, t
 def test_processes_that_start_together_share_one_fresh_store(tmp_path):
     script = (
         "import sys; from pathlib import Path;"
-        "from pipeline.tracking.planned_runs import PlannedRun; from pipeline.tracking.mirror import find_store, mirror;"
+        "from pipeline.tracking.planned_runs import PlannedRun;"
+        "from pipeline.tracking.mirror import find_store, mirror;"
         "runs = [PlannedRun('study', 'study', 's'), PlannedRun('gan', 'gan/60/0', 'g')];"
         "root = Path(sys.argv[1]);"
         "print(mirror(runs, experiment='e', store=find_store({}, root), root=root))"
@@ -329,7 +330,8 @@ def test_a_store_is_made_whole_or_not_at_all(tmp_path, statement):
     script = (
         "import os, signal, sys; from itertools import count; from pathlib import Path;"
         "from sqlalchemy import event; from sqlalchemy.engine import Engine;"
-        "from pipeline.tracking.planned_runs import PlannedRun; from pipeline.tracking.mirror import find_store, mirror;"
+        "from pipeline.tracking.planned_runs import PlannedRun;"
+        "from pipeline.tracking.mirror import find_store, mirror;"
         "root, last, statements = Path(sys.argv[1]), int(sys.argv[2]), count(1);"
         "event.listen(Engine, 'before_cursor_execute',"
         " lambda *_: next(statements) == last and os.kill(os.getpid(), signal.SIGKILL));"

@@ -3,10 +3,11 @@
 One after another, a GAN has every thread and a classifier one (with two it is hardly faster, and its bytes would depend
 on the machine). Both ways train the same networks on the same images; starting the processes counts.
 
-python benchmarks/side_by_side.py [--steps 400]
+python benchmarks/parallel.py [--steps 400]
 """
 
 import argparse
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -20,7 +21,8 @@ from pipeline.images import LabeledImages
 from pipeline.params import load_params
 from pipeline.runtime.device import available_cores
 from pipeline.study.arms import ARMS
-from pipeline.study.subsets import real_subset
+from pipeline.study.subsets import real_subsets
+from pipeline.study.training_sets import ReplicateImages
 
 REPLICATES = 4
 
@@ -35,17 +37,20 @@ def images(count=1000, seed=0):
 def cells(params, real, *, processes):
     """Seconds of plain and elastic classifiers of each replicate."""
     start = time.perf_counter()
-    train_cells(
-        [ARMS["real"], ARMS["real_affine_elastic"]],
-        budget=500,
-        synthetic_per_real=0,
-        replicates=REPLICATES,
-        real_of=lambda replicate: real_subset(real, budget=500, replicate=replicate, seed=0),
-        classifier=params.classifier,
-        seed=0,
-        execution=params.execution.model_copy(update={"processes": processes}),
-        what="cells",
-    )
+    subsets = real_subsets(real, budget=500, replicates=REPLICATES, seed=0, imbalance={})
+    with tempfile.TemporaryDirectory() as store:
+        os.environ["SYNTHGAIN_STORE"] = store  # nothing is found there
+        train_cells(
+            [ARMS["real"], ARMS["real_affine_elastic"]],
+            map(ReplicateImages, subsets),
+            count=REPLICATES,
+            synthetic_per_real=0,
+            classifier=params.classifier,
+            augmentation=params.augmentation,
+            seed=0,
+            execution=params.execution.model_copy(update={"processes": processes}),
+            label="cells",
+        )
     return time.perf_counter() - start
 
 
