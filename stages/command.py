@@ -95,9 +95,8 @@ def _with_same_inputs(main: Callable[..., None]) -> Callable[..., None]:
         if inputs is None:  # a command of somebody else's dvc.yaml
             main(**options)
             return
-        with same_inputs(inputs) as is_done:
-            if not is_done:
-                main(**options)
+        with same_inputs(inputs):
+            main(**options)
 
     return watched
 

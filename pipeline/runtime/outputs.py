@@ -21,8 +21,8 @@ WORK = Path(".work")  # what a stage wants to find again after it was killed; ou
 # Outputs that a thread of this process holds the lock of: (thread, place).
 _held: set[tuple[int, str]] = set()
 
-# Where a finished output goes: to its place, or aside if it is no longer wanted there (`outputs_go_to`).
-_destination: Callable[[Path], Path] = lambda path: path  # noqa: E731
+# What is asked before a finished output takes its place (`outputs_checked_by`).
+_check: Callable[[Path], None] = lambda path: None  # noqa: E731
 
 
 @contextmanager
@@ -45,12 +45,7 @@ def atomic_output(path: Path) -> Iterator[Path]:
             _remove(temporary)
         try:
             yield temporary
-            target = _destination(path)
-            if target != path:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _remove(target)
-                shutil.move(temporary, target)  # it may lie on another disk
-                return
+            _check(path)
             if path.is_dir():  # os.replace cannot replace a folder that holds something
                 os.replace(path, before)
             os.replace(temporary, path)
@@ -64,14 +59,14 @@ def atomic_output(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def outputs_go_to(destination: Callable[[Path], Path]) -> Iterator[None]:
-    """While the block runs, `atomic_output` asks where each finished output goes: to its own path, or to another."""
-    global _destination
-    before, _destination = _destination, destination
+def outputs_checked_by(check: Callable[[Path], None]) -> Iterator[None]:
+    """While the block runs, each finished output is checked before it takes its place; `check` raises to stop it."""
+    global _check
+    before, _check = _check, check
     try:
         yield
     finally:
-        _destination = before
+        _check = before
 
 
 @contextmanager

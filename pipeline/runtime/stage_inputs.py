@@ -7,29 +7,23 @@ Only an edit within DVC's own last moment, after the stage has ended, is not see
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
-import json
 import os
 import re
-import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pipeline.errors import SynthGainError
-from pipeline.runtime.outputs import WORK, atomic_output, outputs_go_to
+from pipeline.runtime.outputs import outputs_checked_by
 
 _CODE = ("pipeline", "stages")
 _NOT_THERE = "not there"
-_COMPLETE = "complete"
 
 
 @dataclass(frozen=True)
@@ -95,64 +89,33 @@ def declared_inputs(
 
 
 @contextmanager
-def same_inputs(stage: StageInputs) -> Iterator[bool]:
-    """Fail at the end of the block if an input has changed since its beginning; keep what was finished.
+def same_inputs(stage: StageInputs) -> Iterator[None]:
+    """Fail, before any output takes its place, if an input has changed since the beginning of the block.
 
-    Finished outputs then go into the work folder instead of to their places: with the old values put back, the next
-    run takes them from there, and has nothing to do.
-
-    Yields:
-        Whether there is nothing to do.
+    What was trained is in the store then: with the old values put back, the next run finds it.
 
     Raises:
         SynthGainError: naming what has changed.
     """
     start = _snapshot(stage)
-    if _put_back(stage, start):
-        print(f"{stage.name}: finished before, with these inputs; put in place", file=sys.stderr)
-        yield True
-        return
-    aside = functools.cache(lambda: _aside(stage, start))  # once: it hashes the data
-    kept: set[str] = set()
-    placed: set[str] = set()
 
-    def destination(path: Path) -> Path:
-        if str(path) not in stage.outs:
-            return path
-        if not _may_be_kept(_changes(start, _snapshot(stage))):
-            placed.add(str(path))
-            return path
-        kept.add(str(path))
-        return aside() / path
+    def check(path: Path) -> None:
+        if str(path) in stage.outs:
+            _refuse_changes(stage, start)
 
-    with outputs_go_to(destination):
-        yield False
+    with outputs_checked_by(check):
+        yield
+    _refuse_changes(stage, start)  # since the last output, or by a stage that writes them in another way
+
+
+def _refuse_changes(stage: StageInputs, start: _Snapshot) -> None:
     changes = _changes(start, _snapshot(stage))
-    if not changes:
-        return
-    if _may_be_kept(changes):
-        for path in placed - kept:
-            target = aside() / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(path, target)
-            kept.add(path)
-    is_kept = bool(kept) and kept == set(stage.outs)
-    if is_kept:
-        (aside() / _COMPLETE).touch()
-    elif kept:
-        shutil.rmtree(aside())
-    more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
-    back = ", or put it back: the finished result is kept" if is_kept else ""
-    raise SynthGainError(
-        f"{stage.name}: {changes[0].text}{more} while this stage ran, and DVC would write the new state down over a"
-        f" result of the old; run `dvc repro` again{back}"
-    )
-
-
-@dataclass(frozen=True)
-class _Change:
-    text: str
-    is_data: bool
+    if changes:
+        more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+        raise SynthGainError(
+            f"{stage.name}: {changes[0]}{more} while this stage ran, and DVC would write the new state down over a"
+            " result of the old; run `dvc repro` again, or put it back first: what was trained is kept"
+        )
 
 
 @dataclass(frozen=True)
@@ -183,49 +146,16 @@ def _snapshot(stage: StageInputs) -> _Snapshot:
     return _Snapshot(params, code, data)
 
 
-def _changes(before: _Snapshot, after: _Snapshot) -> list[_Change]:
+def _changes(before: _Snapshot, after: _Snapshot) -> list[str]:
     found = []
     for key in sorted({*before.params, *after.params}):
         old, new = before.params.get(key, _NOT_THERE), after.params.get(key, _NOT_THERE)
         if old != new:
-            found.append(_Change(f"{key} in params.yaml went from {old} to {new}", False))
-    found += [
-        _Change(f"{file} changed", False) for file in before.code if before.code[file] != after.code[file]
-    ]
-    return found + [
-        _Change(f"{dep} changed", True) for dep in before.data if before.data[dep] != after.data[dep]
-    ]
-
-
-def _may_be_kept(changes: Sequence[_Change]) -> bool:
-    """A result of data that are there no more belongs to nothing that could come back."""
-    return bool(changes) and not any(change.is_data for change in changes)
-
-
-def _aside(stage: StageInputs, start: _Snapshot) -> Path:
-    """The folder for the finished outputs of these very inputs."""
-    content = {
-        "params": start.params,
-        "code": start.code,
-        "data": {dep: _content(Path(dep)) for dep in start.data},
-        "torch": version("torch"),
-    }
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-    return WORK / f"finished-{stage.name}-{digest[:16]}"
-
-
-def _put_back(stage: StageInputs, start: _Snapshot) -> bool:
-    """Whether these inputs have been worked on before: their outputs are in place then."""
-    if not list(WORK.glob(f"finished-{stage.name}-*")):  # else every start would hash the data
-        return False
-    aside = _aside(stage, start)
-    if not (aside / _COMPLETE).is_file() or not all((aside / out).exists() for out in stage.outs):
-        return False
-    for out in stage.outs:
-        with atomic_output(Path(out)) as temporary:
-            shutil.move(aside / out, temporary)
-    shutil.rmtree(aside)
-    return True
+            found.append(f"{key} in params.yaml went from {old} to {new}")
+    for name in ("code", "data"):
+        was, now = getattr(before, name), getattr(after, name)
+        found += [f"{path} changed" for path in was if was[path] != now[path]]
+    return found
 
 
 def _files(path: Path) -> list[Path]:
