@@ -70,7 +70,7 @@ def run(job, advance, *, params, device, dtype):
     )
     try:
         trained = train_gan(
-            train, job.gan, seed=job.seed, device=device, dtype=dtype, what=job.row, advance=advance
+            train, job.gan, seed=job.seed, device=device, dtype=dtype, label=job.row, advance=advance
         )
     except SynthGainError as error:
         return str(error)

@@ -79,7 +79,7 @@ def main(minutes, reference_minutes):
 
     def train_ours(images, advance, **changes):
         gan = params.gan.model_copy(update={"total_images": images, **changes})
-        return train_gan(train, gan, seed=0, device=device, dtype=dtype, what="ours", advance=advance)
+        return train_gan(train, gan, seed=0, device=device, dtype=dtype, label="ours", advance=advance)
 
     def rate(work):
         start = time.perf_counter()

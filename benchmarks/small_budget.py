@@ -143,7 +143,7 @@ def run(job, advance, *, params, budget, uses, device, dtype):
             seed=derive_seed(seed, job.replicate, member),
             device=device,
             dtype=dtype,
-            what=job.row,
+            label=job.row,
             advance=advance,
         ).generator.to(device)
         for member in range(max((USES[use].generators for use in uses), default=1))

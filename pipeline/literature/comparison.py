@@ -128,7 +128,7 @@ def train_system(work: Work, name: str, gan: Gan) -> None:
                 device=work.device,
                 dtype=work.dtype,
                 scratch=scratch,
-                what=name,
+                label=name,
                 advance=advance,
             )
         save_generator(
