@@ -24,6 +24,7 @@ from pipeline.arms import ARMS, real_subset, subset_indices
 from pipeline.classifier.cross_fitting import cross_fitted_agreement
 from pipeline.classifier.network import load_features_and_probabilities, network_from, predict
 from pipeline.classifier.study import train_cells
+from pipeline.evaluation.budget import BudgetImages
 from pipeline.evaluation.memorization import Gate, evaluate_memorization
 from pipeline.evaluation.statistics import paired_difference
 from pipeline.gan.sampling import interleaved, synthetic_images
@@ -182,18 +183,13 @@ def quality(setting, images):
     """Label fidelity, and what the memorisation gate says with validation images in the place of test images."""
     judge = load_features_and_probabilities(ROOT / "data/extractor/extractor.safetensors", setting.device)
     evaluation = setting.params.evaluation
+    subset = subset_indices(
+        setting.train, budget=setting.budget, replicate=setting.replicate, seed=setting.seed
+    )
     found = evaluate_memorization(
-        budget=setting.budget,
-        synthetic=[images],
-        train=setting.train,
-        subsets=[
-            subset_indices(
-                setting.train, budget=setting.budget, replicate=setting.replicate, seed=setting.seed
-            )
-        ],
-        test=setting.validation,
-        features_of=lambda pixels: judge(pixels)[0],
-        images=evaluation.images,
+        BudgetImages(setting.budget, [images], setting.train, [subset], setting.validation),
+        lambda pixels: judge(pixels)[0],
+        n=evaluation.images,
         gate=Gate(
             near_copies_margin=evaluation.memorization_near_copies_margin,
             authenticity_margin=evaluation.memorization_authenticity_margin,

@@ -33,6 +33,7 @@ from pipeline.classifier.network import (
 from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.errors import SynthGainError
 from pipeline.evaluation.baselines import class_gaussian, class_kernel_density, class_mixup, copycat
+from pipeline.evaluation.budget import class_counts
 from pipeline.evaluation.features import Extractor
 from pipeline.evaluation.inception import load_inception
 from pipeline.evaluation.likelihood import (
@@ -42,7 +43,7 @@ from pipeline.evaluation.likelihood import (
     every_kth,
     parzen_likelihood,
 )
-from pipeline.evaluation.synthetic import DescribedImages, class_counts, describe_images, evaluate_images
+from pipeline.evaluation.synthetic import DescribedImages, describe_images, evaluate_images
 from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import load_generator, save_generator
 from pipeline.gan.sampling import synthetic_images
@@ -331,7 +332,7 @@ def evaluate_rows(work: Work, systems: Sequence[System], baselines: Sequence[str
                 other_real=other_real,
                 class_names=test.class_names,
                 neighbors=work.params.evaluation.neighbors,
-                every=describe_images(synthetic, features_and_probabilities, extractor=extractor),
+                all_synthetic=describe_images(synthetic, features_and_probabilities, extractor=extractor),
             )
             values["recognised_of_100"] = _recognised(synthetic, features_and_probabilities)
             for split, images in (("validation", work.validation), ("test", test)):
