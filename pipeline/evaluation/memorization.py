@@ -1,7 +1,7 @@
 """Does a generator give its training images back? Nearest neighbours, against held-out real images.
 
-All is relative: real images of a class resemble each other too. So each measure of synthetic images stands
-beside the same measure of two anchors: real test images in their place (what an honest image shows), and the
+Every measure is relative: real images of a class resemble each other too. So each measure of synthetic images stands
+beside that of two anchors: real test images in their place (what an honest image shows), and the
 copycat (the training images with a little noise: what memorising shows). Distances are taken in two spaces, the
 pixels and the features of the extractor: a shifted copy is far in pixels, a generic digit is near in features.
 

@@ -343,7 +343,7 @@ def evaluate_images(
 def _fid_of_class(
     name: str, real: DescribedImages, synthetic: DescribedImages, other_real: DescribedImages
 ) -> float:
-    """The Fréchet distance of the images of one class, all three sets being of it."""
+    """The Fréchet distance of synthetic images from real ones; all three sets are of one class."""
     if min(len(real.features), len(synthetic.features)) < 2:
         raise SynthGainError(
             f"class {name}: {len(real.features)} real and {len(synthetic.features)} synthetic"

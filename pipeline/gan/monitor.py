@@ -49,10 +49,10 @@ class Monitor:
     def measure(self, generator: Generator) -> dict[str, float]:
         """Two numbers from a few averaged-generator samples of each class.
 
-        label_fidelity_1nn: the share whose nearest real training image, in pixel space, has the requested label;
-        biased by what 1-nearest-neighbour gets wrong. diversity: the smallest, over classes, of their mean
-        distance from the class's mean image, as a share of the real images'; 1 = as varied as real, 0 = one
-        image for all.
+        label_fidelity_1nn: the share of samples whose nearest real training image, in pixel space, has the requested
+        label; biased by the errors of 1-nearest-neighbour. diversity: the mean distance of a class's samples from
+        their mean image, as a share of the same distance of real images; the smallest of all classes. 1 = as varied
+        as real images, 0 = one image for all.
         """
         images, labels = sample_each_class(
             generator, per_class=_IMAGES_PER_CLASS, seed=self.seed, device=self.device

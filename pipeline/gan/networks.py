@@ -1,12 +1,12 @@
 """Generator and discriminator: three architectures, one conditioning, one top-to-bottom read.
 
 `compact` is the project's own, made for few CPU cores: it works at half the image resolution as far as it can,
-because convolutions over one full-resolution channel are what a CPU does worst. Its discriminator starts with a
+because a CPU is slowest at convolutions over one full-resolution channel. Its discriminator starts with a
 pixel-unshuffle (space to depth), its generator ends with a pixel-shuffle (Shi et al. 2016, arXiv:1609.05158).
 `dcgan` is the same body without the two (Radford et al. 2016, arXiv:1511.06434), `mlp` has dense layers only
 (Goodfellow et al. 2014, arXiv:1406.2661).
 
-What an architecture has of its own is in the functions called after it; the rest is common to all.
+The functions named after an architecture hold what is special to it; the rest is common to all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class GeneratorDesign:
         class_embedding_dim: size of the class vector beside it.
         channels: width before each layer of growth (`mlp`: the hidden sizes).
         strides: growth of each convolution, 4 in all (`mlp`: none); the last convolution gives the image.
-        upsampling: how a stride of 2 is made, but for compact's last, which is a pixel-shuffle.
+        upsampling: how a stride of 2 is made; compact's last one is always a pixel-shuffle.
         normalization: of the hidden layers.
         conditioning: `projection` adds a `ConditionalAffine` after each hidden layer; `concatenate` has the class
             vector beside z alone.
@@ -220,7 +220,7 @@ def _growing_convolution(
     if upsampling == "nearest":  # no checkerboard (Odena et al. 2016)
         convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=bias)
         return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), convolution)
-    # Always a bias: the four pixels that one channel becomes have one each, a conditional affine one for all.
+    # Always a bias: it differs between the four pixels that a channel becomes; that of a conditional affine does not.
     return nn.Sequential(
         nn.Conv2d(in_channels, 4 * out_channels, kernel_size=3, padding=1), nn.PixelShuffle(2)
     )

@@ -131,7 +131,7 @@ def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path, scratch: Path)
         # A training does not go on from a state of other images, which another version of the code drew.
         subset = real.provenance["real_subset_sha256"][:12]
         for member in range(study.generators_per_replicate):
-            # What stands beside the first generator of a replicate is named after its number.
+            # Only further generators have their number in seed and names.
             number = (member,) if member else ()
             suffix = _suffix(member)
             yield GanJob(
@@ -150,12 +150,12 @@ def train_generators(
 ) -> Iterator[tuple[GanJob, list[dict[str, float]]]]:
     """Train and save each generator; yield each job with its training history (`train_gan`).
 
-    On the CPU as many train at once as there are threads, and share them: two on a thread each get more done than
-    one after another on two.
+    On the CPU as many trainings run at once as there are threads, and share them: two trainings with a thread each
+    are faster than two trainings in turn with both threads.
 
     Args:
         jobs: what to train.
-        count: how many these are.
+        count: how many jobs there are.
         gan: its section of the parameters.
         execution: where and in what to compute.
         label: a name for the progress display.
