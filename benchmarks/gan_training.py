@@ -140,7 +140,7 @@ class OperationCount(TorchDispatchMode):
 
 
 def operations_per_image(train):
-    """Of our training step, by the difference of two trainings: the looks at the generator cancel."""
+    """Of our training step, by the difference of two trainings: the measurements of the generator cancel."""
     counts = []
     for steps in (8, 16):
         with OperationCount() as counted:
@@ -175,7 +175,7 @@ def measure(steps=100):
         changes = {"total_images": count * batch_size, "history_points": 1, "film_strip_frames": 2}
         gan = params.gan.model_copy(update={**changes, "collapse_patience": 0})
         train_gan(
-            real, gan, seed=0, device=device, dtype=dtype, what="ours", advance=lambda units, note="": None
+            real, gan, seed=0, device=device, dtype=dtype, label="ours", advance=lambda units, note="": None
         )
 
     def our_rate():

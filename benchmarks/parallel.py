@@ -66,7 +66,7 @@ def generators(params, real, *, processes):
                 seed=replicate,
                 folder=Path(folder) / f"out{replicate}",
                 scratch=Path(folder) / f"scratch{replicate}",
-                what="GAN",
+                label="GAN",
             )
             for replicate in range(REPLICATES)
         ]
@@ -76,7 +76,7 @@ def generators(params, real, *, processes):
                 count=REPLICATES,
                 gan=params.gan,
                 execution=params.execution.model_copy(update={"processes": processes}),
-                what="GANs",
+                label="GANs",
             )
         )
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Stage `evaluate_synthetic`: what a budget's synthetic images are worth, beside floor and copycat."""
+"""Stage `evaluate_synthetic`: how good a budget's synthetic images are, beside floor and copycat."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,82 +29,48 @@ def main(
 
     from pipeline.checkpoints import file_sha256
     from pipeline.classifier.network import load_features_and_probabilities
-    from pipeline.generative_metrics.evaluate import evaluate_budget
+    from pipeline.generative_metrics.budget import BudgetImages
+    from pipeline.generative_metrics.evaluate import FeatureNetworks, evaluate_synthetic, warnings_about
     from pipeline.generative_metrics.features import Extractor
     from pipeline.generative_metrics.inception import load_inception
-    from pipeline.generative_metrics.memorization import Gate, evaluate_memorization
+    from pipeline.generative_metrics.memorization import Gate
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
     from pipeline.runtime.device import configure
     from pipeline.runtime.outputs import write_text
-    from pipeline.study.subsets import parse_budget, real_subset, subset_indices
+    from pipeline.study.subsets import parse_budget, subset_indices
 
     params = load_params(params_file)
     device = configure(params.execution)
-    real_images = parse_budget(budget)
-    network = extractor / "extractor.safetensors"
+    real_images, replicates = parse_budget(budget), range(params.study.replicates)
     train_images, test_images = LabeledImages.load(train), LabeledImages.load(test)
-    made = [LabeledImages.load(synthetic / budget / f"{i}.npz") for i in range(params.study.replicates)]
-    features_and_probabilities = load_features_and_probabilities(network, device)
-    metrics = evaluate_budget(
-        budget=real_images,
-        synthetic=made,
-        real_subset=real_subset(
-            train_images,
-            budget=real_images,
-            replicate=0,
-            seed=params.seed,
-            imbalance=params.study.imbalance,
-        ),
-        train=train_images,
-        test=test_images,
-        features_and_probabilities=features_and_probabilities,
+    synthetic_images = [LabeledImages.load(synthetic / budget / f"{i}.npz") for i in replicates]
+    network = extractor / "extractor.safetensors"
+    networks = FeatureNetworks(
+        domain=load_features_and_probabilities(network, device),
         extractor=Extractor("domain", file_sha256(network)),
         inception=load_inception(device) if params.evaluation.features == "inception" else None,
-        images=params.evaluation.images,
-        neighbors=params.evaluation.neighbors,
-        seed=params.seed,
     )
-    if metrics["n"] < params.evaluation.images:
-        typer.echo(
-            f"n lowered from evaluation.images {params.evaluation.images} to {metrics['n']}:"
-            " the splits and the synthetic images offer no more in the test split's class shares",
-            err=True,
+    subsets = [
+        subset_indices(
+            train_images, budget=real_images, replicate=i, seed=params.seed, imbalance=params.study.imbalance
         )
-    memorization = evaluate_memorization(
-        budget=real_images,
-        synthetic=made,
-        train=train_images,
-        subsets=[
-            subset_indices(
-                train_images,
-                budget=real_images,
-                replicate=i,
-                seed=params.seed,
-                imbalance=params.study.imbalance,
-            )
-            for i in range(params.study.replicates)
-        ],
-        test=test_images,
-        features_of=lambda images: features_and_probabilities(images)[0],
-        images=params.evaluation.images,
+        for i in replicates
+    ]
+    table = evaluate_synthetic(
+        BudgetImages(real_images, synthetic_images, train_images, subsets, test_images),
+        networks,
+        n=params.evaluation.images,
+        neighbors=params.evaluation.neighbors,
         gate=Gate(
             near_copies_margin=params.evaluation.memorization_near_copies_margin,
             authenticity_margin=params.evaluation.memorization_authenticity_margin,
         ),
         seed=params.seed,
     )
-    for replicate, found in memorization.pop("replicates").items():
-        metrics["replicates"][replicate]["memorization"] = found
-        if not found["passed"]:
-            typer.echo(
-                f"replicate {replicate} does not pass the memorisation gate: {found['reason']}; raise"
-                " gan.real_augmentation (or gan.real_augmentation_up_to, where it is not in force), so that the GAN"
-                " learns more than its real images",
-                err=True,
-            )
-    metrics["memorization"] = memorization
-    write_text(out / f"{budget}.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    for warning in warnings_about(table, n=params.evaluation.images):
+        typer.echo(warning, err=True)
+    write_text(out / f"{budget}.json", json.dumps(table, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

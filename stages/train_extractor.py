@@ -22,14 +22,12 @@ def main(
     """
     import json
 
-    import numpy as np
-
     from pipeline.checkpoints import file_sha256
     from pipeline.classifier.network import load_features_and_probabilities, save_extractor
     from pipeline.classifier.training import Recipe, train_classifier
-    from pipeline.generative_metrics.features import Extractor, statistics_from_features
-    from pipeline.generative_metrics.fid import fid_floor
-    from pipeline.images import LabeledImages, stratified_indices
+    from pipeline.generative_metrics.extractor import evaluate_extractor
+    from pipeline.generative_metrics.features import Extractor
+    from pipeline.images import LabeledImages
     from pipeline.params import load_params
     from pipeline.runtime.device import configure, training_dtype
     from pipeline.runtime.outputs import atomic_output, write_text
@@ -38,10 +36,10 @@ def main(
 
     params = load_params(params_file)
     device = configure(params.execution)
-    real, held_out = LabeledImages.load(train), LabeledImages.load(validation)
+    train_images, validation_images = LabeledImages.load(train), LabeledImages.load(validation)
     with progress("extractor", params.extractor.steps, "steps") as advance:
         network = train_classifier(
-            Recipe(real, derive_seed(params.seed, "extractor")),
+            Recipe(train_images, derive_seed(params.seed, "extractor")),
             params.extractor,
             device=device,
             dtype=training_dtype(params.execution, device),
@@ -50,30 +48,18 @@ def main(
     with atomic_output(out) as folder:
         folder.mkdir()
         checkpoint = folder / "extractor.safetensors"
-        save_extractor(checkpoint, network, real, device)
-        extractor = Extractor("domain", file_sha256(checkpoint))
-        features_and_probabilities = load_features_and_probabilities(checkpoint, device)
-        validation_features, probabilities = features_and_probabilities(held_out.images)
-        # The floor: as many train images against the validation split; real against real is never 0.
-        rng = np.random.default_rng(derive_seed(params.seed, "extractor-floor"))
-        size = min(len(held_out), len(real))
-        sample = real.subset(stratified_indices(real.labels, size, real.num_classes, rng))
-        train_features, _ = features_and_probabilities(sample.images)
-        reference = statistics_from_features(validation_features, extractor=extractor)
-        reference.save(folder / "validation_statistics.npz")
-        floor = fid_floor(
-            real=reference, other_real=statistics_from_features(train_features, extractor=extractor)
+        save_extractor(checkpoint, network, train_images, device)
+        facts = evaluate_extractor(
+            load_features_and_probabilities(checkpoint, device),
+            Extractor("domain", file_sha256(checkpoint)),
+            train=train_images,
+            validation=validation_images,
+            seed=params.seed,
         )
-        facts = {
-            "validation_accuracy": round(float((probabilities.argmax(axis=1) == held_out.labels).mean()), 6),
-            "feature_dim": params.extractor.feature_dim,
-            "floor_fid": round(floor.value, 6),
-            "floor_n": floor.n,
-            "extractor_sha256": extractor.sha256,
-        }
     write_text(metrics, json.dumps(facts, indent=2, sort_keys=True) + "\n")
     typer.echo(
-        f"extractor: validation accuracy {facts['validation_accuracy']:.2%}, floor FID {floor.value:.3f} at n={floor.n}"
+        f"extractor: validation accuracy {facts['validation_accuracy']:.2%},"
+        f" floor FID {facts['floor_fid']:.3f} at n={facts['floor_n']}"
     )
 
 

@@ -252,7 +252,7 @@ real = LabeledImages(
 process, seen = psutil.Process(), []
 for number in range(int(sys.argv[1])):
     run = train_gan(
-        real, params.gan, seed=number, device=device, scratch=Path("scratch") / str(number), what="soak",
+        real, params.gan, seed=number, device=device, scratch=Path("scratch") / str(number), label="soak",
         advance=lambda units, note="": None,
     )
     train_classifier(

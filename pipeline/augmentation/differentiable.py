@@ -1,10 +1,10 @@
 """What the discriminator sees: images changed by classic and by differentiable augmentation, and instance noise.
 
 Classic augmentation is for the real images alone and changes what there is to learn: the generator draws such images
-too, and no few hundred pictures are there to copy. Differentiable augmentation (DiffAugment, arXiv:2006.10738) is for
-real and fake images alike: it keeps the discriminator from learning a few hundred images by heart. Small shifts,
-rotations and scalings, and cutout; never a flip: it would turn a digit into another sign, and would leak into what the
-generator draws.
+too, and cannot copy a few hundred pictures. Differentiable augmentation (DiffAugment, arXiv:2006.10738) is for real and
+fake images alike: it keeps the discriminator from learning a few hundred images by heart. It has small shifts,
+rotations and scalings, and cutout. It has no flip, which would turn a digit into another sign and would leak into what
+the generator draws.
 """
 
 from __future__ import annotations
@@ -23,11 +23,16 @@ _ROTATION_DEGREES, _TRANSLATION, _SCALE, _SHEAR_DEGREES = 10.0, 0.08, 0.1, 8.0
 _ELASTIC_ALPHA, _ELASTIC_SIGMA, _SIDE = 34.0, 4.0, 28
 
 
+def real_augmentation_strength(gan: Gan, *, real_images: int) -> float:
+    """The strength at which a training of so many real images augments them; 0 where it does not."""
+    return float(gan.real_augmentation) if real_images <= gan.real_augmentation_up_to else 0.0
+
+
 def augment_real(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Real images (N, 1, H, W) in −1..1, each with its own affine and elastic distortion.
 
-    `strength` multiplies their bounds. Those of the elastic one grow with the image's side: its shifts, in
-    pixels, are as alpha / sigma.
+    `strength` multiplies their bounds. The bounds of the elastic one grow with the image's side: its shifts, in
+    pixels, are proportional to alpha / sigma.
     """
     if strength == 0:
         return images
@@ -46,7 +51,7 @@ def augment_real(images: Tensor, strength: float, generator: torch.Generator) ->
 
 
 def augment(images: Tensor, gan: Gan, noise: float, generator: torch.Generator) -> Tensor:
-    """(N, 1, H, W) images in −1..1 as the discriminator is to see them, each with its own draw.
+    """(N, 1, H, W) images in −1..1 as the discriminator sees them, each with its own draw.
 
     `noise` is the standard deviation of the instance noise (arXiv:1610.04490).
     """

@@ -127,7 +127,7 @@ def _generate(
         advance(done)
         position, blocks = 0, 0
         for label, count in enumerate(counts):
-            # Notes are taken at ends of blocks, so `done` is one of a block of some class.
+            # Notes are taken at the ends of blocks, so `done` is the end of a block of some class.
             for start in range(max(0, min(done - position, count)), count, BLOCK):
                 images = sample_images(
                     generator,

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import SynthGainError
-from pipeline.gan.networks import Generator
+from pipeline.gan.networks import Generator, GeneratorDesign
 
 GENERATOR_KIND = "generator"
 
@@ -44,7 +44,7 @@ def load_generator(path: Path, device: torch.device) -> tuple[Generator, tuple[s
     """
     tensors, metadata = load_checkpoint(path, kind=GENERATOR_KIND)
     try:
-        generator = Generator(**metadata["arguments"])
+        generator = Generator(GeneratorDesign(**metadata["arguments"]))
         generator.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:  # another version's, or edited
         reason = " ".join(str(error).split())[:200]

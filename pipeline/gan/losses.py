@@ -27,8 +27,8 @@ def discriminator_loss(loss: Loss, *, real: Tensor, fake: Tensor, label_smoothin
     - hinge: max(0, 1 − D(x)) + max(0, 1 + D(G(z))) (arXiv:1705.02894)
     - wasserstein: D(G(z)) − D(x) (arXiv:1701.07875)
 
-    `label_smoothing` is one-sided (arXiv:1606.03498): the target of a real image is 1 − it, that of a fake one
-    stays 0. Losses without a target (relativistic, hinge, wasserstein) have none to smooth.
+    `label_smoothing` is one-sided (arXiv:1606.03498): the target of a real image is 1 − label_smoothing, that of a
+    fake one stays 0. Losses without a target (relativistic, hinge, wasserstein) have none to smooth.
     """
     target = 1 - label_smoothing
     if loss == "relativistic":
@@ -44,7 +44,7 @@ def discriminator_loss(loss: Loss, *, real: Tensor, fake: Tensor, label_smoothin
 
 
 def generator_loss(loss: Loss, *, real: Tensor, fake: Tensor) -> Tensor:
-    """What the generator minimises; a mean over the batch. Only `relativistic` looks at the real logits."""
+    """What the generator minimises; a mean over the batch. Only `relativistic` reads the real logits."""
     if loss == "relativistic":
         return F.softplus(real - fake).mean()
     if loss == "non_saturating":
@@ -55,11 +55,11 @@ def generator_loss(loss: Loss, *, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def recognised(loss: Loss, *, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """The shares of real and of fake images that the discriminator tells right: two scalars in 0..1.
+    """The shares of real and of fake images that the discriminator recognises: two scalars in 0..1.
 
-    Right is the side of the boundary that the loss trains for: 0, or ½ for least squares. Relativistic and
-    Wasserstein logits have no zero of their own: there a real image is right if it scores above the mean fake
-    one, a fake if it scores below the mean real one.
+    An image is recognised if its logit is on the side of the boundary that the loss trains for: 0, or ½ for least
+    squares. Relativistic and Wasserstein logits have no zero of their own: there a real image is recognised if it
+    scores above the mean fake one, a fake if it scores below the mean real one.
     """
     if loss in ("relativistic", "wasserstein"):
         real_boundary, fake_boundary = fake.mean(), real.mean()

@@ -1,7 +1,8 @@
-"""Quick looks at a generator while it trains: the film strip, two numbers, and whether it has collapsed."""
+"""Quick measurements of a generator while it trains: the film strip, two numbers, and whether it has failed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from pipeline.runtime.seeds import derive_seed
 FILM_STRIP_IMAGES_PER_CLASS = 2
 _IMAGES_PER_CLASS = 20
 _REAL_IMAGES = 2000
-# Collapsed: a class varies less than this share of what real images of it do, or labels are little better than
-# drawn by lot: less than this share of the way from there to all right. Healthy trainings pass both within their
-# first tenth.
+# A generator has collapsed if a class varies less than this share of what real images of it do, or if labels are
+# hardly better than chance: less than this share of the way from chance to all right. Healthy trainings pass both
+# within their first tenth.
 _DIVERSITY_FLOOR = 0.2
 _FIDELITY_FLOOR = 0.1
 
@@ -33,7 +34,7 @@ class Monitor:
     def __init__(self, real: LabeledImages, gan: Gan, *, seed: int, device: torch.device) -> None:
         self.gan, self.seed, self.device = gan, derive_seed(seed, "fidelity"), device
         self.num_classes = real.num_classes
-        # Not the first ones: of a folder of images, these are all of one class.
+        # Not the first ones: those of a folder of images are all of one class.
         chosen = stratified_indices(
             real.labels,
             min(_REAL_IMAGES, len(real)),
@@ -45,13 +46,13 @@ class Monitor:
         self.real_spread = self._spread(self.reference, self.labels)
 
     @torch.no_grad()
-    def look(self, generator: Generator) -> dict[str, float]:
+    def measure(self, generator: Generator) -> dict[str, float]:
         """Two numbers from a few averaged-generator samples of each class.
 
-        label_fidelity_1nn: the share whose nearest real training image, in pixel space, has the requested label;
-        biased by what 1-nearest-neighbour gets wrong. diversity: the smallest, over classes, of their mean
-        distance from the class's mean image, as a share of the real images'; 1 = as varied as real, 0 = one
-        image for all.
+        label_fidelity_1nn: the share of samples whose nearest real training image, in pixel space, has the requested
+        label; biased by the errors of 1-nearest-neighbour. diversity: the mean distance of a class's samples from
+        their mean image, as a share of the same distance of real images; the smallest of all classes. 1 = as varied
+        as real images, 0 = one image for all.
         """
         images, labels = sample_each_class(
             generator, per_class=_IMAGES_PER_CLASS, seed=self.seed, device=self.device
@@ -64,26 +65,29 @@ class Monitor:
             "diversity": float(spread[spread.isfinite()].min()) if spread.isfinite().any() else 1.0,
         }
 
-    def refuse_collapse(self, history: Sequence[dict[str, float]], *, what: str, kept: Path | None) -> None:
-        """Stop a training that has shown a collapse `gan.collapse_patience` times in a row (0: never).
+    def refuse_collapse(self, history: Sequence[dict[str, float]], *, label: str, kept: Path | None) -> None:
+        """Stop a training that was collapsed at the last `gan.collapse_patience` evaluation points (0: never).
+
+        Args:
+            history: its rows so far.
+            label: the training's name.
+            kept: where its last state before this evaluation point may be.
 
         Raises:
-            SynthGainError: with advice, and where the last state before it is.
+            SynthGainError: with advice, and where that state is.
         """
         patience = self.gan.collapse_patience
+        # A generator that has never been good may still be learning: it has half of the training for that.
+        learning = len(history) * 2 <= self.gan.history_points
+        if not patience or learning or len(history) < patience:
+            return
         chance = 1 / self.num_classes
         floor = chance + _FIDELITY_FLOOR * (1 - chance)
-        recent = list(history)[-patience:] if patience else []
-        # What has never been good is still learning: half of the training is granted for that.
-        started = len(history) * 2 > self.gan.history_points
-        if not started or len(recent) < patience or not patience:
-            return
+        recent = history[-patience:]
         if all(row["diversity"] < _DIVERSITY_FLOOR or row["label_fidelity_1nn"] < floor for row in recent):
-            where = (
-                f"; the last state before it is kept in {kept}" if kept is not None and kept.exists() else ""
-            )
+            where = f"; the last state before it is kept in {kept}" if kept and kept.exists() else ""
             raise SynthGainError(
-                f"{what}: the generator has collapsed (diversity {recent[-1]['diversity']:.2f} of the real"
+                f"{label}: the generator has collapsed (diversity {recent[-1]['diversity']:.2f} of the real"
                 f" images', label fidelity {recent[-1]['label_fidelity_1nn']:.0%}, {patience} times in a row);"
                 " lower the learning rates, raise gan.penalty_weight or gan.augment_probability, or set"
                 f" gan.collapse_patience to 0 to train on all the same{where}"
@@ -96,6 +100,29 @@ class Monitor:
             own = pixels[labels == label]
             spread.append((own - own.mean(0)).norm(dim=1).mean())
         return torch.stack(spread)
+
+
+def refuse_divergence(row: dict[str, float], gan: Gan, *, label: str, kept: Path | None) -> None:
+    """Stop a training whose means since the last evaluation point are not all finite.
+
+    Args:
+        row: `step` and the means.
+        gan: the training's section of the parameters.
+        label: its name.
+        kept: where its last good state may be.
+
+    Raises:
+        SynthGainError: with advice, and where that state is.
+    """
+    if all(map(math.isfinite, row.values())):
+        return
+    where = f"; the last good state is kept in {kept}" if kept and kept.exists() else ""
+    raise SynthGainError(
+        f"{label}: the training diverged by step {row['step']} (D loss {row['d_loss']}, G loss {row['g_loss']}); lower"
+        f" gan.generator_learning_rate (now {gan.generator_learning_rate}) and"
+        f" gan.discriminator_learning_rate (now {gan.discriminator_learning_rate}), or raise"
+        f" gan.penalty_weight (now {gan.penalty_weight}){where}"
+    )
 
 
 @torch.no_grad()

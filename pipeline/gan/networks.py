@@ -1,16 +1,19 @@
 """Generator and discriminator: three architectures, one conditioning, one top-to-bottom read.
 
 `compact` is the project's own, made for few CPU cores: it works at half the image resolution as far as it can,
-because convolutions over one full-resolution channel are what a CPU does worst. Its discriminator starts with a
+because a CPU is slowest at convolutions over one full-resolution channel. Its discriminator starts with a
 pixel-unshuffle (space to depth), its generator ends with a pixel-shuffle (Shi et al. 2016, arXiv:1609.05158).
 `dcgan` is the same body without the two (Radford et al. 2016, arXiv:1511.06434), `mlp` has dense layers only
 (Goodfellow et al. 2014, arXiv:1406.2661).
+
+The functions named after an architecture hold what is special to it; the rest is common to all.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -27,6 +30,80 @@ Normalization = Literal["none", "batch"]
 _LEAK = 0.2
 # The generator's grid before upsampling: strides of 4 in all lead from a quarter of the side to the side.
 _GROWTH = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorDesign:
+    """What a generator is built from; with its weights, all that a checkpoint needs.
+
+    Attributes:
+        architecture: see the module.
+        z_dim: size of the latent.
+        class_embedding_dim: size of the class vector beside it.
+        channels: width before each layer of growth (`mlp`: the hidden sizes).
+        strides: growth of each convolution, 4 in all (`mlp`: none); the last convolution gives the image.
+        upsampling: how a stride of 2 is made; compact's last one is always a pixel-shuffle.
+        normalization: of the hidden layers.
+        conditioning: `projection` adds a `ConditionalAffine` after each hidden layer; `concatenate` has the class
+            vector beside z alone.
+        leak: slope of the activation below 0; 0 is ReLU.
+        noise: standard deviation of Gaussian noise before the last layer, in training only.
+        num_classes, image_size: of the data.
+    """
+
+    architecture: Architecture
+    z_dim: int
+    class_embedding_dim: int
+    channels: Sequence[int]
+    strides: Sequence[int]
+    upsampling: Upsampling
+    normalization: Normalization
+    conditioning: Conditioning
+    leak: float
+    noise: float
+    num_classes: int
+    image_size: int
+
+    @property
+    def hidden_bias(self) -> bool:
+        """Whether hidden layers have a bias: beside that of a conditional affine it costs 4 % of a step on a CPU."""
+        return self.conditioning == "concatenate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorDesign:
+    """What a discriminator is built from.
+
+    Attributes:
+        architecture: see the module.
+        class_embedding_dim: `mlp` with `concatenate`: size of the class vector beside the pixels.
+        channels: width after each convolution (`mlp`: the hidden sizes).
+        strides: of each convolution (`mlp`: none); compact has halved the side before.
+        features: width of a dense layer before the score; 0 for none.
+        conditioning: `projection` adds ⟨embedding of the label, features⟩ to the score (Miyato & Koyama 2018,
+            arXiv:1802.05637), not divided by √features: scaled, the GAN learns its classes far more slowly.
+            `concatenate` puts a learned map of the label beside the image (Mirza & Osindero 2014,
+            arXiv:1411.1784).
+        dropout: after each hidden layer.
+        spectral_norm: on every layer but embeddings (Miyato et al. 2018, arXiv:1802.05957).
+        num_classes, image_size: of the data.
+    """
+
+    architecture: Architecture
+    class_embedding_dim: int
+    channels: Sequence[int]
+    strides: Sequence[int]
+    features: int
+    conditioning: Conditioning
+    dropout: float
+    spectral_norm: bool
+    num_classes: int
+    image_size: int
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of what a convolution sees at full resolution: the image, and the map of the label if it has one."""
+        return 2 if self.conditioning == "concatenate" else 1
 
 
 class ConditionalAffine(nn.Module):
@@ -51,100 +128,88 @@ class Generator(nn.Module):
 
     z (N, z_dim) float32 ~ N(0, 1) and labels (N,) int64 give (N, 1, image_size, image_size) float32 in −1..1.
 
-    Args:
-        architecture: see the module.
-        z_dim: size of the latent.
-        class_embedding_dim: size of the class vector beside it.
-        channels: width before each layer of growth (`mlp`: the hidden sizes).
-        strides: growth of each convolution, 4 in all (`mlp`: none); the last convolution gives the image.
-        upsampling: how a stride of 2 is made, but for compact's last, which is a pixel-shuffle.
-        normalization: of the hidden layers.
-        conditioning: `projection` adds a `ConditionalAffine` after each hidden layer; `concatenate` has the class
-            vector beside z alone.
-        leak: slope of the activation below 0; 0 is ReLU.
-        noise: standard deviation of Gaussian noise before the last layer, in training only.
-        num_classes, image_size: of the data.
+    A dense layer makes a grid with `channels[0]` channels from z and the class vector (`mlp`: a grid of one cell).
+    Before each further layer come the normalization, the conditional affine and the activation.
     """
 
-    def __init__(
-        self,
-        *,
-        architecture: Architecture,
-        z_dim: int,
-        class_embedding_dim: int,
-        channels: Sequence[int],
-        strides: Sequence[int],
-        upsampling: Upsampling,
-        normalization: Normalization,
-        conditioning: Conditioning,
-        leak: float,
-        noise: float,
-        num_classes: int,
-        image_size: int,
-    ) -> None:
+    def __init__(self, design: GeneratorDesign) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {
-            "architecture": architecture,
-            "z_dim": z_dim,
-            "class_embedding_dim": class_embedding_dim,
-            "channels": list(channels),
-            "strides": list(strides),
-            "upsampling": upsampling,
-            "normalization": normalization,
-            "conditioning": conditioning,
-            "leak": leak,
-            "noise": noise,
-            "num_classes": num_classes,
-            "image_size": image_size,
-        }
-        self.z_dim, self.num_classes, self.image_size = z_dim, num_classes, image_size
-        self.dense, self.leak, self.noise = architecture == "mlp", leak, noise
-        self.grid = 1 if self.dense else image_size // _GROWTH
-        self.first_channels = channels[0]
-        self.embedding = nn.Embedding(num_classes, class_embedding_dim)
-        self.first = nn.Linear(z_dim + class_embedding_dim, channels[0] * self.grid**2)
-        # The conditional affine that follows has a bias: a second one would only cost (on a CPU 4 % of a step).
-        bias = conditioning == "concatenate"
-        if self.dense:
-            layers: list[nn.Module] = [nn.Linear(a, b, bias=bias) for a, b in itertools.pairwise(channels)]
-            layers.append(nn.Linear(channels[-1], image_size**2))
-        else:
-            layers = [
-                _growing(a, b, stride, upsampling, bias=bias)
-                for a, b, stride in zip(channels[:-1], channels[1:], strides[:-1], strict=True)
-            ]
-            last: Upsampling = "pixel_shuffle" if architecture == "compact" else upsampling
-            layers.append(_growing(channels[-1], 1, strides[-1], last, bias=True))
-        self.layers = nn.ModuleList(layers)
-        norm = nn.BatchNorm1d if self.dense else nn.BatchNorm2d
+        self.design = design
+        self.z_dim, self.num_classes, self.image_size = design.z_dim, design.num_classes, design.image_size
+        self.is_dense = design.architecture == "mlp"
+        self.grid = 1 if self.is_dense else design.image_size // _GROWTH
+        self.embedding = nn.Embedding(design.num_classes, design.class_embedding_dim)
+        self.first = nn.Linear(design.z_dim + design.class_embedding_dim, design.channels[0] * self.grid**2)
+        self.layers = nn.ModuleList(_GENERATOR_LAYERS[design.architecture](design))
+        batch_norm = nn.BatchNorm1d if self.is_dense else nn.BatchNorm2d
         self.norms = nn.ModuleList(
             # The conditional affine that follows does the scaling, where there is one.
-            norm(width, affine=conditioning == "concatenate") if normalization == "batch" else nn.Identity()
-            for width in channels
+            batch_norm(width, affine=design.conditioning == "concatenate")
+            if design.normalization == "batch"
+            else nn.Identity()
+            for width in design.channels
         )
         self.affines = nn.ModuleList(
-            ConditionalAffine(num_classes=num_classes, channels=width)
-            for width in channels
-            if conditioning == "projection"
+            ConditionalAffine(num_classes=design.num_classes, channels=width)
+            for width in design.channels
+            if design.conditioning == "projection"
         )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The design as JSON values: the metadata of a checkpoint."""
+        return asdict(self.design)
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
         x = self.first(torch.cat([z, self.embedding(labels)], dim=1))
-        if not self.dense:  # channels last, as the convolutions want it: no copy
-            x = x.view(-1, self.grid, self.grid, self.first_channels).permute(0, 3, 1, 2)
+        if not self.is_dense:  # channels last, as the convolutions want it: no copy
+            x = x.view(-1, self.grid, self.grid, self.design.channels[0]).permute(0, 3, 1, 2)
         for i, layer in enumerate(self.layers):
             x = self.norms[i](x)
             if self.affines:
                 x = self.affines[i](x, labels)
-            x = F.leaky_relu(x, self.leak, inplace=True)
-            if self.training and self.noise and i == len(self.layers) - 1:
-                x = x + self.noise * torch.randn_like(x)
+            x = F.leaky_relu(x, self.design.leak, inplace=True)
+            if self.training and self.design.noise and i == len(self.layers) - 1:
+                x = x + self.design.noise * torch.randn_like(x)
             x = layer(x)
         # float32 from here on, whatever the layers computed in: 256 grey levels need more than bfloat16's 8 bits.
         return torch.tanh(x.float()).view(-1, 1, self.image_size, self.image_size)
 
 
-def _growing(
+def _compact_generator_layers(design: GeneratorDesign) -> list[nn.Module]:
+    """Convolutions from the grid to half the side, then a pixel-shuffle: nothing is computed at the full side."""
+    return _convolutions_to_image(design, last_upsampling="pixel_shuffle")
+
+
+def _dcgan_generator_layers(design: GeneratorDesign) -> list[nn.Module]:
+    """Convolutions from the grid to the side."""
+    return _convolutions_to_image(design, last_upsampling=design.upsampling)
+
+
+def _mlp_generator_layers(design: GeneratorDesign) -> list[nn.Module]:
+    """Dense layers from the first hidden size to the pixels."""
+    hidden = [nn.Linear(a, b, bias=design.hidden_bias) for a, b in itertools.pairwise(design.channels)]
+    return [*hidden, nn.Linear(design.channels[-1], design.image_size**2)]
+
+
+_GENERATOR_LAYERS = {
+    "compact": _compact_generator_layers,
+    "dcgan": _dcgan_generator_layers,
+    "mlp": _mlp_generator_layers,
+}
+
+
+def _convolutions_to_image(design: GeneratorDesign, *, last_upsampling: Upsampling) -> list[nn.Module]:
+    """A convolution for each stride; the last one gives the image."""
+    *strides, last_stride = design.strides
+    hidden = [
+        _growing_convolution(a, b, stride, design.upsampling, bias=design.hidden_bias)
+        for (a, b), stride in zip(itertools.pairwise(design.channels), strides, strict=True)
+    ]
+    return [*hidden, _growing_convolution(design.channels[-1], 1, last_stride, last_upsampling, bias=True)]
+
+
+def _growing_convolution(
     in_channels: int, out_channels: int, stride: int, upsampling: Upsampling, *, bias: bool
 ) -> nn.Module:
     """A convolution to `stride` times the side."""
@@ -155,7 +220,7 @@ def _growing(
     if upsampling == "nearest":  # no checkerboard (Odena et al. 2016)
         convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=bias)
         return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), convolution)
-    # Always a bias: the four pixels that one channel becomes have one each, a conditional affine one for all.
+    # Always a bias: it differs between the four pixels that a channel becomes; that of a conditional affine does not.
     return nn.Sequential(
         nn.Conv2d(in_channels, 4 * out_channels, kernel_size=3, padding=1), nn.PixelShuffle(2)
     )
@@ -166,81 +231,82 @@ class Discriminator(nn.Module):
 
     Images (N, 1, image_size, image_size) float32 in −1..1 and labels (N,) int64 give (N,) float32; larger is
     more real.
-
-    Args:
-        architecture: see the module.
-        class_embedding_dim: `mlp` with `concatenate`: size of the class vector beside the pixels.
-        channels: width after each convolution (`mlp`: the hidden sizes).
-        strides: of each convolution (`mlp`: none); compact has halved the side before.
-        features: width of a dense layer before the score; 0 for none.
-        conditioning: `projection` adds ⟨embedding of the label, features⟩ to the score (Miyato & Koyama 2018,
-            arXiv:1802.05637), not divided by √features: scaled, the GAN learns its classes far more slowly.
-            `concatenate` puts a learned map of the label beside the image (Mirza & Osindero 2014,
-            arXiv:1411.1784).
-        dropout: after each hidden layer.
-        spectral_norm: on every layer but embeddings (Miyato et al. 2018, arXiv:1802.05957).
-        num_classes, image_size: of the data.
     """
 
-    def __init__(
-        self,
-        *,
-        architecture: Architecture,
-        class_embedding_dim: int,
-        channels: Sequence[int],
-        strides: Sequence[int],
-        features: int,
-        conditioning: Conditioning,
-        dropout: float,
-        spectral_norm: bool,
-        num_classes: int,
-        image_size: int,
-    ) -> None:
+    def __init__(self, design: DiscriminatorDesign) -> None:
         super().__init__()
-        self.dense, self.compact, self.dropout = architecture == "mlp", architecture == "compact", dropout
+        self.design = design
+        self.is_dense = design.architecture == "mlp"
         self.label_map: nn.Embedding | None = None
-        if conditioning == "concatenate":
-            self.label_map = nn.Embedding(
-                num_classes, class_embedding_dim if self.dense else image_size * image_size
-            )
-        layers: list[nn.Module] = []
-        if self.dense:
-            width = image_size**2 + (class_embedding_dim if self.label_map else 0)
-            for hidden in channels:
-                layers.append(nn.Linear(width, hidden))
-                width = hidden
-        else:
-            inputs = 2 if self.label_map else 1
-            size, inputs = (image_size // 2, 4 * inputs) if self.compact else (image_size, inputs)
-            for outputs, stride in zip(channels, strides, strict=True):
-                # A kernel of 4 shares the pixels of an even side evenly; an odd side (7 → 4) needs one of 3.
-                kernel = 4 if stride == 2 and size % 2 == 0 else 3
-                layers.append(nn.Conv2d(inputs, outputs, kernel_size=kernel, stride=stride, padding=1))
-                size, inputs = (size + 2 - kernel) // stride + 1, outputs
-            width = inputs * size**2
-        self.hidden_layers = len(layers) + (1 if features else 0)
-        if features:
-            layers.append(nn.Linear(width, features))
-            width = features
-        layers.append(nn.Linear(width, 1))
-        self.layers = nn.ModuleList(normalize_spectrum(layer) if spectral_norm else layer for layer in layers)
-        self.projection = nn.Embedding(num_classes, width) if conditioning == "projection" else None
+        if design.conditioning == "concatenate":
+            map_size = design.class_embedding_dim if self.is_dense else design.image_size**2
+            self.label_map = nn.Embedding(design.num_classes, map_size)
+        hidden, width = _DISCRIMINATOR_LAYERS[design.architecture](design)
+        if design.features:
+            hidden.append(nn.Linear(width, design.features))
+            width = design.features
+        self.hidden_layers = len(hidden)
+        layers = [*hidden, nn.Linear(width, 1)]
+        self.layers = nn.ModuleList(
+            normalize_spectrum(layer) if design.spectral_norm else layer for layer in layers
+        )
+        self.projection: nn.Embedding | None = None
+        if design.conditioning == "projection":
+            self.projection = nn.Embedding(design.num_classes, width)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        x = images.flatten(1) if self.dense else images
-        if self.label_map is not None:
-            label_map = self.label_map(labels)
-            x = torch.cat([x, label_map if self.dense else label_map.view(images.shape)], dim=1)
-        if self.compact:
+        x = images.flatten(1) if self.is_dense else images
+        if self.label_map is not None:  # a vector beside the pixels, or a map beside the image
+            x = torch.cat([x, self.label_map(labels).view(len(x), -1, *x.shape[2:])], dim=1)
+        if self.design.architecture == "compact":
             x = F.pixel_unshuffle(x, 2)
         for layer in self.layers[: self.hidden_layers]:
             x = layer(_flat(x) if isinstance(layer, nn.Linear) else x)
-            x = F.dropout(F.leaky_relu(x, _LEAK, inplace=True), self.dropout, self.training)
+            x = F.dropout(F.leaky_relu(x, _LEAK, inplace=True), self.design.dropout, self.training)
         x = _flat(x)
         logits: Tensor = self.layers[-1](x).float().squeeze(1)
         if self.projection is not None:
             logits = logits + (self.projection(labels) * x.float()).sum(1)
         return logits
+
+
+# The hidden layers of a discriminator, and how many features of an image come out of them.
+_Hidden = tuple[list[nn.Module], int]
+
+
+def _compact_discriminator_layers(design: DiscriminatorDesign) -> _Hidden:
+    """Convolutions after a pixel-unshuffle: half the side, four times the channels."""
+    return _strided_convolutions(design, in_channels=4 * design.image_channels, side=design.image_size // 2)
+
+
+def _dcgan_discriminator_layers(design: DiscriminatorDesign) -> _Hidden:
+    """Convolutions over the image."""
+    return _strided_convolutions(design, in_channels=design.image_channels, side=design.image_size)
+
+
+def _mlp_discriminator_layers(design: DiscriminatorDesign) -> _Hidden:
+    """Dense layers over the pixels, and the class vector beside them if it is there."""
+    label_width = design.class_embedding_dim if design.conditioning == "concatenate" else 0
+    widths = [design.image_size**2 + label_width, *design.channels]
+    return [nn.Linear(a, b) for a, b in itertools.pairwise(widths)], widths[-1]
+
+
+_DISCRIMINATOR_LAYERS = {
+    "compact": _compact_discriminator_layers,
+    "dcgan": _dcgan_discriminator_layers,
+    "mlp": _mlp_discriminator_layers,
+}
+
+
+def _strided_convolutions(design: DiscriminatorDesign, *, in_channels: int, side: int) -> _Hidden:
+    """A convolution for each width and stride."""
+    layers: list[nn.Module] = []
+    for out_channels, stride in zip(design.channels, design.strides, strict=True):
+        # A kernel of 4 shares the pixels of an even side evenly; an odd side (7 → 4) needs one of 3.
+        kernel = 4 if stride == 2 and side % 2 == 0 else 3
+        layers.append(nn.Conv2d(in_channels, out_channels, kernel_size=kernel, stride=stride, padding=1))
+        side, in_channels = (side + 2 - kernel) // stride + 1, out_channels
+    return layers, in_channels * side**2
 
 
 def _flat(x: Tensor) -> Tensor:

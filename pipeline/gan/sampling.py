@@ -26,9 +26,9 @@ BLOCK = 250
 def sample_z(seed: int, label: int, start: int, count: int, z_dim: int) -> npt.NDArray[np.float32]:
     """Latents start..start+count−1 of a class, (count, z_dim) float32 ~ N(0, 1).
 
-    The counter of a Philox generator (Salmon et al. 2011) is moved to `start`: row i is the same whichever
-    rows are drawn with it. The normal quantile turns one 53-bit uniform into one latent, so that the position
-    of each row in the stream is known.
+    The counter of a Philox generator (Salmon et al. 2011) is moved to `start`: row i does not depend on the rows
+    that are drawn with it. The normal quantile turns one 53-bit uniform into one latent, so that the position of
+    each row in the stream is known.
     """
     counters = -(-z_dim // 4)  # one counter gives four 64-bit words
     bits = np.random.Philox(key=derive_seed(seed, "z", label))
@@ -91,10 +91,10 @@ def sample_images(
 def interleaved(parts: Sequence[LabeledImages]) -> LabeledImages:
     """The images of several generators in equal parts: image i of a class is that of generator i mod their number.
 
-    They are all made with the same seed, so an image still hangs on (seed, label, i) and the generators alone.
+    They are all made with the same seed, so an image still depends on (seed, label, i) and the generators alone.
 
     Args:
-        parts: what `synthetic_images` made with each, of equal counts; one alone is given back as it is.
+        parts: what `synthetic_images` made with each, of equal counts; a single part is returned as it is.
     """
     if len(parts) == 1:
         return parts[0]

@@ -1,4 +1,4 @@
-"""Everything that a GAN training needs to go on: made new, kept on disk, taken up again."""
+"""The state of a GAN training: all that it needs to go on. New, saved to disk, and read back."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from pipeline.errors import SynthGainError
-from pipeline.gan.networks import Discriminator, Generator
+from pipeline.gan.networks import Discriminator, DiscriminatorDesign, Generator, GeneratorDesign
 from pipeline.images import LabeledImages
 from pipeline.params import Gan
 from pipeline.runtime.outputs import atomic_output
@@ -40,59 +41,80 @@ class TrainingState:
     film: list[npt.NDArray[np.uint8]] = field(default_factory=list)
 
 
+def resumed_state(
+    real: LabeledImages, gan: Gan, *, seed: int, device: torch.device, folder: Path | None
+) -> TrainingState:
+    """The state that `save_state` left in a folder; a new one if there is none, or no folder.
+
+    Raises:
+        SynthGainError: if the file is damaged or of another training.
+    """
+    state = new_state(real, gan, seed=seed, device=device)
+    if folder is not None:
+        load_state(state, folder)
+    return state
+
+
 def new_state(real: LabeledImages, gan: Gan, *, seed: int, device: torch.device) -> TrainingState:
-    """Freshly drawn networks and all that goes with them, on a device.
+    """Networks with new weights and all that goes with them, on a device.
 
     Seeds torch's own stream: the initial weights, noise layers, dropout and interpolation points draw from it.
     """
     torch.manual_seed(derive_seed(seed, "weights"))
-    generator = Generator(
-        architecture=gan.architecture,
-        z_dim=gan.z_dim,
-        class_embedding_dim=gan.class_embedding_dim,
-        channels=gan.generator_channels,
-        strides=gan.generator_strides,
-        upsampling=gan.upsampling,
-        normalization=gan.normalization,
-        conditioning=gan.conditioning,
-        leak=gan.generator_leak,
-        noise=gan.generator_noise,
-        num_classes=real.num_classes,
-        image_size=real.images.shape[-1],
-    )
-    discriminator = Discriminator(
-        architecture=gan.architecture,
-        class_embedding_dim=gan.class_embedding_dim,
-        channels=gan.discriminator_channels,
-        strides=gan.discriminator_strides,
-        features=gan.discriminator_features,
-        conditioning=gan.conditioning,
-        dropout=gan.dropout,
-        spectral_norm=gan.spectral_norm,
-        num_classes=real.num_classes,
-        image_size=real.images.shape[-1],
-    )
+    generator, discriminator = _new_generator(real, gan), _new_discriminator(real, gan)
     # channels_last: the layout that the CPU's and the GPU's convolutions compute in.
     generator = generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     discriminator = discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    g_optimizer, d_optimizer = (
-        torch.optim.Adam(
-            network.parameters(), lr=rate, betas=(float(gan.beta1), float(gan.beta2)), fused=True
-        )
-        for network, rate in (
-            (generator, gan.generator_learning_rate),
-            (discriminator, gan.discriminator_learning_rate),
-        )
-    )
     return TrainingState(
         generator,
         discriminator,
-        copy.deepcopy(generator).eval().requires_grad_(False),
-        g_optimizer,
-        d_optimizer,
-        torch_generator(derive_seed(seed, "z"), device),
-        torch_generator(derive_seed(seed, "augment"), device),
+        averaged=copy.deepcopy(generator).eval().requires_grad_(False),
+        g_optimizer=_adam(generator, gan, learning_rate=gan.generator_learning_rate),
+        d_optimizer=_adam(discriminator, gan, learning_rate=gan.discriminator_learning_rate),
+        z_rng=torch_generator(derive_seed(seed, "z"), device),
+        augment_rng=torch_generator(derive_seed(seed, "augment"), device),
     )
+
+
+def _new_generator(real: LabeledImages, gan: Gan) -> Generator:
+    return Generator(
+        GeneratorDesign(
+            architecture=gan.architecture,
+            z_dim=gan.z_dim,
+            class_embedding_dim=gan.class_embedding_dim,
+            channels=gan.generator_channels,
+            strides=gan.generator_strides,
+            upsampling=gan.upsampling,
+            normalization=gan.normalization,
+            conditioning=gan.conditioning,
+            leak=gan.generator_leak,
+            noise=gan.generator_noise,
+            num_classes=real.num_classes,
+            image_size=real.images.shape[-1],
+        )
+    )
+
+
+def _new_discriminator(real: LabeledImages, gan: Gan) -> Discriminator:
+    return Discriminator(
+        DiscriminatorDesign(
+            architecture=gan.architecture,
+            class_embedding_dim=gan.class_embedding_dim,
+            channels=gan.discriminator_channels,
+            strides=gan.discriminator_strides,
+            features=gan.discriminator_features,
+            conditioning=gan.conditioning,
+            dropout=gan.dropout,
+            spectral_norm=gan.spectral_norm,
+            num_classes=real.num_classes,
+            image_size=real.images.shape[-1],
+        )
+    )
+
+
+def _adam(network: nn.Module, gan: Gan, *, learning_rate: float) -> torch.optim.Adam:
+    betas = float(gan.beta1), float(gan.beta2)
+    return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas, fused=True)
 
 
 _MODULES = ("generator", "discriminator", "averaged", "g_optimizer", "d_optimizer")

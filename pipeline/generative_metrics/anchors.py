@@ -53,7 +53,7 @@ def class_gaussian(real: LabeledImages, *, counts: Counts, rng: np.random.Genera
 
     def sample(members: Pixels, count: int) -> Pixels:
         mean = members.mean(axis=0)
-        if len(members) == 1:  # no covariance to be had from it
+        if len(members) == 1:  # it has no covariance
             return members.repeat(count, axis=0)
         covariance, _ = ledoit_wolf(members - mean, assume_centered=True)
         values, vectors = np.linalg.eigh(covariance)

@@ -5,12 +5,15 @@ numbers, so that a row differs from another by its images alone: these metrics d
 of the classes. The floor is what real images reach: n of the train split in the synthetic images' place.
 The copycat is what memorising reaches: the GAN's own training images, repeated up to n, each with a little
 noise.
+
+`evaluate_synthetic` is the whole evaluation of a budget; `evaluate_images` is one row of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,26 +21,29 @@ import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
 from pipeline.generative_metrics.anchors import copycat
-from pipeline.generative_metrics.features import Extractor, FeatureStatistics, statistics_from_features
+from pipeline.generative_metrics.budget import BudgetImages, Counts, class_counts
+from pipeline.generative_metrics.features import (
+    Extractor,
+    FeaturesAndProbabilities,
+    FeatureStatistics,
+    statistics_from_features,
+)
 from pipeline.generative_metrics.fid import Fid, fid, fid_floor
 from pipeline.generative_metrics.inception import FEATURE_DIM, InceptionFeatures
 from pipeline.generative_metrics.inception_score import inception_score
 from pipeline.generative_metrics.kid import kernel_distance
+from pipeline.generative_metrics.memorization import Gate, evaluate_memorization
 from pipeline.generative_metrics.precision_recall import manifold_metrics
 from pipeline.images import LabeledImages, draw_indices, pixel_sha256
 from pipeline.runtime.progress import progress
 from pipeline.runtime.seeds import derive_seed
 
-# (N, 1, H, W) uint8 images -> (N, D) float32 features and (N, C) float32 class probabilities.
-FeaturesAndProbabilities = Callable[
-    [npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
-]
 # The original FID network and its identity, as `load_inception` gives them.
 Inception = tuple[InceptionFeatures, Extractor]
 
 
 @dataclass(frozen=True, eq=False)
-class InceptionFeaturesOf:
+class DescribedByInception:
     """The (N, 2048) features that the original FID network gives N images, and its identity."""
 
     values: npt.NDArray[np.float32]
@@ -64,7 +70,7 @@ class DescribedImages:
     probabilities: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     extractor: Extractor
-    inception: InceptionFeaturesOf | None = None
+    inception: DescribedByInception | None = None
 
     def __post_init__(self) -> None:
         if not len(self.features) == len(self.probabilities) == len(self.labels):
@@ -100,8 +106,164 @@ def describe_images(
 ) -> DescribedImages:
     """Features and class probabilities of labelled images; `extractor` says whose they are."""
     features, probabilities = features_and_probabilities(images.images)
-    beside = InceptionFeaturesOf(inception[0](images.images), inception[1]) if inception else None
+    beside = DescribedByInception(inception[0](images.images), inception[1]) if inception else None
     return DescribedImages(features, probabilities, images.labels, extractor, beside)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureNetworks:
+    """The networks that describe images.
+
+    Attributes:
+        domain: the feature extractor of the data set.
+        extractor: its identity.
+        inception: the original FID network, for columns of its own beside the domain's; or None.
+    """
+
+    domain: FeaturesAndProbabilities
+    extractor: Extractor
+    inception: Inception | None = None
+
+    def describe(self, images: LabeledImages) -> DescribedImages:
+        """What all networks say of labelled images."""
+        return describe_images(images, self.domain, extractor=self.extractor, inception=self.inception)
+
+    def describe_labels(self, images: LabeledImages) -> DescribedImages:
+        """What the domain's network alone says: it is the one that recognises classes."""
+        return describe_images(images, self.domain, extractor=self.extractor)
+
+
+def evaluate_synthetic(
+    images: BudgetImages, networks: FeatureNetworks, *, n: int, neighbors: int, gate: Gate, seed: int
+) -> dict[str, Any]:
+    """How good the synthetic images of a budget are, and whether they are copies of their training images.
+
+    Args:
+        images: what is compared.
+        networks: what describes them.
+        n: how many images each row is to have.
+        neighbors: k of the manifold metrics.
+        gate: the rule that says whether synthetic images are memorised.
+        seed: the study's seed.
+
+    Returns:
+        The JSON values of `data/metrics/synthetic/<budget>.json`: those of `evaluate_budget`, and under
+        `memorization` those of `evaluate_memorization`, whose results stand with their replicates.
+
+    Raises:
+        SynthGainError: as `evaluate_budget` and `evaluate_memorization`.
+    """
+    table = evaluate_budget(images, networks, n=n, neighbors=neighbors, seed=seed)
+    memorization = evaluate_memorization(
+        images, lambda pixels: networks.domain(pixels)[0], n=n, gate=gate, seed=seed
+    )
+    for replicate, found in memorization.pop("replicates").items():
+        table["replicates"][replicate]["memorization"] = found
+    return {**table, "memorization": memorization}
+
+
+def warnings_about(table: Mapping[str, Any], *, n: int) -> list[str]:
+    """What a person has to know of the table of `evaluate_synthetic`, where `n` images a row were asked for."""
+    warnings = []
+    if table["n"] < n:
+        warnings.append(
+            f"n lowered from evaluation.images {n} to {table['n']}:"
+            " the splits and the synthetic images offer no more in the test split's class shares"
+        )
+    for replicate, row in table["replicates"].items():
+        if not row["memorization"]["passed"]:
+            warnings.append(
+                f"replicate {replicate} does not pass the memorisation gate: {row['memorization']['reason']}; raise"
+                " gan.real_augmentation (or gan.real_augmentation_up_to, where it is not in force), so that the GAN"
+                " learns more than its real images"
+            )
+    return warnings
+
+
+def evaluate_budget(
+    images: BudgetImages, networks: FeatureNetworks, *, n: int, neighbors: int, seed: int
+) -> dict[str, Any]:
+    """The table of one budget: a row per replicate, the floor and the copycat, all with the same n.
+
+    n is lowered to what the test split, the train split and every replicate offer in the test split's class
+    shares. The floor's images are not among the copycat's, wherever the train split has enough others.
+
+    Args:
+        images: what is compared.
+        networks: what describes them.
+        n: how many images each row is to have.
+        neighbors: k of the manifold metrics.
+        seed: the study's seed; every draw has a seed of its own, derived from it.
+
+    Raises:
+        SynthGainError: if a file belongs to another budget, replicate or real subset, classes or sizes
+            differ, or there are too few images for an extractor's features.
+    """
+    images.refuse_mismatch()
+    counts = class_counts(
+        shares=images.test.counts(),
+        offered=np.min([part.counts() for part in (images.test, images.train, *images.synthetic)], axis=0),
+        images=n,
+    )
+    n = int(counts.sum())
+    if networks.inception:
+        check_inception_count(n)
+    draw = partial(_draw, counts=counts, seed=seed)
+    outside, disjoint = _outside_subset(images, counts)
+    copies = copycat(images.training_images(0), counts=counts, rng=_rng(seed, "copycat", images.budget))
+    total = len(images.test) + n * (2 + len(images.synthetic)) + sum(map(len, images.synthetic))
+    with progress(f"evaluating budget {images.budget}", total=total, unit="images") as advance:
+        whole_test = networks.describe_labels(images.test)
+        real = networks.describe(draw(images.test, "test"))
+        advance(len(images.test))
+        floor = networks.describe(draw(outside, "floor", images.budget))
+        evaluate = partial(
+            evaluate_images,
+            real=real,
+            other_real=floor,
+            class_names=images.test.class_names,
+            neighbors=neighbors,
+        )
+        floor_row = evaluate(synthetic=floor)
+        advance(n, f"floor: FID {floor_row['fid']:.3g}")
+        copycat_row = evaluate(synthetic=networks.describe(copies))
+        advance(n, f"copycat: FID {copycat_row['fid']:.3g}")
+        rows = {}
+        for replicate, synthetic in enumerate(images.synthetic):
+            all_synthetic = networks.describe_labels(synthetic)
+            advance(len(synthetic))
+            drawn = networks.describe(draw(synthetic, "synthetic", images.budget, replicate))
+            rows[str(replicate)] = evaluate(synthetic=drawn, all_synthetic=all_synthetic)
+            advance(n, f"replicate {replicate}: FID {rows[str(replicate)]['fid']:.3g}")
+    return {
+        "budget": images.budget,
+        "n": n,
+        "n_per_class": dict(zip(images.test.class_names, counts.tolist(), strict=True)),
+        "neighbors": neighbors,
+        "features": "inception" if networks.inception else "domain",
+        "extractor_sha256": networks.extractor.sha256,
+        "extractor_test_accuracy": _round(_label_fidelity(whole_test)),
+        "floor": floor_row,
+        "floor_disjoint_from_copycat": disjoint,
+        "copycat": copycat_row,
+        "replicates": rows,
+    }
+
+
+def _rng(seed: int, *purpose: str | int) -> np.random.Generator:
+    return np.random.default_rng(derive_seed(seed, "evaluation", *purpose))
+
+
+def _draw(source: LabeledImages, *purpose: str | int, counts: Counts, seed: int) -> LabeledImages:
+    return source.subset(draw_indices(source.labels, counts, _rng(seed, *purpose)))
+
+
+def _outside_subset(images: BudgetImages, counts: Counts) -> tuple[LabeledImages, bool]:
+    """The train images outside replicate 0's subset if they are enough, else all of them; and whether they are."""
+    in_subset = np.isin(pixel_sha256(images.train.images), pixel_sha256(images.training_images(0).images))
+    others = images.train.subset(np.flatnonzero(~in_subset))
+    enough = bool((others.counts() >= counts).all())
+    return (others, True) if enough else (images.train, False)
 
 
 def evaluate_images(
@@ -111,7 +273,7 @@ def evaluate_images(
     other_real: DescribedImages,
     class_names: Sequence[str],
     neighbors: int,
-    every: DescribedImages | None = None,
+    all_synthetic: DescribedImages | None = None,
 ) -> dict[str, Any]:
     """One row: every metric of synthetic images (or of an anchor in their place) against real ones.
 
@@ -128,7 +290,7 @@ def evaluate_images(
         other_real: as many other real images, class by class: what FID reaches with them is its floor.
         class_names: the classes.
         neighbors: k of the manifold metrics.
-        every: every image of the set of which `synthetic` is a draw: label fidelity needs no equal n, and the
+        all_synthetic: all images of the set of which `synthetic` is a draw: label fidelity needs no equal n, and the
             worst of ten classes is a matter of luck in few images. None: `synthetic` is all there is.
 
     Returns:
@@ -151,22 +313,14 @@ def evaluate_images(
             f" more than {size} images are needed; raise evaluation.images, the test split or"
             " generation.images_per_class, or lower extractor.feature_dim"
         )
-    fid_per_class = {}
-    judged = every or synthetic
-    label_fidelity_per_class = {}
-    for label, name in enumerate(class_names):
-        real_class = real.of_class(label)
-        synthetic_class = synthetic.of_class(label)
-        if min(len(real_class.features), len(synthetic_class.features)) < 2:
-            raise SynthGainError(
-                f"class {name}: {len(real_class.features)} real and {len(synthetic_class.features)} synthetic"
-                " images to evaluate; at least 2 of each are needed;"
-                " raise evaluation.images or the smallest class"
-            )
-        other_class = other_real.of_class(label)
-        floor = fid_floor(real=real_class.statistics(), other_real=other_class.statistics())
-        fid_per_class[name] = fid(synthetic=synthetic_class.statistics(), floor=floor).value
-        label_fidelity_per_class[name] = _label_fidelity(judged.of_class(label))
+    judged = all_synthetic or synthetic
+    fid_per_class = {
+        name: _fid_of_class(name, *(part.of_class(label) for part in (real, synthetic, other_real)))
+        for label, name in enumerate(class_names)
+    }
+    label_fidelity_per_class = {
+        name: _label_fidelity(judged.of_class(label)) for label, name in enumerate(class_names)
+    }
     floor = fid_floor(real=real.statistics(), other_real=other_real.statistics())
     distance = fid(synthetic=synthetic.statistics(), floor=floor)
     scores = {
@@ -186,166 +340,24 @@ def evaluate_images(
     }
 
 
-def evaluate_budget(
-    *,
-    budget: int | str,
-    synthetic: Sequence[LabeledImages],
-    real_subset: LabeledImages,
-    train: LabeledImages,
-    test: LabeledImages,
-    features_and_probabilities: FeaturesAndProbabilities,
-    extractor: Extractor,
-    inception: Inception | None,
-    images: int,
-    neighbors: int,
-    seed: int,
-) -> dict[str, Any]:
-    """The table of one budget: a row per replicate, the floor and the copycat, all with the same n.
-
-    n is `images`, lowered to what the test split, the train split and every replicate offer in the test
-    split's class shares. The floor's images are not among the copycat's, wherever the train split has
-    enough others.
-
-    Args:
-        budget: real images the GANs were trained on, or "all".
-        synthetic: the images of each replicate, replicate 0 first.
-        real_subset: what replicate 0's GAN was trained on.
-        train: the train split.
-        test: the test split.
-        features_and_probabilities: the feature extractor of the data set.
-        extractor: its identity.
-        inception: the original FID network, for columns of its own beside the domain's; or None.
-        images: n asked for.
-        neighbors: k of the manifold metrics.
-        seed: the study's seed; every draw has a seed of its own, derived from it.
-
-    Returns:
-        The JSON values of `data/metrics/synthetic/<budget>.json`.
-
-    Raises:
-        SynthGainError: if a file belongs to another budget, replicate or real subset, classes or sizes
-            differ, or there are too few images for an extractor's features.
-    """
-    for replicate, replicate_images in enumerate(synthetic):
-        _check_same_kind(replicate_images, test, what=f"synthetic images of replicate {replicate}")
-        found = replicate_images.provenance.get("budget"), replicate_images.provenance.get("replicate")
-        if found != (budget, replicate):
-            raise SynthGainError(
-                f"synthetic images of budget {budget}, replicate {replicate}:"
-                f" the file says budget {found[0]}, replicate {found[1]}; generate them again"
-            )
-    _check_same_kind(train, test, what="train split")
-    _check_subset(synthetic[0], real_subset)
-
-    counts = class_counts(
-        shares=test.counts(),
-        offered=np.min([part.counts() for part in (test, train, *synthetic)], axis=0),
-        images=images,
-    )
-
-    def rng(*purpose: str | int) -> np.random.Generator:
-        return np.random.default_rng(derive_seed(seed, "evaluation", *purpose))
-
-    def draw(source: LabeledImages, *purpose: str | int) -> LabeledImages:
-        return source.subset(draw_indices(source.labels, counts, rng(*purpose)))
-
-    others, disjoint = _others(train, real_subset, counts)
-    floor = draw(others, "floor", budget)
-    copies = copycat(real_subset, counts=counts, rng=rng("copycat", budget))
-
-    n = int(counts.sum())
-    if inception:
-        check_inception_count(n)
-    total = len(test) + n * (2 + len(synthetic)) + sum(map(len, synthetic))
-    with progress(f"evaluating budget {budget}", total=total, unit="images") as advance:
-
-        def describe(candidate: LabeledImages) -> DescribedImages:
-            return describe_images(
-                candidate, features_and_probabilities, extractor=extractor, inception=inception
-            )
-
-        described_test = describe_images(test, features_and_probabilities, extractor=extractor)
-        real = describe(draw(test, "test"))
-        advance(len(test))
-        other_real = describe(floor)
-
-        def row(
-            name: str, synthetic_images: DescribedImages, every: DescribedImages | None = None
-        ) -> dict[str, Any]:
-            values = evaluate_images(
-                real=real,
-                synthetic=synthetic_images,
-                other_real=other_real,
-                class_names=test.class_names,
-                neighbors=neighbors,
-                every=every,
-            )
-            advance(n, f"{name}: FID {values['fid']:.3g}")
-            return values
-
-        def row_of_replicate(replicate: int, part: LabeledImages) -> dict[str, Any]:
-            every = describe_images(part, features_and_probabilities, extractor=extractor)
-            advance(len(part))
-            drawn = describe(draw(part, "synthetic", budget, replicate))
-            return row(f"replicate {replicate}", drawn, every)
-
-        return {
-            "budget": budget,
-            "n": n,
-            "n_per_class": dict(zip(test.class_names, counts.tolist(), strict=True)),
-            "neighbors": neighbors,
-            "features": "inception" if inception else "domain",
-            "extractor_sha256": extractor.sha256,
-            "extractor_test_accuracy": _round(_label_fidelity(described_test)),
-            "floor": row("floor", other_real),
-            "floor_disjoint_from_copycat": disjoint,
-            "copycat": row("copycat", describe(copies)),
-            "replicates": {
-                str(replicate): row_of_replicate(replicate, part) for replicate, part in enumerate(synthetic)
-            },
-        }
-
-
-def class_counts(
-    *, shares: npt.NDArray[np.int64], offered: npt.NDArray[np.int64], images: int
-) -> npt.NDArray[np.int64]:
-    """(C,) how many images of each class every row has: proportional to `shares`, `images` in all if offered.
-
-    Shares are rounded by largest remainder. Where a class offers less than its share, all classes shrink
-    with it.
-
-    Raises:
-        SynthGainError: if a class has no image in one of the sets.
-    """
-    if offered.min() < 1:
-        raise SynthGainError(f"class {int(offered.argmin())} has no image in one of the sets to be compared")
-    total = int(shares.sum())
-    n = min(images, int((offered * total // shares).min()))
-    quota = shares * n / total
-    counts = np.floor(quota).astype(np.int64)
-    counts[np.argsort(counts - quota, kind="stable")[: n - counts.sum()]] += 1
-    lowered: npt.NDArray[np.int64] = np.minimum(counts, offered)  # rounding up may ask for one too many
-    return lowered
-
-
-def check_inception_count(n: int) -> None:
-    """Refuse fewer images than Inception's features, whose covariance would be singular.
-
-    Raises:
-        SynthGainError: naming the settings to change.
-    """
-    if n <= FEATURE_DIM:
+def _fid_of_class(
+    name: str, real: DescribedImages, synthetic: DescribedImages, other_real: DescribedImages
+) -> float:
+    """The Fréchet distance of synthetic images from real ones; all three sets are of one class."""
+    if min(len(real.features), len(synthetic.features)) < 2:
         raise SynthGainError(
-            f"evaluation.features: found inception, but {n} images to compare say nothing in"
-            f" {FEATURE_DIM} features (singular covariance); raise evaluation.images, the test split and"
-            " generation.images_per_class, or set it to domain"
+            f"class {name}: {len(real.features)} real and {len(synthetic.features)} synthetic"
+            " images to evaluate; at least 2 of each are needed;"
+            " raise evaluation.images or the smallest class"
         )
+    floor = fid_floor(real=real.statistics(), other_real=other_real.statistics())
+    return fid(synthetic=synthetic.statistics(), floor=floor).value
 
 
 def _inception_scores(
-    real: InceptionFeaturesOf | None,
-    synthetic: InceptionFeaturesOf | None,
-    other_real: InceptionFeaturesOf | None,
+    real: DescribedByInception | None,
+    synthetic: DescribedByInception | None,
+    other_real: DescribedByInception | None,
     neighbors: int,
 ) -> dict[str, Any]:
     """The metrics of Inception features under names of their own; nothing where there are none."""
@@ -365,36 +377,22 @@ def _inception_scores(
     }
 
 
-def _others(
-    train: LabeledImages, real_subset: LabeledImages, counts: npt.NDArray[np.int64]
-) -> tuple[LabeledImages, bool]:
-    """The train images outside the subset if they are enough, else all of them; and whether they are."""
-    in_subset = np.isin(pixel_sha256(train.images), pixel_sha256(real_subset.images))
-    others = train.subset(np.flatnonzero(~in_subset))
-    enough = bool((others.counts() >= counts).all())
-    return (others, True) if enough else (train, False)
+def check_inception_count(n: int) -> None:
+    """Refuse fewer images than Inception's features, whose covariance would be singular.
 
-
-def _check_same_kind(images: LabeledImages, test: LabeledImages, *, what: str) -> None:
-    if images.class_names != test.class_names or images.images.shape[1:] != test.images.shape[1:]:
+    Raises:
+        SynthGainError: naming the settings to change.
+    """
+    if n <= FEATURE_DIM:
         raise SynthGainError(
-            f"{what}: found {images.num_classes} classes, images {images.images.shape[1:]};"
-            f" the test split has {test.num_classes} and {test.images.shape[1:]}, or other class names;"
-            " run the pipeline again"
-        )
-
-
-def _check_subset(synthetic: LabeledImages, real_subset: LabeledImages) -> None:
-    made_from = synthetic.provenance.get("real_subset_sha256")
-    found = real_subset.provenance.get("real_subset_sha256")
-    if made_from is None or made_from != found:
-        raise SynthGainError(
-            f"synthetic images of replicate 0: made from the real subset {made_from},"
-            f" but params.yaml gives {found}; train the GAN and generate again"
+            f"evaluation.features: found inception, but {n} images to compare say nothing in"
+            f" {FEATURE_DIM} features (singular covariance); raise evaluation.images, the test split and"
+            " generation.images_per_class, or set it to domain"
         )
 
 
 def _label_fidelity(images: DescribedImages) -> float:
+    """The share of images in which the extractor sees the label."""
     return float((images.predictions == images.labels).mean())
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
-from pipeline.images import DAMAGED_ARCHIVE
-from pipeline.runtime.outputs import atomic_output
 
 Features = npt.NDArray[np.float64]
+# (N, 1, H, W) uint8 images -> (N, D) float32 features and (N, C) float32 class probabilities.
+FeaturesAndProbabilities = Callable[
+    [npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+]
 
 
 @dataclass(frozen=True)
@@ -64,51 +66,21 @@ class FeatureStatistics:
         """D, the number of features of an image."""
         return len(self.mean)
 
-    def save(self, path: Path) -> None:
-        """Write one `.npz`; the same statistics give the same bytes."""
-        with atomic_output(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                n=np.int64(self.n),
-                mean=self.mean,
-                covariance=self.covariance,
-                features=np.array(self.extractor.features, dtype=np.str_),
-                extractor_sha256=np.array(self.extractor.sha256, dtype=np.str_),
-            )
 
-    @classmethod
-    def load(cls, path: Path) -> FeatureStatistics:
-        """Read what `save` wrote.
-
-        Raises:
-            SynthGainError: if the file is missing, damaged or of another kind.
-        """
-        try:
-            # np.load leaves a file open that it opened itself and cannot read.
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                features = str(arrays["features"])
-                if features not in ("domain", "inception"):
-                    raise ValueError(f"features of the kind {features!r}")
-                extractor = Extractor(features, str(arrays["extractor_sha256"]))  # type: ignore[arg-type]
-                return cls(int(arrays["n"]), arrays["mean"], arrays["covariance"], extractor)
-        except FileNotFoundError:
-            raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
-        except DAMAGED_ARCHIVE as error:
-            raise SynthGainError(f"{path}: not a readable file of feature statistics ({error})") from None
-
-
-def checked_features(features: npt.NDArray[Any], *, of: str) -> Features:
-    """Features as (N, D) float64; `of` names their images in the error.
+def checked_features(features: npt.NDArray[Any], *, label: str) -> Features:
+    """Features as (N, D) float64; `label` names their images in the error.
 
     Raises:
-        SynthGainError: if they are no table of finite numbers.
+        SynthGainError: if they are not a table of finite numbers.
     """
     if features.ndim != 2 or 0 in features.shape:
-        raise SynthGainError(f"features of the {of} images: found shape {features.shape}; (N, D) is needed")
+        raise SynthGainError(
+            f"features of the {label} images: found shape {features.shape}; (N, D) is needed"
+        )
     converted = features.astype(np.float64)
     if not np.isfinite(converted).all():
         raise SynthGainError(
-            f"features of the {of} images: found infinite or undefined values; train the extractor again"
+            f"features of the {label} images: found infinite or undefined values; train the extractor again"
         )
     return converted
 
@@ -117,9 +89,9 @@ def checked_pair(real: npt.NDArray[Any], synthetic: npt.NDArray[Any]) -> tuple[F
     """Two sets of features of the same size D, as float64.
 
     Raises:
-        SynthGainError: if either is no table of finite numbers, or their sizes differ.
+        SynthGainError: if either is not a table of finite numbers, or their sizes differ.
     """
-    checked = checked_features(real, of="real"), checked_features(synthetic, of="synthetic")
+    checked = checked_features(real, label="real"), checked_features(synthetic, label="synthetic")
     if checked[0].shape[1] != checked[1].shape[1]:
         raise SynthGainError(
             f"feature sizes differ: {checked[0].shape[1]} for real,"
@@ -136,7 +108,7 @@ def statistics_from_features(features: npt.NDArray[Any], *, extractor: Extractor
     Raises:
         SynthGainError: for fewer than two images, or values that are not finite.
     """
-    values = checked_features(features, of="given")
+    values = checked_features(features, label="given")
     n = len(values)
     if n < 2:
         raise SynthGainError(f"feature statistics: found n = {n}; a covariance needs at least 2 images")

@@ -18,7 +18,7 @@ from pipeline.generative_metrics.features import Extractor, FeatureStatistics
 
 @dataclass(frozen=True)
 class Fid:
-    """A Fréchet distance and what it takes to read it.
+    """A Fréchet distance, and what a reader needs to judge it.
 
     Attributes:
         value: ≥ 0, in squared feature units.

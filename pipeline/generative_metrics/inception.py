@@ -32,7 +32,7 @@ def load_inception(device: torch.device) -> tuple[InceptionFeatures, Extractor]:
     channels; the network enlarges them to 299 pixels as TensorFlow 1 did, without antialiasing.
 
     Raises:
-        SynthGainError: if torch-fidelity is not installed, or the weights are neither cached nor to be had.
+        SynthGainError: if torch-fidelity is not installed, or the weights are neither cached nor available.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import (

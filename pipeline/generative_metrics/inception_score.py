@@ -1,4 +1,4 @@
-"""Inception Score: are single images clearly of one class, and all classes there alike?
+"""Inception Score: is each image clearly of one class, and are all classes equally frequent?
 
 The formula is the paper's; the classifier here is the one of the data set at hand ("MNIST score"): ImageNet's
 classes say nothing about digits. It sees neither variety within a class nor the requested labels (that is

@@ -72,7 +72,7 @@ def parzen_likelihood(
 
 
 def every_kth(images: Images, most: int) -> Images:
-    """At most so many of them, evenly spread: images often come class after class."""
+    """At most `most` of the images, evenly spread: images often come class after class."""
     positions = np.linspace(0, len(images), min(most, len(images)), endpoint=False).astype(np.int64)
     return images[positions]
 

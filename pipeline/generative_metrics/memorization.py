@@ -1,9 +1,9 @@
-"""Does a generator hand back its training images? Nearest neighbours, against held-out real images.
+"""Does a generator give its training images back? Nearest neighbours, against held-out real images.
 
-All is relative: real images of a class resemble each other too. So each number of synthetic images stands
-beside the same number of two anchors: real test images in their place (what an honest image shows), and the
-copycat (the training images with a little noise: what memorising shows). Distances are taken in pixels and in
-the features of the extractor: a shifted copy is far in pixels, a generic digit is near in features.
+Every measure is relative: real images of a class resemble each other too. So each measure of synthetic images stands
+beside that of two anchors: real test images in their place (what an honest image shows), and the
+copycat (the training images with a little noise: what memorising shows). Distances are taken in two spaces, the
+pixels and the features of the extractor: a shifted copy is far in pixels, a generic digit is near in features.
 
 *Nearness* of an image: its distance to its nearest training image, divided by the distance of that one to its
 own nearest training image. Below 1 it lies closer to a training image than training images lie to each other;
@@ -13,9 +13,10 @@ dense and sparse classes are on one scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from pipeline.errors import SynthGainError
 from pipeline.generative_metrics.anchors import copycat
-from pipeline.generative_metrics.evaluate import class_counts
+from pipeline.generative_metrics.budget import BudgetImages, Counts, class_counts
 from pipeline.images import Indices, LabeledImages, draw_indices, pixel_sha256
 from pipeline.runtime.progress import progress
 from pipeline.runtime.seeds import derive_seed
@@ -40,8 +41,11 @@ CLOSEST_PAIRS = 12
 # Distances held at a time: 16 MiB as float64.
 _DISTANCES = 2**21
 
-FeaturesOf = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+# (N, 1, H, W) uint8 images -> (N, F) float32 features.
+FeaturesFromImages = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 Floats = npt.NDArray[np.float64]
+Space = Literal["pixel", "feature"]
+SPACES: tuple[Space, ...] = get_args(Space)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,7 @@ class Neighbors:
 
 @dataclass(frozen=True)
 class Gate:
-    """When synthetic images pass for not memorised: both rules must hold, in pixels and in features.
+    """The rule by which synthetic images count as not memorised: both margins must hold, in pixels and in features.
 
     Attributes:
         near_copies_margin: how far the share of near copies may lie above that of real test images.
@@ -82,7 +86,7 @@ class Gate:
 
 
 def nearest_training_images(points: Tensor, training: Tensor) -> Neighbors:
-    """Of each point (n, D) the nearest of the training points (m, D), both float32 or float64, m at least 2."""
+    """The nearest of the training points (m, D) to each point (n, D); both float32 or float64, m at least 2."""
     squared, index = _nearest(points, training)
     # Only the training images that are someone's nearest need a neighbour of their own.
     needed, place = np.unique(index, return_inverse=True)
@@ -156,30 +160,22 @@ def near_duplicates(*, candidate: Floats, reference: Floats) -> float:
 
 
 def evaluate_memorization(
+    images: BudgetImages,
+    features_from_images: FeaturesFromImages,
     *,
-    budget: int | str,
-    synthetic: Sequence[LabeledImages],
-    train: LabeledImages,
-    subsets: Sequence[Indices],
-    test: LabeledImages,
-    features_of: FeaturesOf,
-    images: int,
+    n: int,
     gate: Gate,
     seed: int,
 ) -> dict[str, Any]:
     """Every replicate's synthetic images against what its GAN was trained on, beside the anchors.
 
     The test split is halved, class by class: one half is the held-out reference, the other is the row of real
-    test images. n is the same for every row: `images`, lowered to what a half and every replicate offer.
+    test images. n is the same for every row, lowered to what a half and every replicate offer.
 
     Args:
-        budget: real images the GANs were trained on, or "all".
-        synthetic: the images of each replicate, replicate 0 first.
-        train: the train split.
-        subsets: of each replicate, the positions in the train split that its GAN was trained on.
-        test: the test split.
-        features_of: the feature extractor.
-        images: n asked for.
+        images: what is compared.
+        features_from_images: the feature extractor.
+        n: how many images each row is to have.
         gate: the rule that synthetic images must pass.
         seed: the study's seed.
 
@@ -192,51 +188,41 @@ def evaluate_memorization(
         SynthGainError: if a class has fewer than two test images, or none in another set.
     """
     counts = class_counts(
-        shares=test.counts(),
-        offered=np.min([test.counts() // 2, *(part.counts() for part in synthetic)], axis=0),
-        images=images,
+        shares=images.test.counts(),
+        offered=np.min([images.test.counts() // 2, *(part.counts() for part in images.synthetic)], axis=0),
+        images=n,
     )
     n = int(counts.sum())
 
     def rng(*purpose: str | int) -> np.random.Generator:
         return np.random.default_rng(derive_seed(seed, "memorization", *purpose))
 
-    halves = draw_indices(test.labels, 2 * counts, rng("test"))
-    first = np.concatenate(
-        [
-            np.arange(count) + 2 * start
-            for count, start in zip(counts, np.cumsum(counts) - counts, strict=True)
-        ]
-    )
-    reference = _Points.of(test.images[halves[first]], features_of)
-    unseen = _Points.of(np.delete(test.images[halves], first, axis=0), features_of)
-    spread = {space: nearest_of_their_own(getattr(reference, space)) for space in ("pixel", "feature")}
-
+    points = partial(_points_from_images, features_from_images=features_from_images)
+    held_out, unseen = map(points, _halves(images.test, counts, rng("test")))
+    anchors: dict[str, Any] = {}
     results: dict[str, Any] = {}
-    with progress(f"memorisation, budget {budget}", len(synthetic) + 1, "sets") as advance:
-        for replicate, (part, subset) in enumerate(zip(synthetic, subsets, strict=True)):
-            known = train.subset(subset)
-            training = _Points.of(known.images, features_of)
-            against = _Against(training, known.labels, reference, spread)
+    with progress(f"memorisation, budget {images.budget}", len(images.synthetic) + 1, "sets") as advance:
+        for replicate, synthetic in enumerate(images.synthetic):
+            known = images.training_images(replicate)
+            reference = _Reference(points(known.images), known.labels, images.subsets[replicate], held_out)
             if replicate == 0:
-                copies = copycat(known, counts=counts, rng=rng("copycat", budget))
-                anchors = {
-                    "real_test": against.measures(unseen)[0],
-                    "copycat": against.measures(_Points.of(copies.images, features_of))[0],
-                }
+                copies = copycat(known, counts=counts, rng=rng("copycat", images.budget))
+                anchors["real_test"], _ = _measures(unseen, reference)
+                anchors["copycat"], _ = _measures(points(copies.images), reference)
                 advance(1)
-            chosen = draw_indices(part.labels, counts, rng("synthetic", budget, replicate))
-            measures, neighbors = against.measures(_Points.of(part.images[chosen], features_of))
+            chosen = draw_indices(synthetic.labels, counts, rng("synthetic", images.budget, replicate))
+            drawn = synthetic.images[chosen]
+            measures, neighbors = _measures(points(drawn), reference)
             passed, reason = judge(measures, real_test=anchors["real_test"], n=n, gate=gate)
             results[str(replicate)] = {
                 "passed": passed,
                 "reason": reason,
                 **measures,
-                "exact_duplicates": n - len(set(pixel_sha256(part.images[chosen]))),
+                "exact_duplicates": n - len(set(pixel_sha256(drawn))),
                 "closest_pairs": [
                     pair
-                    for space, found in neighbors.items()
-                    for pair in _closest_pairs(space, found, chosen, subset, part, training)
+                    for space in SPACES
+                    for pair in _closest_pairs(space, neighbors[space], reference, synthetic, chosen)
                 ],
             }
             advance(1, f"replicate {replicate}: {'passed' if passed else 'not passed'}")
@@ -244,9 +230,9 @@ def evaluate_memorization(
 
 
 def judge(
-    measures: Mapping[str, Mapping[str, Any]],
+    measures: Mapping[Space, Mapping[str, Any]],
     *,
-    real_test: Mapping[str, Mapping[str, Any]],
+    real_test: Mapping[Space, Mapping[str, Any]],
     n: int,
     gate: Gate,
 ) -> tuple[bool, str]:
@@ -271,93 +257,118 @@ def judge(
     if problems:
         return False, "; ".join(problems)
     worst = max(found["near_copies"] for found in measures.values())
-    return (
-        True,
-        f"{worst:.1%} near copies and authenticity as of real images",
-    )
+    return True, f"{worst:.1%} near copies and authenticity as of real images"
+
+
+def _halves(
+    test: LabeledImages, counts: Counts, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Two disjoint sets of test images, (n, 1, H, W) each, with `counts` images of each class."""
+    drawn = draw_indices(test.labels, 2 * counts, rng)  # class after class
+    starts = 2 * (np.cumsum(counts) - counts)
+    first = np.concatenate([np.arange(count) + start for count, start in zip(counts, starts, strict=True)])
+    return test.images[drawn[first]], test.images[np.delete(drawn, first)]
 
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """N images as points: (N, D) pixels, float32 or float64, and (N, F) float64 features.
+    """N images as points of a space.
 
-    `scales` is what a unit of each is in grey levels, or in features.
+    Attributes:
+        values: (N, D) float32 or float64.
+        unit: a difference of 1 in grey levels (pixels), or in features.
     """
 
-    pixel: Tensor
-    feature: Tensor
-    scales: Mapping[str, float]
+    values: Tensor
+    unit: float
 
-    @classmethod
-    def of(cls, images: npt.NDArray[np.uint8], features_of: FeaturesOf) -> _Points:
-        flat = torch.from_numpy(images.reshape(len(images), -1))
-        # Up to 1024 pixels, sums of products of 6-bit grey levels are below 2²⁴: float32 has them exactly, in
-        # any order and on any number of threads, and is twice as fast.
-        exact_in_float32 = flat.shape[1] <= 1024
-        pixel = (flat >> 2).float() if exact_in_float32 else flat.double()
-        scales = {"pixel": 4.0 if exact_in_float32 else 1.0, "feature": 1.0}
-        return cls(pixel, torch.from_numpy(features_of(images)).double(), scales)
+    @cached_property
+    def spread(self) -> Floats:
+        """(N,) squared distance of each point to the nearest other one."""
+        return nearest_of_their_own(self.values)
 
-    def distance(self, space: str, squared: float) -> float:
-        """Root mean square over the dimensions of a space, in grey levels (0..255) or in features."""
-        return self.scales[space] * math.sqrt(squared / getattr(self, space).shape[1])
+    def distance(self, squared: float) -> float:
+        """Root mean square over the dimensions, in grey levels (0..255) or in features."""
+        return self.unit * math.sqrt(squared / self.values.shape[1])
 
 
-class _Against:
-    """What candidates are measured against: the training images, and held-out real ones."""
+def _points_from_images(
+    images: npt.NDArray[np.uint8], *, features_from_images: FeaturesFromImages
+) -> dict[Space, _Points]:
+    flat = torch.from_numpy(images.reshape(len(images), -1))
+    # Up to 1024 pixels, sums of products of 6-bit grey levels are below 2²⁴: float32 has them exactly, in
+    # any order and on any number of threads, and is twice as fast.
+    exact_in_float32 = flat.shape[1] <= 1024
+    pixel = _Points((flat >> 2).float(), unit=4.0) if exact_in_float32 else _Points(flat.double(), unit=1.0)
+    return {
+        "pixel": pixel,
+        "feature": _Points(torch.from_numpy(features_from_images(images)).double(), unit=1.0),
+    }
 
-    def __init__(
-        self,
-        training: _Points,
-        labels: npt.NDArray[np.int64],
-        reference: _Points,
-        reference_spread: Mapping[str, Floats],
-    ) -> None:
-        self.training, self.labels, self.reference_spread = training, labels, reference_spread
-        self.reference = {
-            space: nearest_training_images(getattr(reference, space), getattr(training, space))
-            for space in ("pixel", "feature")
+
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """What candidates are compared with.
+
+    Attributes:
+        training: m training images in each space.
+        labels: (m,) int64, their classes.
+        positions: (m,) int64, their positions in the train split.
+        held_out: real images that the generator has not seen, in each space.
+    """
+
+    training: Mapping[Space, _Points]
+    labels: npt.NDArray[np.int64]
+    positions: Indices
+    held_out: Mapping[Space, _Points]
+
+    @cached_property
+    def neighbors(self) -> dict[Space, Neighbors]:
+        """The nearest training images of the held-out ones."""
+        return {space: self.nearest(points, space) for space, points in self.held_out.items()}
+
+    def nearest(self, points: _Points, space: Space) -> Neighbors:
+        """The nearest training images of other points."""
+        return nearest_training_images(points.values, self.training[space].values)
+
+
+def _measures(
+    candidate: Mapping[Space, _Points], reference: _Reference
+) -> tuple[dict[Space, dict[str, Any]], dict[Space, Neighbors]]:
+    """The measures of candidates in each space, and their nearest training images."""
+    measures: dict[Space, dict[str, Any]] = {}
+    neighbors: dict[Space, Neighbors] = {}
+    for space, points in candidate.items():
+        found, held_out = reference.nearest(points, space), reference.neighbors[space]
+        c_t = data_copying_score(candidate=found, reference=held_out, training_labels=reference.labels)
+        duplicates = near_duplicates(candidate=points.spread, reference=reference.held_out[space].spread)
+        neighbors[space] = found
+        measures[space] = {
+            "near_copies": _round(near_copies(candidate=found, reference=held_out)),
+            "authenticity": _round(authenticity(found)),
+            "c_t": None if c_t is None else _round(c_t),
+            "near_duplicates": _round(duplicates),
+            "median_distance": _round(points.distance(float(np.median(found.squared)))),
         }
-
-    def measures(self, candidate: _Points) -> tuple[dict[str, Any], dict[str, Neighbors]]:
-        measures, neighbors = {}, {}
-        for space, reference in self.reference.items():
-            points = getattr(candidate, space)
-            found = nearest_training_images(points, getattr(self.training, space))
-            score = data_copying_score(candidate=found, reference=reference, training_labels=self.labels)
-            neighbors[space] = found
-            measures[space] = {
-                "near_copies": _round(near_copies(candidate=found, reference=reference)),
-                "authenticity": _round(authenticity(found)),
-                "c_t": None if score is None else _round(score),
-                "near_duplicates": _round(
-                    near_duplicates(
-                        candidate=nearest_of_their_own(points), reference=self.reference_spread[space]
-                    )
-                ),
-                "median_distance": _round(candidate.distance(space, float(np.median(found.squared)))),
-            }
-        return measures, neighbors
+    return measures, neighbors
 
 
 def _closest_pairs(
-    space: str,
-    found: Neighbors,
-    chosen: Indices,
-    subset: Indices,
-    synthetic: LabeledImages,
-    training: _Points,
+    space: Space, found: Neighbors, reference: _Reference, synthetic: LabeledImages, chosen: Indices
 ) -> list[dict[str, Any]]:
-    """The images of the smallest nearness with their nearest training image, a training image once."""
+    """The images of the smallest nearness with their nearest training image, a training image once.
+
+    `found` are the neighbours of the `chosen` ones among the synthetic images.
+    """
     order = np.argsort(found.nearness, kind="stable")
     _, firsts = np.unique(found.index[order], return_index=True)
     return [
         {
             "space": space,
             "synthetic_index": int(chosen[i]),
-            "train_index": int(subset[found.index[i]]),
+            "train_index": int(reference.positions[found.index[i]]),
             "class": synthetic.class_names[synthetic.labels[chosen[i]]],
-            "distance": _round(training.distance(space, float(found.squared[i]))),
+            "distance": _round(reference.training[space].distance(float(found.squared[i]))),
             "nearness": _round(float(found.nearness[i])),
         }
         for i in order[np.sort(firsts)][:CLOSEST_PAIRS]
@@ -365,7 +376,7 @@ def _closest_pairs(
 
 
 def _nearest(points: Tensor, others: Tensor, *, skip: Indices | None = None) -> tuple[Floats, Indices]:
-    """Squared distance and position of the nearest of `others`, in blocks; `skip[i]` is not it for point i."""
+    """Squared distance and position of the nearest of `others`, in blocks; `skip[i]` does not count for point i."""
     if len(others) < 1 + (skip is not None):
         raise SynthGainError(f"memorisation: {len(others)} training images; at least 2 are needed")
     squares = others.square().sum(dim=1)

@@ -90,7 +90,7 @@ def _on_a_grid(*sets: npt.NDArray[np.float64]) -> list[torch.Tensor]:
 
     A squared distance is computed as |x|² + |y|² − 2x·y, which cancels digits in floating point. Whole
     numbers of b bits give sums of at most 4D·2²ᵇ; below 2⁵³ float64 holds every one of them exactly, in
-    whichever order it adds.
+    any order of addition.
     """
     bits = (51 - math.ceil(math.log2(sets[0].shape[1]))) // 2
     largest = max(float(np.abs(features).max()) for features in sets)

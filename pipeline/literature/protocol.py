@@ -38,12 +38,8 @@ from pipeline.gan.sampling import synthetic_images
 from pipeline.gan.state import new_state
 from pipeline.gan.training import images_shown, train_gan
 from pipeline.generative_metrics.anchors import class_gaussian, class_kernel_density, class_mixup, copycat
-from pipeline.generative_metrics.evaluate import (
-    DescribedImages,
-    class_counts,
-    describe_images,
-    evaluate_images,
-)
+from pipeline.generative_metrics.budget import class_counts
+from pipeline.generative_metrics.evaluate import DescribedImages, describe_images, evaluate_images
 from pipeline.generative_metrics.features import Extractor
 from pipeline.generative_metrics.inception import load_inception
 from pipeline.generative_metrics.likelihood import (
@@ -133,7 +129,7 @@ def train_system(work: Work, name: str, gan: Gan) -> None:
                 device=work.device,
                 dtype=work.dtype,
                 scratch=scratch,
-                what=name,
+                label=name,
                 advance=advance,
             )
         save_generator(
@@ -336,7 +332,7 @@ def evaluate_rows(work: Work, systems: Sequence[System], baselines: Sequence[str
                 other_real=other_real,
                 class_names=test.class_names,
                 neighbors=work.params.evaluation.neighbors,
-                every=describe_images(synthetic, features_and_probabilities, extractor=extractor),
+                all_synthetic=describe_images(synthetic, features_and_probabilities, extractor=extractor),
             )
             values["recognised_of_100"] = _recognised(synthetic, features_and_probabilities)
             for split, images in (("validation", work.validation), ("test", test)):

@@ -186,10 +186,10 @@ def reproduce_gan(
     set_switches(device, threads=workers_for(params.execution, device, trainings=trainings).threads)
 
     def again() -> Mapping[str, torch.Tensor]:
-        what = f"GAN of {budget} real images"
-        with progress(what, total=images_shown(params.gan), unit="images") as advance:
+        label = f"GAN of {budget} real images"
+        with progress(label, total=images_shown(params.gan), unit="images") as advance:
             run = train_gan(
-                subset, params.gan, seed=seed, device=device, dtype=dtype, what=what, advance=advance
+                subset, params.gan, seed=seed, device=device, dtype=dtype, label=label, advance=advance
             )
         return run.generator.state_dict()
 

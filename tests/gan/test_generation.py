@@ -15,7 +15,7 @@ from pipeline.errors import SynthGainError
 from pipeline.gan import generation
 from pipeline.gan.generation import generate_file, parse_counts
 from pipeline.gan.generators import load_generator, save_generator
-from pipeline.gan.networks import Generator
+from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.gan.sampling import BLOCK, latent_hashes, sample_z, synthetic_images
 from pipeline.images import LabeledImages
 
@@ -41,7 +41,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def generator():
     torch.manual_seed(0)
-    return Generator(**TINY).eval()
+    return Generator(GeneratorDesign(**TINY)).eval()
 
 
 def write(generator, out, counts, seed=7):
@@ -95,7 +95,7 @@ import json, os, signal, sys
 from pathlib import Path
 import torch
 from pipeline.gan import generation
-from pipeline.gan.networks import Generator
+from pipeline.gan.networks import Generator, GeneratorDesign
 
 left = int(sys.argv[2])
 sample = generation.sample_images
@@ -110,7 +110,7 @@ def dying(*arguments, **options):
 generation.sample_images = dying
 generation._BLOCKS_BETWEEN_NOTES = 2
 torch.manual_seed(0)
-generator = Generator(**json.loads(sys.argv[3])).eval()
+generator = Generator(GeneratorDesign(**json.loads(sys.argv[3]))).eval()
 generation.generate_file(generator, Path(sys.argv[1]), class_names=("a", "b", "c"), counts=[600, 10, 700], seed=7,
     provenance={"generator_sha256": "f" * 64}, device=torch.device("cpu"))
 """

@@ -41,31 +41,31 @@ class Draws:
         return self.images[labels, place]
 
 
-def look(real, images):
+def measure(real, images):
     monitor = Monitor(real, GAN, seed=0, device=CPU)
-    row = monitor.look(Draws(images))
-    monitor.refuse_collapse([row] * 4, what="GAN", kept=None)
+    row = monitor.measure(Draws(images))
+    monitor.refuse_collapse([row] * 4, label="GAN", kept=None)
     return row
 
 
 @pytest.mark.parametrize("classes", [(3, 8), (4, 9), (0, 1, 2), tuple(range(10))])
 def test_real_images_are_no_collapse_of_however_few_classes(classes):
     real, unseen = digits(*classes)
-    assert look(real, unseen)["label_fidelity_1nn"] > 0.9
+    assert measure(real, unseen)["label_fidelity_1nn"] > 0.9
 
 
-def test_of_more_images_than_it_looks_at_it_takes_some_of_each_class(monkeypatch):
+def test_of_more_images_than_it_compares_with_it_takes_some_of_each_class(monkeypatch):
     monkeypatch.setattr("pipeline.gan.monitor._REAL_IMAGES", 200)  # class after class, one class and a half
-    assert look(*digits(*range(10)))["label_fidelity_1nn"] > 0.8
+    assert measure(*digits(*range(10)))["label_fidelity_1nn"] > 0.8
 
 
 @pytest.mark.parametrize("classes", [(3, 8), tuple(range(10))])
-def test_labels_by_lot_are_a_collapse(classes):
+def test_labels_by_chance_are_a_collapse(classes):
     real, unseen = digits(*classes)
     count = len(classes)
     # Whichever class is asked for, all are drawn, in turn.
-    lot = torch.stack(
+    chance = torch.stack(
         [unseen[(label + torch.arange(40)) % count, torch.arange(40)] for label in range(count)]
     )
     with pytest.raises(SynthGainError, match="collapsed"):
-        look(real, lot)
+        measure(real, chance)

@@ -3,7 +3,14 @@ import itertools
 import pytest
 import torch
 
-from pipeline.gan.networks import Discriminator, Generator, images_from_uint8, uint8_from_images
+from pipeline.gan.networks import (
+    Discriminator,
+    DiscriminatorDesign,
+    Generator,
+    GeneratorDesign,
+    images_from_uint8,
+    uint8_from_images,
+)
 
 GENERATORS = {
     "compact": {"channels": [8, 4], "strides": [2, 2]},
@@ -34,11 +41,8 @@ def make_generator(architecture="compact", image_size=28, **changes):
         "noise": 0.0,
         "num_classes": 3,
     }
-    return Generator(
-        architecture=architecture,
-        image_size=image_size,
-        **{**GENERATORS[architecture], **options, **changes},
-    )
+    options |= {"architecture": architecture, "image_size": image_size, **GENERATORS[architecture], **changes}
+    return Generator(GeneratorDesign(**options))
 
 
 def make_discriminator(architecture="compact", image_size=28, **changes):
@@ -50,11 +54,13 @@ def make_discriminator(architecture="compact", image_size=28, **changes):
         "spectral_norm": False,
         "num_classes": 3,
     }
-    return Discriminator(
-        architecture=architecture,
-        image_size=image_size,
-        **{**DISCRIMINATORS[architecture], **options, **changes},
-    )
+    options |= {
+        "architecture": architecture,
+        "image_size": image_size,
+        **DISCRIMINATORS[architecture],
+        **changes,
+    }
+    return Discriminator(DiscriminatorDesign(**options))
 
 
 @everywhere
@@ -98,7 +104,7 @@ def test_each_image_is_independent_of_the_others_in_its_batch(architecture, cond
 @everywhere
 def test_constructor_arguments_build_the_same_network(architecture, conditioning):
     generator = make_generator(architecture, conditioning=conditioning)
-    twin = Generator(**generator.arguments)
+    twin = Generator(GeneratorDesign(**generator.arguments))
     twin.load_state_dict(generator.state_dict())
     z, labels = torch.randn(2, 8), torch.tensor([0, 2])
     assert torch.equal(generator(z, labels), twin(z, labels))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.gan.networks import Generator
+from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.gan.sampling import BLOCK, interleaved, sample_images, sample_z, synthetic_images
 from pipeline.images import LabeledImages
 
@@ -18,18 +18,20 @@ CPU = torch.device("cpu")
 def generator():
     torch.manual_seed(0)
     return Generator(
-        architecture="compact",
-        z_dim=6,
-        class_embedding_dim=4,
-        channels=[8, 4],
-        strides=[2, 2],
-        upsampling="transposed",
-        normalization="none",
-        conditioning="projection",
-        leak=0.2,
-        noise=0.0,
-        num_classes=3,
-        image_size=8,
+        GeneratorDesign(
+            architecture="compact",
+            z_dim=6,
+            class_embedding_dim=4,
+            channels=[8, 4],
+            strides=[2, 2],
+            upsampling="transposed",
+            normalization="none",
+            conditioning="projection",
+            leak=0.2,
+            noise=0.0,
+            num_classes=3,
+            image_size=8,
+        )
     ).eval()
 
 

@@ -1,6 +1,5 @@
 import itertools
 import re
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,8 @@ from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import load_generator, save_generator
 from pipeline.gan.state import load_state, new_state
 from pipeline.gan.training import (
-    batch_indices,
     even_steps,
     learning_rate_factor,
-    order_of_pass,
     train_gan,
     update_average,
 )
@@ -73,7 +70,7 @@ def make_gan(**changes):
 
 def train(digits, gan, seed=0, **more):
     return train_gan(
-        digits, gan, seed=seed, device=CPU, what="test", advance=lambda units, note="": None, **more
+        digits, gan, seed=seed, device=CPU, label="test", advance=lambda units, note="": None, **more
     )
 
 
@@ -166,7 +163,7 @@ def test_the_history_and_the_film_strip_have_what_they_promise(digits):
     assert [row["step"] for row in run.history] == [3, 5, 8, 10]
     assert [row["images_seen"] for row in run.history] == [96, 160, 256, 320]
     for row in run.history:
-        assert all(0 <= row[f"d_accuracy{of}"] <= 1 for of in ("", "_real", "_fake"))
+        assert all(0 <= row[f"d_accuracy{kind}"] <= 1 for kind in ("", "_real", "_fake"))
         assert row["diversity"] > 0
         assert 0 <= row["label_fidelity_1nn"] <= 1
         assert row["images_per_second"] > 0
@@ -249,7 +246,7 @@ def test_divergence_is_named_with_advice_and_the_last_good_state_stays(digits, t
 
 
 def test_a_collapse_is_named_with_advice(digits, monkeypatch):
-    """A generator that draws one image for all: its labels are right by lot."""
+    """A generator that draws one image for all: its labels are right by chance."""
     monkeypatch.setattr(
         training, "generator_loss", lambda *_, real, fake: 0 * (real.sum() + fake.sum())
     )  # it never learns: classes look alike, and hardly vary
@@ -284,26 +281,6 @@ def test_running_statistics_are_copied_into_the_average():
     new(torch.randn(10, 3))
     update_average(old, new, decay=0.9)
     assert torch.equal(old.running_mean, new.running_mean)
-
-
-def passes_of(size, seed, balance=None):
-    return partial(order_of_pass, size=size, seed=seed, balance=balance)
-
-
-def test_batches_show_every_image_once_per_pass():
-    shown = torch.cat([batch_indices(passes_of(10, 0), 4, draw) for draw in range(5)])
-    assert sorted(shown[:10].tolist()) == sorted(shown[10:].tolist()) == list(range(10))
-    assert shown[:10].tolist() != shown[10:].tolist()
-
-
-def test_a_batch_depends_on_its_number_and_seed_alone():
-    assert torch.equal(batch_indices(passes_of(10, 0), 4, 3), batch_indices(passes_of(10, 0), 4, 3))
-    assert not torch.equal(batch_indices(passes_of(100, 0), 40, 3), batch_indices(passes_of(100, 1), 40, 3))
-
-
-def test_a_set_smaller_than_a_batch_fills_it():
-    batch = batch_indices(passes_of(3, 0), 8, 0)
-    assert np.bincount(batch.numpy()).tolist() in ([3, 3, 2], [3, 2, 3], [2, 3, 3])
 
 
 def factors(**changes):
@@ -355,14 +332,3 @@ def test_the_film_strip_runs_to_the_right(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "film.png"))
     assert picture.shape == (16, 24)
     assert (picture[8:, 16:] == 255).all() and picture.sum() == 64 * 255
-
-
-def test_balanced_batches_show_every_class_equally_often_and_every_image_of_it():
-    labels = np.array([0] * 12 + [2] * 3)  # no image of class 1
-    passes = torch.cat([batch_indices(passes_of(15, 0, labels), 6, draw) for draw in range(4)]).numpy()
-    assert len(passes) == 24  # a pass: 12 of each class that there is
-    assert np.bincount(labels[passes], minlength=3).tolist() == [12, 0, 12]
-    assert np.bincount(passes, minlength=15).tolist() == [1] * 12 + [4] * 3
-    again = batch_indices(passes_of(15, 0, labels), 6, 3)
-    assert torch.equal(torch.from_numpy(passes[18:]), again)
-    assert not torch.equal(again, batch_indices(passes_of(15, 1, labels), 6, 3))

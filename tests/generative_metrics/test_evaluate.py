@@ -10,9 +10,10 @@ from pipeline.checkpoints import save_checkpoint
 from pipeline.classifier.network import EXTRACTOR_KIND, ConvNet, load_features_and_probabilities
 from pipeline.errors import SynthGainError
 from pipeline.generative_metrics.anchors import COPYCAT_NOISE
+from pipeline.generative_metrics.budget import BudgetImages
 from pipeline.generative_metrics.evaluate import (
     DescribedImages,
-    class_counts,
+    FeatureNetworks,
     evaluate_budget,
     evaluate_images,
 )
@@ -22,7 +23,7 @@ from pipeline.generative_metrics.inception_score import inception_score
 from pipeline.generative_metrics.kid import kernel_distance
 from pipeline.generative_metrics.precision_recall import manifold_metrics
 from pipeline.images import LabeledImages, concatenate, draw_indices
-from pipeline.study.subsets import real_subset
+from pipeline.study.subsets import real_subset, subset_indices
 
 CLASS_NAMES = ("circle", "square", "cross")
 ROWS = {
@@ -76,6 +77,10 @@ class Study:
         self.test = pictures(1, (60, 40, 20))
         self.train = pictures(2, train_counts)
         self.real_subset = real_subset(self.train, budget=budget, replicate=0, seed=SEED)
+        self.subsets = [
+            subset_indices(self.train, budget=budget, replicate=replicate, seed=SEED)
+            for replicate in range(replicates)
+        ]
         self.synthetic = [
             pictures(
                 10 + replicate,
@@ -94,20 +99,20 @@ class Study:
             self.seen.append(images)
             return features_and_probabilities(images)
 
-        arguments = {
-            "budget": self.budget,
-            "synthetic": self.synthetic,
-            "real_subset": self.real_subset,
-            "train": self.train,
-            "test": self.test,
-            "features_and_probabilities": recorded,
-            "extractor": DOMAIN,
-            "inception": None,
-            "images": 60,
-            "neighbors": 3,
-            "seed": SEED,
-        }
-        return evaluate_budget(**{**arguments, **changes})
+        def chosen(**defaults):
+            return {name: changes.get(name, default) for name, default in defaults.items()}
+
+        images = chosen(
+            budget=self.budget,
+            synthetic=self.synthetic,
+            train=self.train,
+            subsets=self.subsets,
+            test=self.test,
+        )
+        networks = chosen(domain=recorded, extractor=DOMAIN, inception=None)
+        settings = chosen(n=60, neighbors=3, seed=SEED)
+        assert set(changes) <= {*images, *networks, *settings}
+        return evaluate_budget(BudgetImages(**images), FeatureNetworks(**networks), **settings)
 
 
 def test_a_row_is_what_the_metrics_say():
@@ -152,7 +157,7 @@ def test_labels_are_judged_on_every_image_there_is():
     wrong = pictures(3, (20, 20, 20))
     wrong.images[wrong.labels == 1] = wrong.images[wrong.labels == 2]
     every = concatenate([pictures(2, (40, 40, 40)), wrong], {})
-    row = row_of(real, drawn, every=described(every))
+    row = row_of(real, drawn, all_synthetic=described(every))
     assert (row["label_fidelity"], row["label_fidelity_images"]) == (pytest.approx(160 / 180, rel=1e-5), 180)
     assert row["label_fidelity_per_class"]["square"] == pytest.approx(40 / 60, rel=1e-5)
     assert {**row, **row_of(real, drawn)} == row_of(real, drawn)  # nothing else of the row depends on them
@@ -289,7 +294,7 @@ def test_a_generator_of_real_quality_is_near_the_floor_and_a_collapsed_one_is_no
     for label in range(3):
         members = np.flatnonzero(collapsed.labels == label)
         collapsed.images[members] = collapsed.images[members[0]]
-    table = study.evaluate(images=120)
+    table = study.evaluate(n=120)
     good, bad, floor = *table["replicates"].values(), table["floor"]
     assert good["fid"] < 3 * floor["fid"] < bad["fid"]
     assert good["coverage"] > floor["coverage"] - 0.2
@@ -298,22 +303,7 @@ def test_a_generator_of_real_quality_is_near_the_floor_and_a_collapsed_one_is_no
 
 
 def test_n_is_lowered_to_what_the_smallest_set_offers():
-    assert Study().evaluate(images=5000)["n_per_class"] == {"circle": 50, "square": 33, "cross": 17}
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=12),
-    st.integers(1, 1000),
-)
-def test_class_counts_keep_shares_and_bounds(classes, images):
-    shares, offered = (np.array(column, dtype=np.int64) for column in zip(*classes, strict=True))
-    counts = class_counts(shares=shares, offered=offered, images=images)
-    assert (counts <= offered).all() and (counts >= 0).all() and counts.sum() <= images
-    n = min(images, int((offered * shares.sum() // shares).min()))
-    assert np.abs(counts - shares * n / shares.sum()).max() <= 1
-    if (offered >= shares).all() and images <= shares.sum():
-        assert counts.sum() == images
+    assert Study().evaluate(n=5000)["n_per_class"] == {"circle": 50, "square": 33, "cross": 17}
 
 
 @settings(deadline=None)
@@ -333,7 +323,7 @@ def test_drawn_positions_have_the_counts_and_repeat_evenly(counts, seed):
         ({"budget": 40}, "synthetic images of budget 40, replicate 0: the file says budget 30, replicate 0"),
         ({"synthetic": "swapped"}, "budget 30, replicate 0: the file says budget 30, replicate 1"),
         (
-            {"real_subset": "other"},
+            {"subsets": "other"},
             "made from the real subset [0-9a-f]{64}, but params.yaml gives [0-9a-f]{64}",
         ),
         ({"train": "larger"}, r"train split: found 3 classes, images \(1, 12, 12\); the test split has 3"),
@@ -344,17 +334,12 @@ def test_files_that_do_not_belong_together_are_one_clear_line(change, message):
     study = Study()
     made = {
         "swapped": lambda: study.synthetic[::-1],
-        "other": lambda: real_subset(study.train, budget=30, replicate=0, seed=SEED + 1),
+        "other": lambda: [subset_indices(study.train, budget=30, replicate=0, seed=SEED + 1)],
         "larger": lambda: LabeledImages(np.zeros((3, 1, 12, 12), np.uint8), np.arange(3), CLASS_NAMES),
     }
     with pytest.raises(SynthGainError, match=message) as caught:
         study.evaluate(**{key: made[value]() if value in made else value for key, value in change.items()})
     assert "\n" not in str(caught.value)
-
-
-def test_a_class_without_images_is_refused():
-    with pytest.raises(SynthGainError, match="class 1 has no image"):
-        class_counts(shares=np.array([5, 5]), offered=np.array([5, 0]), images=10)
 
 
 def test_a_row_does_not_depend_on_the_batches_of_the_extractor(tmp_path):
@@ -369,7 +354,7 @@ def test_a_row_does_not_depend_on_the_batches_of_the_extractor(tmp_path):
             parts = [network(images[start : start + size]) for start in range(0, len(images), size)]
             return tuple(np.concatenate(values) for values in zip(*parts, strict=True))
 
-        return Study().evaluate(features_and_probabilities=described_in_parts)["replicates"]["0"]
+        return Study().evaluate(domain=described_in_parts)["replicates"]["0"]
 
     whole = in_batches_of(1000)
     for size in (1, 7, 59):

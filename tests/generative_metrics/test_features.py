@@ -1,4 +1,4 @@
-"""Feature statistics: moments, refusals, and a file with the same bytes every time."""
+"""Feature statistics: moments, and refusals."""
 
 import numpy as np
 import pytest
@@ -44,30 +44,6 @@ def test_a_large_offset_costs_no_digits():
         rtol=1e-6,
         atol=1e-8,
     )
-
-
-def test_saves_and_loads_the_same_values_and_bytes(tmp_path):
-    statistics = statistics_from_features(np.random.default_rng(1).normal(size=(20, 5)), extractor=DOMAIN)
-    statistics.save(tmp_path / "a.npz")
-    statistics.save(tmp_path / "b.npz")
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    loaded = FeatureStatistics.load(tmp_path / "a.npz")
-    assert loaded.n == 20 and loaded.extractor == DOMAIN
-    np.testing.assert_array_equal(loaded.mean, statistics.mean)
-    np.testing.assert_array_equal(loaded.covariance, statistics.covariance)
-
-
-@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 half a zip"])
-def test_a_damaged_file_is_one_clear_line(tmp_path, content):
-    path = tmp_path / "statistics.npz"
-    path.write_bytes(content)
-    with pytest.raises(SynthGainError, match=r"statistics\.npz: not a readable file of feature statistics"):
-        FeatureStatistics.load(path)
-
-
-def test_a_missing_file_says_how_to_make_it(tmp_path):
-    with pytest.raises(SynthGainError, match="no such file; `dvc repro` makes it"):
-        FeatureStatistics.load(tmp_path / "none.npz")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
+from pipeline.generative_metrics.budget import BudgetImages
 from pipeline.generative_metrics.memorization import (
     CLOSEST_PAIRS,
     REAL_SHARE,
@@ -84,8 +85,10 @@ def test_the_data_copying_score_is_the_mean_of_its_cells_by_held_out_images():
     parts = []
     for cell in (0, 2):
         held_out, mine = (
-            Neighbors(*(values[one.index == cell] for values in (one.squared, one.index, one.nearness)))
-            for one in (reference, candidate)
+            Neighbors(
+                *(values[whole.index == cell] for values in (whole.squared, whole.index, whole.nearness))
+            )
+            for whole in (reference, candidate)
         )
         parts.append(data_copying_score(candidate=mine, reference=held_out, training_labels=labels))
     assert whole == pytest.approx((60 * parts[0] + 30 * parts[1]) / 90)
@@ -136,26 +139,16 @@ def pictures(seed, per_class, **provenance):
     return LabeledImages(images.astype(np.uint8)[:, None], labels.astype(np.int64), CLASS_NAMES, provenance)
 
 
-def features_of(images):
+def features_from_images(images):
     return images.mean(axis=1).reshape(len(images), 12, 12).mean(axis=2).astype(np.float32)
 
 
 def evaluate(synthetic, budget=60, **changes):
     train = pictures(1, 200)
-    arguments = {
-        "budget": budget,
-        "synthetic": synthetic,
-        "train": train,
-        "subsets": [
-            subset_indices(train, budget=budget, replicate=i, seed=SEED) for i in range(len(synthetic))
-        ],
-        "test": pictures(2, 300),
-        "features_of": features_of,
-        "images": 200,
-        "gate": GATE,
-        "seed": SEED,
-    }
-    return evaluate_memorization(**(arguments | changes))
+    subsets = [subset_indices(train, budget=budget, replicate=i, seed=SEED) for i in range(len(synthetic))]
+    images = BudgetImages(budget, synthetic, train, subsets, test=pictures(2, 300))
+    arguments = {"n": 200, "gate": GATE, "seed": SEED}
+    return evaluate_memorization(images, features_from_images, **(arguments | changes))
 
 
 def memorised(budget, replicate, share):
@@ -214,7 +207,7 @@ def test_the_closest_pairs_are_pairs():
 def test_the_whole_split_as_a_budget_and_exact_duplicates():
     synthetic = pictures(50, 150)
     synthetic.images[1] = synthetic.images[0]
-    found = evaluate([synthetic], budget="all", images=10_000)
+    found = evaluate([synthetic], budget="all", n=10_000)
     assert found["n"] == 300
     assert found["replicates"]["0"]["exact_duplicates"] == 1
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 
-from pipeline.gan.networks import Discriminator, Generator
+from pipeline.gan.networks import Discriminator, DiscriminatorDesign, Generator, GeneratorDesign
 from pipeline.literature.learning_rates import CYCLIC, RATES, variants
 from pipeline.literature.systems import ELSEWHERE, LEARNING_RATES, OVERLAYS, SYSTEMS
 from pipeline.maintenance.workspace import PROJECT
@@ -22,30 +22,34 @@ def gan_of(name: str) -> Gan:
 
 def networks(gan: Gan) -> tuple[Generator, Discriminator]:
     generator = Generator(
-        architecture=gan.architecture,
-        z_dim=gan.z_dim,
-        class_embedding_dim=gan.class_embedding_dim,
-        channels=gan.generator_channels,
-        strides=gan.generator_strides,
-        upsampling=gan.upsampling,
-        normalization=gan.normalization,
-        conditioning=gan.conditioning,
-        leak=gan.generator_leak,
-        noise=gan.generator_noise,
-        num_classes=10,
-        image_size=28,
+        GeneratorDesign(
+            architecture=gan.architecture,
+            z_dim=gan.z_dim,
+            class_embedding_dim=gan.class_embedding_dim,
+            channels=gan.generator_channels,
+            strides=gan.generator_strides,
+            upsampling=gan.upsampling,
+            normalization=gan.normalization,
+            conditioning=gan.conditioning,
+            leak=gan.generator_leak,
+            noise=gan.generator_noise,
+            num_classes=10,
+            image_size=28,
+        )
     )
     discriminator = Discriminator(
-        architecture=gan.architecture,
-        class_embedding_dim=gan.class_embedding_dim,
-        channels=gan.discriminator_channels,
-        strides=gan.discriminator_strides,
-        features=gan.discriminator_features,
-        conditioning=gan.conditioning,
-        dropout=gan.dropout,
-        spectral_norm=gan.spectral_norm,
-        num_classes=10,
-        image_size=28,
+        DiscriminatorDesign(
+            architecture=gan.architecture,
+            class_embedding_dim=gan.class_embedding_dim,
+            channels=gan.discriminator_channels,
+            strides=gan.discriminator_strides,
+            features=gan.discriminator_features,
+            conditioning=gan.conditioning,
+            dropout=gan.dropout,
+            spectral_norm=gan.spectral_norm,
+            num_classes=10,
+            image_size=28,
+        )
     )
     return generator, discriminator
 

@@ -14,7 +14,7 @@ from pipeline.checkpoints import file_sha256, load_checkpoint, save_checkpoint
 from pipeline.classifier.replicates import train_cells
 from pipeline.classifier.saved_cells import save_cells
 from pipeline.gan.generators import save_generator
-from pipeline.gan.networks import Generator
+from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.gan.sampling import sample_images, synthetic_images
 from pipeline.gan.training import train_gan
 from pipeline.images import LabeledImages
@@ -74,7 +74,7 @@ def study(tmp_path_factory, params, train):
     subset = real_subset(train, budget=60, replicate=0, seed=params.seed)
     seed = derive_seed(params.seed, "gan", 60, 0)
     run = train_gan(
-        subset, params.gan, seed=seed, device=CPU, what="test", advance=lambda units, note="": None
+        subset, params.gan, seed=seed, device=CPU, label="test", advance=lambda units, note="": None
     )
     generator = data / "gan/60/0/generator.safetensors"
     provenance = {**subset.provenance, "gan_seed": seed}
@@ -225,18 +225,20 @@ def test_generated_images_do_not_depend_on_the_number_of_threads():
     values = yaml.safe_load((ROOT / "params.yaml").read_text())["gan"]
     torch.manual_seed(0)
     generator = Generator(
-        architecture=values["architecture"],
-        z_dim=values["z_dim"],
-        class_embedding_dim=values["class_embedding_dim"],
-        channels=values["generator_channels"],
-        strides=values["generator_strides"],
-        upsampling=values["upsampling"],
-        normalization=values["normalization"],
-        conditioning=values["conditioning"],
-        leak=values["generator_leak"],
-        noise=values["generator_noise"],
-        num_classes=10,
-        image_size=28,
+        GeneratorDesign(
+            architecture=values["architecture"],
+            z_dim=values["z_dim"],
+            class_embedding_dim=values["class_embedding_dim"],
+            channels=values["generator_channels"],
+            strides=values["generator_strides"],
+            upsampling=values["upsampling"],
+            normalization=values["normalization"],
+            conditioning=values["conditioning"],
+            leak=values["generator_leak"],
+            noise=values["generator_noise"],
+            num_classes=10,
+            image_size=28,
+        )
     )
     generator = generator.to(memory_format=torch.channels_last).eval()
     before = torch.get_num_threads()

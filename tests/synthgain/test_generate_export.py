@@ -24,7 +24,7 @@ from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.errors import SynthGainError
 from pipeline.export.verify import verify
 from pipeline.gan.generators import save_generator
-from pipeline.gan.networks import Generator
+from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.images import LabeledImages
 from pipeline.params import Training, load_params
 from pipeline.scoring.label_scores import load_label_scores
@@ -75,7 +75,9 @@ def digits():
 def model(tmp_path):
     torch.manual_seed(0)
     path = tmp_path / "generator.safetensors"
-    save_generator(path, Generator(**GENERATOR).eval(), class_names=tuple("0123456789"), provenance={})
+    save_generator(
+        path, Generator(GeneratorDesign(**GENERATOR)).eval(), class_names=tuple("0123456789"), provenance={}
+    )
     return path
 
 
@@ -336,7 +338,7 @@ def peak_megabytes(arguments, cwd):
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
 def test_memory_does_not_grow_with_the_number_of_images(model, tmp_path):
     """Four times as many images take no more than what their labels and their order do: their pixels are 94 MB."""
-    large = Generator(**(GENERATOR | {"image_size": 28})).eval()
+    large = Generator(GeneratorDesign(**(GENERATOR | {"image_size": 28}))).eval()
     save_generator(model, large, class_names=tuple("0123456789"), provenance={})
     peaks = {}
     for per_class in (4_000, 16_000):

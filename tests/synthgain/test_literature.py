@@ -94,9 +94,9 @@ def test_finished_systems_are_kept_and_a_later_call_adds_to_them(files, first, m
     trained = []
     train_gan = comparison.train_gan
 
-    def recorded(*arguments, what, **options):
-        trained.append(what)
-        return train_gan(*arguments, what=what, **options)
+    def recorded(*arguments, label, **options):
+        trained.append(label)
+        return train_gan(*arguments, label=label, **options)
 
     monkeypatch.setattr(comparison, "train_gan", recorded)
     before = (files / "out/mlp/gan/generator.safetensors").read_bytes()
@@ -131,8 +131,8 @@ def test_the_study_starts_every_rate_from_the_same_weights(files):
 
 @pytest.mark.slow
 def test_a_system_that_diverges_has_a_reason_instead_of_a_row(files, monkeypatch):
-    def diverge(*arguments, what, **options):
-        raise SynthGainError(f"{what}: the training diverged")
+    def diverge(*arguments, label, **options):
+        raise SynthGainError(f"{label}: the training diverged")
 
     monkeypatch.setattr(comparison, "train_gan", diverge)
     result = run(files, "--only", "dcgan", out="failed")

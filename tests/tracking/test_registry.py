@@ -25,7 +25,7 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from pipeline.errors import SynthGainError
 from pipeline.gan.generators import save_generator
-from pipeline.gan.networks import Generator
+from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.gan.sampling import sample_images
 from pipeline.params import load_params
 from pipeline.tracking.champion import Candidate, Holder, decide, find_candidate, no_candidate
@@ -59,7 +59,7 @@ TINY = {
 
 def candidate(path, *, cas=0.9, seed=0, protocol="p" * 64):
     torch.manual_seed(seed)
-    generator = Generator(**TINY).eval()
+    generator = Generator(GeneratorDesign(**TINY)).eval()
     save_generator(path, generator, class_names=("a", "b", "c"), provenance={})
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Candidate(path, digest, "60", 0, cas, 2.0, protocol)

@@ -1,0 +1,90 @@
+"""The images that the metrics of a budget compare, and how many of each class every set has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import SynthGainError
+from pipeline.images import Indices, LabeledImages, index_sha256
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class BudgetImages:
+    """A budget's synthetic images, and the real ones that they are compared with.
+
+    Attributes:
+        budget: real images the GANs were trained on, or "all".
+        synthetic: the images of each replicate, replicate 0 first.
+        train: the train split.
+        subsets: of each replicate, the positions in the train split that its GAN was trained on.
+        test: the test split.
+    """
+
+    budget: int | str
+    synthetic: Sequence[LabeledImages]
+    train: LabeledImages
+    subsets: Sequence[Indices]
+    test: LabeledImages
+
+    def training_images(self, replicate: int) -> LabeledImages:
+        """What the GAN of a replicate was trained on."""
+        return self.train.subset(self.subsets[replicate])
+
+    def refuse_mismatch(self) -> None:
+        """Refuse images that do not belong together.
+
+        Raises:
+            SynthGainError: if synthetic images are of another budget, replicate or real subset, or classes or sizes
+                differ.
+        """
+        for replicate, images in enumerate(self.synthetic):
+            self._refuse_other_kind(images, label=f"synthetic images of replicate {replicate}")
+            found = images.provenance.get("budget"), images.provenance.get("replicate")
+            if found != (self.budget, replicate):
+                raise SynthGainError(
+                    f"synthetic images of budget {self.budget}, replicate {replicate}:"
+                    f" the file says budget {found[0]}, replicate {found[1]}; generate them again"
+                )
+        self._refuse_other_kind(self.train, label="train split")
+        made_from = self.synthetic[0].provenance.get("real_subset_sha256")
+        expected = index_sha256(self.subsets[0])
+        if made_from != expected:
+            raise SynthGainError(
+                f"synthetic images of replicate 0: made from the real subset {made_from},"
+                f" but params.yaml gives {expected}; train the GAN and generate again"
+            )
+
+    def _refuse_other_kind(self, images: LabeledImages, *, label: str) -> None:
+        shape, test_shape = images.images.shape[1:], self.test.images.shape[1:]
+        if images.class_names != self.test.class_names or shape != test_shape:
+            raise SynthGainError(
+                f"{label}: found {images.num_classes} classes, images {shape};"
+                f" the test split has {self.test.num_classes} and {test_shape}, or other class names;"
+                " run the pipeline again"
+            )
+
+
+def class_counts(*, shares: Counts, offered: Counts, images: int) -> Counts:
+    """(C,) how many images of each class every row has: proportional to `shares`, `images` in all if offered.
+
+    Shares are rounded by largest remainder. Where a class offers less than its share, all classes shrink
+    with it.
+
+    Raises:
+        SynthGainError: if a class has no image in one of the sets.
+    """
+    if offered.min() < 1:
+        raise SynthGainError(f"class {int(offered.argmin())} has no image in one of the sets to be compared")
+    total = int(shares.sum())
+    n = min(images, int((offered * total // shares).min()))
+    quota = shares * n / total
+    counts = np.floor(quota).astype(np.int64)
+    counts[np.argsort(counts - quota, kind="stable")[: n - counts.sum()]] += 1
+    lowered: Counts = np.minimum(counts, offered)  # rounding up may ask for one too many
+    return lowered
