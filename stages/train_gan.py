@@ -20,10 +20,10 @@ def main(
     Example: python -m stages.train_gan --budget 1000 --train data/prepared/train.npz --out data/gan
     --history data/metrics/gan
     """
-    from pipeline.gan.replicates import GanStudy, fingerprint, history_csv, train_replicates
+    from pipeline.gan.replicates import GanStudy, history_csv, train_replicates
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
-    from pipeline.runtime.outputs import atomic_output, scratch_folder, write_text
+    from pipeline.runtime.outputs import atomic_output, write_text
     from pipeline.study.subsets import parse_budget
 
     params = load_params(params_file)
@@ -34,15 +34,8 @@ def main(
         imbalance=params.study.imbalance,
         seed=params.seed,
     )
-    state_key = fingerprint(train, study, params.gan, params.execution)
-    real = LabeledImages.load(train)
-    # Every training's state is kept until all are done: a killed stage goes on where it was.
-    with (
-        scratch_folder("gan", budget, fingerprint=state_key) as scratch,
-        atomic_output(out / budget) as folder,
-    ):
-        rows = train_replicates(real, study, params.gan, params.execution, folder=folder, scratch=scratch)
-        # Here, while the states are there: killed at it, or with a full disk, nothing has to be trained again.
+    with atomic_output(out / budget) as folder:
+        rows = train_replicates(LabeledImages.load(train), study, params.gan, params.execution, folder=folder)
         write_text(history / f"{budget}.csv", history_csv(rows))
 
 

@@ -10,22 +10,35 @@ the generator draws.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.augmentation.classic import affine_grid, random_affine_elastic
-from pipeline.params import Gan
 
 # At gan.real_augmentation 1: the strength at which `classifier` augments by default, of images of 28 pixels.
 _ROTATION_DEGREES, _TRANSLATION, _SCALE, _SHEAR_DEGREES = 10.0, 0.08, 0.1, 8.0
 _ELASTIC_ALPHA, _ELASTIC_SIGMA, _SIDE = 34.0, 4.0, 28
 
 
-def real_augmentation_strength(gan: Gan, *, real_images: int) -> float:
-    """The strength at which a training of so many real images augments them; 0 where it does not."""
-    return float(gan.real_augmentation) if real_images <= gan.real_augmentation_up_to else 0.0
+@dataclass(frozen=True)
+class Differentiable:
+    """The differentiable augmentation of real and fake images.
+
+    Attributes:
+        probability: of an image to be changed.
+        translation: largest shift, as a fraction of the side.
+        rotation_degrees, scale: largest rotation, and 0.1 for 0.9..1.1.
+        cutout: side of the blanked square, as a fraction of the image's.
+    """
+
+    probability: float
+    translation: float
+    rotation_degrees: float
+    scale: float
+    cutout: float
 
 
 def augment_real(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -50,25 +63,23 @@ def augment_real(images: Tensor, strength: float, generator: torch.Generator) ->
     return distorted * 2 - 1
 
 
-def augment(images: Tensor, gan: Gan, noise: float, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, how: Differentiable, noise: float, generator: torch.Generator) -> Tensor:
     """(N, 1, H, W) images in −1..1 as the discriminator sees them, each with its own draw.
 
     `noise` is the standard deviation of the instance noise (arXiv:1610.04490).
     """
-    if gan.augment_probability > 0:
+    if how.probability > 0:
         maps = sample_affine(
             len(images),
-            probability=gan.augment_probability,
-            translation=gan.augment_translation,
-            rotation_degrees=gan.augment_rotation_degrees,
-            scale=gan.augment_scale,
+            probability=how.probability,
+            translation=how.translation,
+            rotation_degrees=how.rotation_degrees,
+            scale=how.scale,
             generator=generator,
         )
         images = apply_affine(images, maps)
-        if gan.augment_cutout > 0:
-            images = cutout(
-                images, probability=gan.augment_probability, share=gan.augment_cutout, generator=generator
-            )
+        if how.cutout > 0:
+            images = cutout(images, probability=how.probability, share=how.cutout, generator=generator)
     if noise > 0:
         images = images + noise * torch.randn(images.shape, generator=generator, device=images.device)
     return images

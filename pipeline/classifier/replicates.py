@@ -20,14 +20,13 @@ from pipeline.classifier.batched import train_classifiers
 from pipeline.classifier.network import ConvNet
 from pipeline.classifier.saved_cells import TrainedCell
 from pipeline.classifier.training import Recipe, fresh_epochs, train_classifier
-from pipeline.errors import SynthGainError
 from pipeline.images import pixel_keys
 from pipeline.params import Augmentation, Classifier, Execution
 from pipeline.runtime.device import configure, training_dtype, workers_for
 from pipeline.runtime.parallel import parallel_map
 from pipeline.runtime.progress import Advance, progress
 from pipeline.runtime.seeds import derive_seed
-from pipeline.runtime.store import Key, find_result, keep_result, result_key, this_store
+from pipeline.runtime.store import Key, find_result, keep_result, result_key, stored_result, this_store
 from pipeline.study.arms import Arm
 from pipeline.study.grid import cell_key
 from pipeline.study.training_sets import ReplicateImages, TrainingSet, training_set
@@ -197,7 +196,8 @@ def train_cells(
             workers = workers_for(execution, device, trainings=len(arms) * count, threads_each=1)
             done = parallel_map(partial(_find_or_train, how=how), jobs, workers=workers, advance=advance)
         for job, (key, is_new) in done:
-            weights, arguments = _stored(how.store, key)
+            weights, metadata = load_checkpoint(stored_result(how.store, key) / _FILE, kind=_KIND)
+            arguments = metadata["arguments"]
             cells.append(TrainedCell(job.facts, weights, job.real_pixels))
             trained += is_new
     print(f"{label}: {trained} classifiers trained, {len(cells) - trained} found finished", flush=True)
@@ -245,14 +245,6 @@ def _keep(store: Path, key: Key, network: ConvNet) -> None:
         save_checkpoint(
             folder / _FILE, network.state_dict(), {"kind": _KIND, "arguments": dict(network.arguments)}
         )
-
-
-def _stored(store: Path, key: Key) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
-    folder = find_result(store, key)
-    if folder is None:  # removed in the moment since: by hand, or by another process that made room
-        raise SynthGainError(f"{key.name}: no longer in the work folder's store; give the same command again")
-    weights, metadata = load_checkpoint(Path(folder / _FILE), kind=_KIND)
-    return weights, metadata["arguments"]
 
 
 def _real_images(arm: Arm, images: ReplicateImages) -> npt.NDArray[np.uint8]:

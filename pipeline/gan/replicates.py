@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,18 +13,28 @@ from typing import Any
 import pandas as pd
 import torch
 
-from pipeline.checkpoints import code_sha256, file_sha256
 from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import generator_path, save_generator
 from pipeline.gan.training import images_shown, train_gan
-from pipeline.images import LabeledImages
+from pipeline.images import LabeledImages, images_sha256
 from pipeline.params import Execution, Gan
 from pipeline.runtime.device import configure, training_dtype, workers_for
 from pipeline.runtime.outputs import write_text
 from pipeline.runtime.parallel import parallel_map
 from pipeline.runtime.progress import Advance, progress
 from pipeline.runtime.seeds import derive_seed
+from pipeline.runtime.store import (
+    Key,
+    find_result,
+    keep_result,
+    result_key,
+    stored_result,
+    this_store,
+    unfinished,
+)
 from pipeline.study.subsets import Budget, Imbalance, real_subset
+
+_GENERATOR, _FILM_STRIP, _HISTORY = "generator.safetensors", "film_strip.png", "history.json"
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,6 @@ class GanJob:
         real: the replicate's real subset.
         seed: of the training.
         folder: where generator and film strip go, and the history of all but the first.
-        scratch: for the state of the unfinished training.
         label: a name for messages.
     """
 
@@ -67,27 +78,26 @@ class GanJob:
     real: LabeledImages
     seed: int
     folder: Path
-    scratch: Path
     label: str
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the generator's file says of where it comes from."""
+        return {**self.real.provenance, "gan_seed": self.seed}
 
-def fingerprint(train: Path, study: GanStudy, gan: Gan, execution: Execution) -> dict[str, Any]:
-    """All that the states of unfinished trainings depend on (JSON values), but for their real subsets."""
-    device = configure(execution)
-    workers = workers_for(execution, device, trainings=study.trainings)
-    return {
-        "gan": gan.model_dump(),
-        "imbalance": dict(study.imbalance),
-        "seed": study.seed,
-        "train": file_sha256(train),
-        "code": code_sha256("pipeline/gan/*.py", "pipeline/augmentation/classic.py"),
-        "torch": torch.__version__,
-        "computed": [device.type, str(training_dtype(execution, device)), workers.threads],
-    }
+    def key(self, gan: Gan, device: torch.device, dtype: torch.dtype) -> Key:
+        """Of its result in the store. The guard's patience decides only whether there is one."""
+        recipe = {
+            "gan": gan.model_dump(exclude={"collapse_patience"}),
+            "provenance": self.provenance,
+            "class_names": list(self.real.class_names),
+        }
+        data = images_sha256(self.real)
+        return result_key("gan", train_gan, recipe=recipe, data=data, device=device, dtype=dtype)
 
 
 def train_replicates(
-    train: LabeledImages, study: GanStudy, gan: Gan, execution: Execution, *, folder: Path, scratch: Path
+    train: LabeledImages, study: GanStudy, gan: Gan, execution: Execution, *, folder: Path
 ) -> pd.DataFrame:
     """Train and save the generators of every replicate below `folder`.
 
@@ -97,7 +107,6 @@ def train_replicates(
         gan: its section of the parameters.
         execution: where and in what to compute.
         folder: gets a folder for each replicate.
-        scratch: for the states of unfinished trainings.
 
     Returns:
         The history of each replicate's first generator: a row per evaluation point, with its `replicate`.
@@ -106,7 +115,7 @@ def train_replicates(
         SynthGainError: if a training diverges or collapses. The last good state of every unfinished one is kept.
     """
     histories = train_generators(
-        _jobs(train, study, folder=folder, scratch=scratch),
+        _jobs(train, study, folder=folder),
         count=study.trainings,
         gan=gan,
         execution=execution,
@@ -119,13 +128,11 @@ def train_replicates(
     return pd.DataFrame(rows)
 
 
-def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path, scratch: Path) -> Iterator[GanJob]:
+def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path) -> Iterator[GanJob]:
     for replicate in range(study.replicates):
         real = real_subset(
             train, budget=study.budget, replicate=replicate, seed=study.seed, imbalance=study.imbalance
         )
-        # A training does not go on from a state of other images, which another version of the code drew.
-        subset = real.provenance["real_subset_sha256"][:12]
         for member in range(study.generators_per_replicate):
             # Only further generators have their number in seed and names.
             number = (member,) if member else ()
@@ -136,7 +143,6 @@ def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path, scratch: Path)
                 real=real,
                 seed=derive_seed(study.seed, "gan", study.budget, replicate, *number),
                 folder=folder / str(replicate),
-                scratch=scratch / f"{replicate}{suffix}_{subset}",
                 label=f"GAN {study.budget}{suffix}, replicate {replicate + 1} of {study.replicates}",
             )
 
@@ -144,7 +150,7 @@ def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path, scratch: Path)
 def train_generators(
     jobs: Iterable[GanJob], *, count: int, gan: Gan, execution: Execution, label: str
 ) -> Iterator[tuple[GanJob, list[dict[str, float]]]]:
-    """Train and save each generator; yield each job with its training history (`train_gan`).
+    """Train each generator, or find it in the store, and save it; yield each job with its history (`train_gan`).
 
     On the CPU as many trainings run at once as there are threads, and share them: two trainings with a thread each
     are faster than two trainings in turn with both threads.
@@ -160,36 +166,55 @@ def train_generators(
         SynthGainError: if a training diverges or collapses. The last good state of every unfinished one is kept.
     """
     device = configure(execution)
-    train = partial(_train, gan=gan, device=device, dtype=training_dtype(execution, device))
+    train = partial(
+        _find_or_train, gan=gan, device=device, dtype=training_dtype(execution, device), store=this_store()
+    )
     workers = workers_for(execution, device, trainings=count)
+    trained = 0
     with progress(label, total=count * images_shown(gan), unit="images") as advance:
-        yield from parallel_map(train, jobs, workers=workers, advance=advance)
+        for job, (history, is_new) in parallel_map(train, jobs, workers=workers, advance=advance):
+            trained += is_new
+            yield job, history
+    print(f"{label}: {trained} trained, {count - trained} found finished", flush=True)
 
 
-def _train(
-    job: GanJob, advance: Advance, *, gan: Gan, device: torch.device, dtype: torch.dtype
-) -> list[dict[str, float]]:
-    run = train_gan(
-        job.real,
-        gan,
-        seed=job.seed,
-        device=device,
-        dtype=dtype,
-        scratch=job.scratch,
-        label=job.label,
-        advance=advance,
-    )
+def _find_or_train(
+    job: GanJob, advance: Advance, *, gan: Gan, device: torch.device, dtype: torch.dtype, store: Path
+) -> tuple[list[dict[str, float]], bool]:
+    """A generator's history, and whether it was trained now; its files are in the job's folder then."""
+    key = job.key(gan, device, dtype)
+    found = find_result(store, key)
+    if found is not None:
+        advance(images_shown(gan))
+    else:
+        with unfinished(store, key) as scratch:
+            run = train_gan(
+                job.real,
+                gan,
+                seed=job.seed,
+                device=device,
+                dtype=dtype,
+                scratch=scratch,
+                label=job.label,
+                advance=advance,
+            )
+            with keep_result(store, key) as folder:
+                save_generator(
+                    folder / _GENERATOR,
+                    run.generator,
+                    class_names=job.real.class_names,
+                    provenance=job.provenance,
+                )
+                save_film_strip(folder / _FILM_STRIP, run.film_strip)
+                (folder / _HISTORY).write_text(json.dumps(run.history), encoding="utf-8")
+    result = found or stored_result(store, key)
+    history: list[dict[str, float]] = json.loads((result / _HISTORY).read_text(encoding="utf-8"))
     job.folder.mkdir(parents=True, exist_ok=True)
-    save_generator(
-        generator_path(job.folder, job.member),
-        run.generator,
-        class_names=job.real.class_names,
-        provenance={**job.real.provenance, "gan_seed": job.seed},
-    )
-    save_film_strip(job.folder / f"film_strip{_suffix(job.member)}.png", run.film_strip)
+    shutil.copyfile(result / _GENERATOR, generator_path(job.folder, job.member))
+    shutil.copyfile(result / _FILM_STRIP, job.folder / f"film_strip{_suffix(job.member)}.png")
     if job.member:  # the stage writes the histories of the first ones, in one table
-        write_text(job.folder / f"history{_suffix(job.member)}.csv", history_csv(pd.DataFrame(run.history)))
-    return run.history
+        write_text(job.folder / f"history{_suffix(job.member)}.csv", history_csv(pd.DataFrame(history)))
+    return history, found is None
 
 
 def history_csv(history: pd.DataFrame) -> str:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.augmentation.differentiable import augment, augment_real, real_augmentation_strength
+from pipeline.augmentation.differentiable import Differentiable, augment, augment_real
 from pipeline.gan.batches import real_batches
 from pipeline.gan.history import Interval
 from pipeline.gan.losses import (
@@ -108,7 +108,14 @@ def train_gan(
     film_steps = even_steps(steps, gan.film_strip_frames - 1)
     state = resumed_state(real, gan, seed=seed, device=device, folder=scratch)
     batch = real_batches(real, gan, seed=seed, device=device)
-    strength = real_augmentation_strength(gan, real_images=len(real))
+    strength = gan.real_augmentation if len(real) <= gan.real_augmentation_up_to else 0.0
+    differentiable = Differentiable(
+        probability=gan.augment_probability,
+        translation=gan.augment_translation,
+        rotation_degrees=gan.augment_rotation_degrees,
+        scale=gan.augment_scale,
+        cutout=gan.augment_cutout,
+    )
     autocast = partial(torch.autocast, device.type, dtype=dtype, enabled=dtype != torch.float32)
     monitor = Monitor(real, gan, seed=seed, device=device)
     interval = Interval(device)
@@ -129,8 +136,8 @@ def train_gan(
             with torch.set_grad_enabled(turn == gan.discriminator_steps - 1):
                 fake_images = draw_fakes(state, labels, autocast)
             pairs = Pairs(
-                real=augment(real_images, gan, noise, state.augment_rng),
-                fake=augment(fake_images, gan, noise, state.augment_rng),
+                real=augment(real_images, differentiable, noise, state.augment_rng),
+                fake=augment(fake_images, differentiable, noise, state.augment_rng),
                 labels=labels,
             )
             penalised = gan.penalty != "none" and (number + 1) % gan.penalty_interval == 0

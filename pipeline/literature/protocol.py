@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from pipeline.checkpoints import code_sha256, file_sha256, load_checkpoint, save_checkpoint
+from pipeline.checkpoints import file_sha256, load_checkpoint, save_checkpoint
 from pipeline.classifier.network import (
     load_features_and_probabilities,
     network_from,
@@ -53,6 +53,7 @@ from pipeline.images import LabeledImages, draw_indices
 from pipeline.literature.keeping import is_kept, keep
 from pipeline.literature.systems import System
 from pipeline.params import Gan, Params
+from pipeline.runtime.code import code_sha256
 from pipeline.runtime.progress import progress
 from pipeline.runtime.seeds import derive_seed
 
@@ -143,7 +144,7 @@ def train_system(work: Work, name: str, gan: Gan) -> None:
         table.to_csv(target / "history.csv", index=False, lineterminator="\n")
         facts = {
             **parameters(work, gan),
-            "gan_code_sha256": code_sha256("pipeline/gan/*.py", "pipeline/augmentation/classic.py"),
+            "gan_code_sha256": code_sha256("pipeline.gan.training"),
             "last_process_seconds": round(time.monotonic() - start, 1),
         }
         (target / "facts.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")

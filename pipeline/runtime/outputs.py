@@ -1,22 +1,21 @@
-"""Outputs that are there whole or not at all, one writer each, and a scratch folder for what a kill must not lose."""
+"""Outputs that are there whole or not at all, and one writer each."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from pipeline.errors import SynthGainError
 
-WORK = Path(".work")  # what a stage wants to find again after it was killed; outside of DVC's outs
+WORK = Path(".work")  # for what a kill must not lose; outside of DVC's outs, and not in Git
 
 # Outputs that a thread of this process holds the lock of: (thread, place).
 _held: set[tuple[int, str]] = set()
@@ -113,29 +112,6 @@ def _named_in(lock: IO[str]) -> str:
     lock.seek(0)
     number = lock.read(20).strip()
     return f" ({number})" if number.isdecimal() else ""
-
-
-@contextmanager
-def scratch_folder(*purpose: str, fingerprint: Mapping[str, Any]) -> Iterator[Path]:
-    """A folder under `.work/` for what a stage wants to find again after it was killed; gone when the block ends well.
-
-    It lies outside the stage's DVC outs, which DVC removes before each run. The name holds a hash of the
-    fingerprint (JSON values: all that the content depends on), so that other params or data get another folder.
-
-    Raises:
-        SynthGainError: if another process is at the same work.
-    """
-    text = json.dumps(fingerprint, sort_keys=True)
-    name = "-".join((*purpose, hashlib.sha256(text.encode()).hexdigest()[:16]))
-    folder = WORK / name
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = WORK / f"{name}.lock"
-    with lock.open("w") as file:
-        if not _locked(file):
-            raise SynthGainError(f"{folder}: another process is at this work; wait for it, or stop it")
-        yield folder
-        _remove(folder)
-        _remove(lock)
 
 
 def _locked(file: IO[str]) -> bool:

@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import SynthGainError
 from pipeline.runtime.code import code_sha256
 from pipeline.runtime.outputs import WORK, atomic_output, only_writer
 
@@ -100,6 +101,18 @@ def find_result(store: Path, key: Key) -> Path | None:
         shutil.rmtree(folder)
         return None
     os.utime(folder)  # it was used
+    return folder
+
+
+def stored_result(store: Path, key: Key) -> Path:
+    """The folder of a result that was kept a moment ago.
+
+    Raises:
+        SynthGainError: if it has gone since: by hand, or because another process made room.
+    """
+    folder = find_result(store, key)
+    if folder is None:
+        raise SynthGainError(f"{store / key.name}: no longer there; give the same command again")
     return folder
 
 
