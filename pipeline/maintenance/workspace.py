@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.errors import SynthGainError
 from pipeline.params import Params, dump_params, overlay_params
+from pipeline.runtime.code import ROOT
 from pipeline.runtime.outputs import only_writer, write_text
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = ROOT
 # What a workspace takes from the project. Its data, results and lock file stay its own.
 _CODE = ("pipeline", "stages", "dvc.yaml", ".dvcignore")
 _MARK = ".synthgain-workspace"

@@ -75,6 +75,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.redaction import without_secrets
+from pipeline.runtime.code import ROOT, import_closure
 from pipeline.runtime.outputs import atomic_output
 from pipeline.runtime.progress import progress
 from pipeline.tracking.champion import Candidate, Holder, decide
@@ -94,15 +95,6 @@ _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH = 6000, 8000
 
 CHAMPION = "champion"
 _WEIGHTS = "generator.safetensors"
-_ROOT = Path(__file__).resolve().parents[1]
-# What a registered generator takes along: all that sampling imports (tests/test_registry.py holds it to that).
-_SERVED = (
-    *(
-        f"pipeline/{name}.py"
-        for name in ("__init__", "checkpoints", "errors", "images", "progress", "runtime")
-    ),
-    *(f"pipeline/gan/{name}.py" for name in ("__init__", "generators", "networks", "sampling")),
-)
 _REQUIRED = ("mlflow", "numpy", "pandas", "safetensors", "scipy", "torch")
 
 _KEY, _CONTENT, _WORKSPACE = "synthgain.key", "synthgain.content_sha256", "synthgain.workspace"
@@ -387,6 +379,14 @@ def _own_generator(client: MlflowClient, sha256: str, experiment_id: str, store:
     return str(ready[0].model_id) if ready else None
 
 
+def _served_files() -> set[str]:
+    """What a registered generator takes along: all that sampling is made of, and nothing else of this project."""
+    sources = (ROOT / "pipeline/gan" / name for name in ("generators.py", "sampling.py"))
+    files = set().union(*(import_closure(source, without=frozenset()) for source in sources))
+    packages = {parent for file in files for parent in Path(file).parents if parent.name}
+    return files | {f"{package.as_posix()}/__init__.py" for package in packages}
+
+
 def _log_generator(
     client: MlflowClient, candidate: Candidate, run_key: str, experiment_id: str, store: Store
 ) -> str:
@@ -410,16 +410,16 @@ def _log_generator(
     with tempfile.TemporaryDirectory() as temporary:
         weights = Path(temporary) / _WEIGHTS
         shutil.copyfile(candidate.generator, weights)
-        for file in _SERVED:
+        for file in _served_files():
             (Path(temporary) / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(_ROOT / file, Path(temporary) / file)
+            shutil.copyfile(ROOT / file, Path(temporary) / file)
         # What `mlflow.pyfunc.log_model` calls. That one wants an active run, and takes a finished one up again.
         Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
             run_id=run.info.run_id,
             model_id=model.model_id,
-            python_model=str(_ROOT / "pipeline" / "registered_model.py"),
+            python_model=str(ROOT / "pipeline/tracking/served_generator.py"),
             code_paths=[str(Path(temporary) / "pipeline")],
             artifacts={"generator": str(weights)},
             signature=signature,
