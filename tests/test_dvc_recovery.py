@@ -177,7 +177,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_uninterrupted_
     run(project, "synthgain", "mend")
     run(project, "dvc", "repro")
     assert results(project) == results(whole)
-    assert [path.name for path in (project / ".work").glob("*")] == []
+    assert list((project / ".work/unfinished").glob("*")) == []
     left = [path for path in (project / "data").rglob(".*") if path.name != ".gitignore"]
     assert left == []
 
@@ -203,7 +203,7 @@ def test_a_stage_started_by_hand_beside_the_same_stage_of_a_run_is_refused(proje
     try:
         wait_for_stage(process.pid, "stages.train_gan")
         deadline = time.monotonic() + 60
-        while not list((project / ".work").glob("*.lock")):
+        while not list((project / ".work/unfinished").glob("*")):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         command = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]["train_gan"]["cmd"]
@@ -219,7 +219,7 @@ def test_a_stage_started_by_hand_beside_the_same_stage_of_a_run_is_refused(proje
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     assert beside.returncode == 1
-    assert "another process is at this work; wait for it, or stop it" in beside.stderr
+    assert "is writing it; wait for it, or stop it" in beside.stderr
     assert "Traceback" not in beside.stderr
 
 

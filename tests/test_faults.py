@@ -23,6 +23,8 @@ import numpy as np
 import pytest
 import yaml
 
+from pipeline.runtime.outputs import only_writer
+
 ROOT = Path(__file__).parents[1]
 TINY = {
     "data": {"source": "digits", "image_size": 8, "validation_images": 100},
@@ -432,13 +434,21 @@ def of_a_newer_version(kept: Path) -> None:
 
 
 def at_the_same_work(bench: Bench) -> list[str]:
-    """Another process holds the lock of this training's scratch folder."""
-    import fcntl
-
+    """Somebody else holds the lock of this training's state."""
     command = cut_off_then(lambda kept: None)(bench)
-    (lock,) = Path(".work").glob("*.lock")
-    file = bench.closing.enter_context(lock.open("a"))
-    fcntl.flock(file, fcntl.LOCK_EX)
+    (state,) = Path(".work/unfinished").iterdir()
+    at_work, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with only_writer(state):
+            at_work.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    at_work.wait(60)
+    bench.closing.callback(thread.join)
+    bench.closing.callback(done.set)
     return command
 
 
@@ -1019,7 +1029,7 @@ FAULTS = [
         "error: GAN 60, replicate 1 of 1: the generator has collapsed (diversity … of the real "
         "images', label fidelity …, 3 times in a row); lower the learning rates, raise "
         "gan.penalty_weight or gan.augment_probability, or set gan.collapse_patience to 0 to train on "
-        "all the same; the last state before it is kept in .work/gan-60-…/0_…",
+        "all the same; the last state before it is kept in .work/unfinished/gan-…",
     ),
     Fault(
         TRAINING,
@@ -1060,28 +1070,28 @@ FAULTS = [
         TRAINING,
         "a truncated checkpoint",
         cut_off_then(halve),
-        "error: .work/gan-60-…/0_…/state.pt: not a readable state of this training (…); "
-        "remove .work/gan-60-…/0_… to start it anew",
+        "error: .work/unfinished/gan-…/state.pt: not a readable state of this training (…); "
+        "remove .work/unfinished/gan-… to start it anew",
     ),
     Fault(
         TRAINING,
         "a checkpoint of other params under this name",
         cut_off_then(of_other_params),
-        "error: .work/gan-60-…/0_…/state.pt: not a readable state of this training (RuntimeError); "
-        "remove .work/gan-60-…/0_… to start it anew",
+        "error: .work/unfinished/gan-…/state.pt: not a readable state of this training (RuntimeError); "
+        "remove .work/unfinished/gan-… to start it anew",
     ),
     Fault(
         TRAINING,
         "a checkpoint of a newer version",
         cut_off_then(of_a_newer_version),
-        "error: .work/gan-60-…/0_…/state.pt: not a readable state of this training (KeyError); remove "
-        ".work/gan-60-…/0_… to start it anew",
+        "error: .work/unfinished/gan-…/state.pt: not a readable state of this training (KeyError); remove "
+        ".work/unfinished/gan-… to start it anew",
     ),
     Fault(
         TRAINING,
         "another process at the same training",
         at_the_same_work,
-        "error: .work/gan-60-…: another process is at this work; wait for it, or stop it",
+        "error: .work/unfinished/gan-…: another process (…) is writing it; wait for it, or stop it",
     ),
     Fault(
         RESULTS,
@@ -1335,6 +1345,7 @@ def study(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.delenv("SYNTHGAIN_STORE")
         Bench(folder, folder, patch, stack).params()
         for stage in STAGES:
             if stage != "track":  # the tests of tracking have stores of their own
@@ -1349,6 +1360,7 @@ def bench(tmp_path, study, monkeypatch):
     monkeypatch.setenv("COLUMNS", "110")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.delenv("SYNTHGAIN_DEBUG", raising=False)
+    monkeypatch.delenv("SYNTHGAIN_STORE")  # as a person has it: in the folder
     with contextlib.ExitStack() as stack:
         yield Bench(tmp_path, study, monkeypatch, stack)
 

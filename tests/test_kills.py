@@ -108,8 +108,8 @@ def left_over(outputs):
     places = {Path(output).parent for output in outputs}
     return sorted(
         str(path)
-        for path in [*(each for place in places for each in place.iterdir()), *Path(".work").glob("*")]
-        if path.name.endswith((".tmp", ".partial")) or path.parent.name == ".work"
+        for path in [*(each for place in places for each in place.iterdir()), *Path(".work").rglob("*")]
+        if path.name.endswith((".tmp", ".partial")) or path.parent.name == "unfinished"
     )
 
 
@@ -122,7 +122,7 @@ for name, arguments, outputs, is_killed in COMMANDS:
     if not is_killed:
         continue
     whole = contents(outputs)
-    for output in outputs:
+    for output in (*outputs, ".work"):  # with the store: else all would be found there
         remove(output)
     killed, starts, problems = 0, 0, []
     while killed < kills and starts < 10 * kills:
@@ -135,7 +135,7 @@ for name, arguments, outputs, is_killed in COMMANDS:
             lasted = min(lasted, delay)
             if contents(outputs) != whole:
                 problems.append(f"{name}: after {killed} kills other bytes in {different(whole, contents(outputs))}")
-            for output in outputs:
+            for output in (*outputs, ".work"):
                 remove(output)
         else:
             killed += 1

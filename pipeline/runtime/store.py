@@ -89,7 +89,7 @@ def result_key(
 
 def this_store() -> Path:
     """The folder of the store: `.work/store`, or the one that SYNTHGAIN_STORE names, for workspaces that share it."""
-    return Path(os.environ.get("SYNTHGAIN_STORE") or WORK / "store").absolute()
+    return Path(os.environ.get("SYNTHGAIN_STORE") or WORK / "store")
 
 
 def find_result(store: Path, key: Key) -> Path | None:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
-from pipeline.study.subsets import real_subset
 from tests.test_kills import own_environment, tiny_params
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_states_are_those_of_their_real_images_and_are_there_until_the_history_is_written(tmp_path):
+def test_generators_are_found_until_their_images_change(tmp_path):
     tiny_params(tmp_path)
     params = load_params(tmp_path / "params.yaml")
     labels = np.arange(60, dtype=np.int64) % 10
@@ -37,14 +37,16 @@ def test_states_are_those_of_their_real_images_and_are_there_until_the_history_i
 
     failed = run("file/history")  # below a file there is no folder
     assert failed.returncode != 0 and not (tmp_path / "gan/20").exists(), failed.stderr
-    kept = [path.parent.name for path in (tmp_path / ".work").rglob("state.pt")]
-    subsets = [
-        real_subset(train, budget=20, replicate=i, seed=params.seed) for i in range(params.study.replicates)
-    ]
-    assert sorted(kept) == [
-        f"{i}_{subset.provenance['real_subset_sha256'][:12]}" for i, subset in enumerate(subsets)
-    ]
+    assert "2 trained, 0 found finished" in failed.stdout
     done = run("history")
     assert done.returncode == 0, done.stderr
-    assert not list((tmp_path / ".work").rglob("state.pt"))
+    assert "0 trained, 2 found finished" in done.stdout
+    assert list((tmp_path / ".work/unfinished").iterdir()) == []
     assert set(pd.read_csv(tmp_path / "history/20.csv")["replicate"]) == set(range(params.study.replicates))
+    # Another replicate trains itself alone; other real images are another training.
+    values = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    values["study"]["replicates"] = 3
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    assert "1 trained, 2 found finished" in run("history").stdout
+    LabeledImages(255 - pixels, labels, tuple("0123456789")).save(tmp_path / "train.npz")
+    assert "3 trained, 0 found finished" in run("history").stdout

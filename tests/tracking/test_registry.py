@@ -30,8 +30,8 @@ from pipeline.gan.sampling import sample_images
 from pipeline.params import load_params
 from pipeline.tracking.champion import Candidate, Holder, decide, find_candidate, no_candidate
 from pipeline.tracking.mirror import (
-    _SERVED,
     _default_store,
+    _served_files,
     fetch_generator,
     mirror,
     register_generator,
@@ -213,7 +213,7 @@ def test_a_model_takes_along_all_that_sampling_imports():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     used = {Path(line).relative_to(ROOT).as_posix() for line in done.stdout.splitlines()}
-    assert used == set(_SERVED)
+    assert used == _served_files()
 
 
 def clean_environment(store):
