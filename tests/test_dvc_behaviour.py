@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,97 @@ def test_a_new_ratio_runs_its_own_stages_only_and_a_removed_one_leaves_every_tab
     assert "1.0" in page and not re.search(r">\s*(0\.5|2\.0)\s*</t[dh]>", page)
     runs = tracked_runs(workspace)
     assert set(runs) == {"0", "1"}
+
+
+def computed(output: str) -> dict[str, tuple[int, int]]:
+    """(computed, found in the store) of each line of a log that counts."""
+    counted = re.findall(
+        r"^(.*?)(?:: (\d+) (?:classifiers )?(?:trained|scored), (\d+) found finished)$", output, re.MULTILINE
+    )
+    return {label: (int(new), int(old)) for label, new, old in counted}
+
+
+@pytest.fixture
+def finished(workspace, tmp_path):
+    """A copy of the finished workspace, for one test."""
+    folder = tmp_path / "copy"
+    shutil.copytree(workspace, folder, symlinks=True)
+    change_params(folder, "study", synthetic_per_real=[0.5, 1.0])
+    dvc(folder, "repro")
+    return folder
+
+
+def insert(file: Path, before: str, row: str) -> None:
+    text = file.read_text()
+    assert text.count(before) == 1
+    file.write_text(text.replace(before, row + before))
+
+
+def test_a_made_up_arm_and_policy_train_and_score_only_themselves(finished):
+    insert(
+        finished / "pipeline/study/arms.py",
+        "    # For a real subset with rare classes",
+        '    Arm("real", "elastic"),\n',
+    )
+    insert(
+        finished / "pipeline/study/arms.py",
+        "    # At every ratio above 0, with other images",
+        '    Arm("real_and_synthetic", "elastic", fresh=True),\n',
+    )
+    insert(
+        finished / "pipeline/augmentation/policies.py",
+        '    "affine_elastic": (',
+        '    "elastic": ("elastic",),\n',
+    )
+    arms = [*TINY["study"]["arms"], "real_elastic", "synthetic_fresh_elastic"]
+    change_params(finished, "study", arms=arms)
+    status = dvc(finished, "status")
+    for name in ("train_gan", "generate", "evaluate_synthetic"):
+        assert name not in status
+    output = dvc(finished, "repro")
+    assert not {"train_gan@60", "generate@60", "evaluate_synthetic@60", "train_extractor"} & ran(output)
+    found = computed(output)
+    # Two replicates: one new baseline beside two; at both ratios one new arm beside three, and no new control.
+    assert found["baselines, 60 real"] == (2, 4)
+    for ratio in ("0.5", "1.0"):
+        assert found[f"{ratio} synthetic per real, 60 real"] == (2, 6)
+        assert found[f"{ratio} others per real, 60 real"] == (0, 2)
+    assert found["cells"] == (2 + 2 * 2, 4 + 2 * (6 + 2))
+    cells = pd.read_csv(finished / "data/metrics/cells.csv")
+    assert set(cells.arm) == set(arms)
+    comparison = json.loads((finished / "data/metrics/comparison.json").read_text())
+    (row,) = [
+        row
+        for row in comparison["comparisons"]
+        if (row["candidate"], row["synthetic_per_real"], row["metric"])
+        == ("synthetic_fresh_elastic", 0.5, "test_accuracy")
+    ]
+    assert row["baseline"] == "real_elastic"
+    page = (finished / "data/report/index.html").read_text()
+    assert "real + fresh synthetic, elastic" in page
+
+
+def test_a_ratio_an_arm_or_a_replicate_more_or_less_scores_no_cell_again(finished):
+    scored = {}
+    for name, changes in {
+        "a ratio less": {"synthetic_per_real": [1.0]},
+        "the same ratio in other words": {"synthetic_per_real": [1]},
+        "a ratio more": {"synthetic_per_real": [1, 0.5]},
+        "an arm less": {"arms": [arm for arm in TINY["study"]["arms"] if arm != "synthetic_affine"]},
+        "the arm again": {"arms": TINY["study"]["arms"]},
+        "a replicate more": {"replicates": 3},
+    }.items():
+        change_params(finished, "study", **changes)
+        found = computed(dvc(finished, "repro"))
+        scored[name] = found["cells"][0]
+        trained = sum(new for label, (new, _) in found.items() if label != "cells")
+        if name != "a replicate more":
+            assert (name, trained) == (name, 0)
+    # Of the new replicate: a GAN, two baselines, and at both ratios three arms and a control.
+    assert found["GANs of 60 real images"] == (1, 2)
+    assert trained == 1 + 2 + 2 * (3 + 1)
+    assert scored == {**dict.fromkeys(scored, 0), "a replicate more": 2 + 2 * (3 + 1)}
+    assert set(pd.read_csv(finished / "data/metrics/cells.csv").synthetic_per_real) == {0, 0.5, 1}
 
 
 def tracked_runs(workspace: Path) -> list[str]:
