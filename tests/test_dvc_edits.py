@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 LONG = {"total_images": 64_000}
 
 
-def change(folder: Path, section: str, **values: object) -> str:
+def change(folder: Path, section: str, /, **values: object) -> str:
     """Another value in params.yaml; the text before."""
     before = (folder / "params.yaml").read_text()
     params = yaml.safe_load(before)
