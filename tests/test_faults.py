@@ -1182,7 +1182,7 @@ FAULTS = [
         TRACKING,
         "a server that is down",
         server_that("is down"),
-        "error: MLflow server http://…@127.0.0.1:… (MLFLOW_TRACKING_URI): connection refused. Nothing "
+        "error: MLflow server http://127.0.0.1:… (MLFLOW_TRACKING_URI): connection refused. Nothing "
         "else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) mirrors "
         "them later",
     ),
@@ -1190,7 +1190,7 @@ FAULTS = [
         TRACKING,
         "a server that says nothing",
         server_that("hangs"),
-        "error: MLflow server http://…@127.0.0.1:… (MLFLOW_TRACKING_URI): no answer in time. Nothing "
+        "error: MLflow server http://127.0.0.1:… (MLFLOW_TRACKING_URI): no answer in time. Nothing "
         "else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) mirrors "
         "them later",
     ),
@@ -1198,7 +1198,7 @@ FAULTS = [
         TRACKING,
         "a server that fails",
         server_that("fails"),
-        "error: MLflow server http://…@127.0.0.1:…: /health has status 500 (MLFLOW_TRACKING_URI). "
+        "error: MLflow server http://127.0.0.1:…: /health has status 500 (MLFLOW_TRACKING_URI). "
         "Nothing else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) "
         "mirrors them later",
     ),
@@ -1206,8 +1206,22 @@ FAULTS = [
         TRACKING,
         "a URI that cannot hold runs",
         store_at("ftp://user:secret@host"),
-        "error: MLFLOW_TRACKING_URI: found ftp://…@host; allowed are http://host:port, https://host "
+        "error: MLFLOW_TRACKING_URI: found ftp://…; allowed are http://host:port, https://host "
         "and sqlite:///folder/mlflow.db; unset it for mlflow.db of this project",
+    ),
+    Fault(
+        TRACKING,
+        "a password that cuts the address in two",
+        store_at("http://user:sec/ret@host:5000"),
+        "error: MLFLOW_TRACKING_URI: a user or password in it holds one of / ? # \\; write it percent-encoded "
+        "(%2F %3F %23 %5C), or set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead",
+    ),
+    Fault(
+        TRACKING,
+        "a token in the address",
+        store_at("http://host:5000/?token=secret"),
+        "error: MLFLOW_TRACKING_URI: it has a query or a fragment (what follows ? or #), which cannot be used; "
+        "allowed is http(s)://host:port/path, and a token goes into MLFLOW_TRACKING_TOKEN",
     ),
     Fault(
         TRACKING,

@@ -35,6 +35,8 @@ def _no_secrets_of_this_machine(monkeypatch):
             "Max retries exceeded with url: /api?… (down)",
         ),
         ("postgresql://user:secret@host/db", "postgresql://…@host/db"),
+        ("http://user:1/secret@host", "http://…@host"),
+        ("found user:secret@host:5000; allowed", "found …@host:5000; allowed"),
         ("Failed to parse: http://user:secr", "Failed to parse: http://…"),
         ("Failed to parse: http://user:1secr/et", "Failed to parse: http://…"),
         ("{'Authorization': 'Basic c2VjcmV0'}", "{'Authorization': '…'}"),
@@ -51,7 +53,9 @@ def test_secrets_in_addresses_and_headers_are_hidden(text, shown):
     [
         "sqlite:////home/a@b/mlflow.db: database is locked",
         "models:/synthgain-mnist@champion: not in MLflow at http://host:5000",
+        "allowed are http://host:port, https://host and http(s)://host:port/path",
         "http://[::1]:5000 and http://host:8080, http://host:80",
+        "https://cdn.example/repository@main/files: HTTP 404",
         "see https://mlflow.org/docs/auth#authenticating",
         "write to a@b.org? yes",
         "what? x=1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import queue
@@ -15,10 +16,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 from pipeline.errors import SynthGainError
+from pipeline.redaction import without_secrets
 from pipeline.runtime.outputs import atomic_output
 from pipeline.runtime.progress import Advance, progress
 
@@ -38,10 +40,11 @@ class PublishedFile:
 
 
 class _NotHad(Exception):
-    """Why one place did not give one file; `for_good` if it need not be asked for another."""
+    """Why one place did not give one file, in one line; `for_good` if it need not be asked for another."""
 
     def __init__(self, reason: str, *, for_good: bool = False, altered: bool = False) -> None:
-        super().__init__(reason)
+        # A server's own words may be of several lines, and hold the address that it redirects to.
+        super().__init__(without_secrets(" ".join(reason.split())))
         self.for_good = for_good
         self.altered = altered
 
@@ -73,7 +76,7 @@ def fetch_files(
         mirrors: base URLs (http, https, file) or local folders.
         dataset: the name of the data set's folder in a local mirror (`FashionMNIST`).
         advice: the last lines of the error, from the names of the missing files.
-        say: gets a line per file, per remote mirror asked, and per refused file.
+        say: gets a line per file, per remote mirror asked, and per refused file; none shows a password.
 
     Raises:
         SynthGainError: with every mirror and its reason, if a file was not to be had.
@@ -91,25 +94,26 @@ def fetch_files(
             reasons[str(out)] = problem
             say(f"{file.name}: refused from {out}: {problem}; fetching it again")
         for turn, mirror in enumerate(mirrors):
+            shown = without_secrets(mirror)
             if mirror in given_up:
-                reasons[mirror] = given_up[mirror]
+                reasons[shown] = given_up[mirror]
                 continue
             still_to_ask = sum(_is_remote(other) and other not in given_up for other in mirrors[turn:])
             wait = min(CONNECT_SECONDS, patience / max(1, still_to_ask))
             if _is_remote(mirror):
-                say(f"{file.name}: asking {mirror}")
+                say(f"{file.name}: asking {shown}")
             start = time.monotonic()
             try:
                 _fetch_one(file, target, mirror, dataset, wait)
             except _NotHad as not_had:
-                reasons[mirror] = str(not_had)
+                reasons[shown] = str(not_had)
                 if not_had.altered:
-                    say(f"{file.name}: refused from {mirror}: {not_had}")
+                    say(f"{file.name}: refused from {shown}: {not_had}")
                 if not_had.for_good:
                     given_up[mirror] = str(not_had)
                     patience -= min(wait, time.monotonic() - start)
                 continue
-            say(f"{file.name}: from {mirror}, checksum right")
+            say(f"{file.name}: from {shown}, checksum right")
             break
         else:
             missing = [other.name for other in files[position:] if not _is_there(other, out)]
@@ -136,16 +140,22 @@ def _difference(file: PublishedFile, md5: str, size: int) -> str | None:
 def _fetch_one(file: PublishedFile, target: Path, mirror: str, dataset: str, wait: float) -> None:
     """One file from one mirror to `target`, or `_NotHad`."""
     try:
-        scheme = urlsplit(mirror).scheme
+        parts = urlsplit(mirror)
     except ValueError as error:
         raise _NotHad(f"no URL ({error})", for_good=True) from None
+    scheme = parts.scheme
     if _is_remote(mirror) and scheme not in ("http", "https"):
         raise _NotHad(
             f"{scheme}:// is no mirror; a base URL (http, https) or a local folder is", for_good=True
         )
+    if _is_remote(mirror) and _may_be_cut(parts):
+        raise _NotHad(
+            "a user or password in it holds one of / ? #; write it percent-encoded (%2F %3F %23)",
+            for_good=True,
+        )
     with atomic_output(target) as temporary:
         if _is_remote(mirror):
-            chunks = _download(f"{mirror.rstrip('/')}/{file.name}", file.name, wait)
+            chunks = _download(_request(parts, file.name), file.name, wait)
         else:
             folder = (
                 Path(url2pathname(urlsplit(mirror).path)) if scheme == "file" else Path(mirror).expanduser()
@@ -159,6 +169,17 @@ def _fetch_one(file: PublishedFile, target: Path, mirror: str, dataset: str, wai
                 size += len(chunk)
         if problem := _difference(file, digest.hexdigest(), size):
             raise _NotHad(problem, altered=True)
+
+
+def _may_be_cut(parts: SplitResult) -> bool:
+    """Whether what is taken for host and port is rather the begin of a user and password."""
+    _, at, host = parts.netloc.rpartition("@")
+    try:
+        parts.port  # noqa: B018  # raises for one that is no number
+    except ValueError:
+        return True
+    rest = f"{parts.path}{parts.query}{parts.fragment}"
+    return not at and ":" in host and "@" in rest
 
 
 def _copy(folder: Path, name: str, dataset: str) -> Iterator[bytes]:
@@ -178,8 +199,20 @@ def _copy(folder: Path, name: str, dataset: str) -> Iterator[bytes]:
         raise _NotHad("no permission to read the file") from None
 
 
-def _download(url: str, name: str, wait: float) -> Iterator[bytes]:
-    with _open(url, wait) as response:
+def _request(mirror: SplitResult, name: str) -> urllib.request.Request:
+    """For a file of a mirror: a query stays behind its name, user and password go with it and not to a redirection."""
+    userinfo, _, host = mirror.netloc.rpartition("@")
+    url = urlunsplit((mirror.scheme, host, f"{mirror.path.rstrip('/')}/{name}", mirror.query, ""))
+    request = urllib.request.Request(url, headers={"User-Agent": "synthgain"})
+    if userinfo:
+        user, _, password = userinfo.partition(":")
+        sent = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {sent}")
+    return request
+
+
+def _download(request: urllib.request.Request, name: str, wait: float) -> Iterator[bytes]:
+    with _open(request, wait) as response:
         length = int(response.headers.get("Content-Length") or 0)
         # Without a length there is nothing to show a share of.
         shown: AbstractContextManager[Advance | None] = (
@@ -203,9 +236,8 @@ def _download(url: str, name: str, wait: float) -> Iterator[bytes]:
                 yield chunk
 
 
-def _open(url: str, wait: float) -> Any:
-    """The response of a URL, with its headers read, within `wait` seconds."""
-    request = urllib.request.Request(url, headers={"User-Agent": "synthgain"})
+def _open(request: urllib.request.Request, wait: float) -> Any:
+    """The response, with its headers read, within `wait` seconds."""
     outcome: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def ask() -> None:

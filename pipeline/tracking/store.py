@@ -76,6 +76,17 @@ def find_store(environment: Mapping[str, str], root: Path) -> Store:
     _refuse(uri)
 
 
+def trial_name(environment: Mapping[str, str], folder: Path) -> str | None:
+    """The name of the DVC experiment whose copy of the workspace a folder is (`dvc exp run --temp`, `--queue`).
+
+    There DVC_ROOT is the workspace that the copy is of. An experiment that runs in place is the workspace's state.
+    """
+    root = environment.get("DVC_ROOT")
+    if not root or folder.resolve() == Path(root).resolve():
+        return None
+    return environment.get("DVC_EXP_NAME") or None
+
+
 def _taken_apart(uri: str) -> tuple[str, str | None, str | None]:
     """(address of the server, user, password), user and password decoded."""
     scheme, _, rest = uri.partition("://")
@@ -106,8 +117,8 @@ def _taken_apart(uri: str) -> tuple[str, str | None, str | None]:
         )
     if not user or not password:
         raise SynthGainError(
-            f"{_VARIABLE}: it has a user without a password, or a password without a user; both are needed, as in"
-            " https://user:password@host, and a token goes into MLFLOW_TRACKING_TOKEN"
+            f"{_VARIABLE}: it has a user without a password, or a password without a user; both are needed;"
+            " a token goes into MLFLOW_TRACKING_TOKEN"
         )
     return address, user, password
 
@@ -122,7 +133,7 @@ def _is_address(uri: str) -> bool:
 
 def _refuse(uri: str) -> NoReturn:
     scheme, separator, _ = uri.partition("://")
-    if re.search(r"[@?#\s]", uri):  # something in it may be a password
+    if re.search(r"[@?#\s]|^[^/:]*:(?!//|\d+(/|$))", uri):  # something in it may be a password
         shown = f"{scheme}://…" if separator and scheme.isalnum() else "…"
     else:
         shown = without_secrets(uri)

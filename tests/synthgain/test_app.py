@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from synthgain.app import app, stage_app
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = sorted(info.name for info in app.registered_commands)
+COMMANDS = sorted(info.callback.__name__.replace("_", "-") for info in app.registered_commands)
 STAGES = sorted(info.name for info in stage_app.registered_commands)
 HEAVY = {
     "torch",
