@@ -16,7 +16,7 @@ from pipeline.arms import Budget
 from pipeline.evaluation.cells import METRICS, DeclaredArm, cell_values
 from pipeline.evaluation.comparison import p_value, percent_interval, points, points_interval
 from pipeline.evaluation.statistics import paired_difference
-from pipeline.figures import arm_words
+from pipeline.report.charts import arm_words
 from pipeline.report.results import BudgetResults, Results
 
 HASH_LENGTH = 12  # of 64: enough to compare by eye
@@ -37,7 +37,17 @@ _GENERATIVE = (
 _INCEPTION = tuple(
     (f"inception_{key}", heading, arrow, form) for key, heading, arrow, form in _GENERATIVE[:6]
 )
-_SHOWN_PACKAGES = ("synthgain", "torch", "torchvision", "numpy", "scipy", "pandas", "dvc", "mlflow", "plotly")
+_SHOWN_PACKAGES = (
+    "synthgain",
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "pandas",
+    "dvc",
+    "mlflow",
+    "matplotlib",
+)
 
 
 @dataclass(frozen=True)
