@@ -52,6 +52,7 @@ _AUGMENTATION_LINES = (
 )
 _MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v")
 _CONTROL_LOOKS = (("grey", "<"), ("violet", ">"), ("pink", "*"))
+CONTROLS = "controls, upper bound"  # the title of their panel
 _LOW_DATA_LOOKS = (("blue", "o"), ("orange", "s"), ("pink", "D"), ("green", "^"))
 
 
@@ -78,7 +79,7 @@ def ratio_panels(arms: Rows) -> list[tuple[str, list[Line]]]:
     What fills the gap of rare classes has no ratio, and no place here.
     """
     lines = {line.arms: line for line in (line_of(row["arm"]) for row in arms if not ARMS[row["arm"]].fills)}
-    of_kind: dict[str, list[Line]] = {"": [], "controls, upper bound": [], "synthetic images only": []}
+    of_kind: dict[str, list[Line]] = {"": [], CONTROLS: [], "synthetic images only": []}
     for line in sorted(lines.values(), key=_place):
         added = ARMS[line.arms[-1]]
         kind = (
@@ -121,7 +122,7 @@ def ratio_curve(cells: pd.DataFrame, arms: Rows) -> Figure:
         range(len(ratios)), [f"{ratio}\nreal only" if ratio == 0 else str(ratio) for ratio in ratios]
     )
     panes[-1].set_xlim(-0.4, len(ratios) - 0.6)
-    controls = any(title.startswith("controls") for title, _ in panels)
+    controls = CONTROLS in dict(panels)
     added = "synthetic (or repeated, or extra real)\nimages" if controls else "synthetic images"
     figure.supxlabel(f"{added} per real image", fontsize=10)
     return figure
@@ -354,7 +355,7 @@ def sample_grid(
     names = [short(name) for name in class_names]
     gap, dpi = 2, 100
     zoom = max(1, round(56 / width))
-    left, head, edge = 24 + round(dpi * max(text_width(name, 14) for name in names)), 48, 12  # pixels
+    left, head, edge = 28 + round(dpi * max(text_width(name, 14) for name in names)), 48, 12  # pixels
     block_width, block_height = columns * (width + gap) * zoom, classes * (height + gap) * zoom
     total_width, total_height = left + 2 * (block_width + edge) + edge, head + block_height + edge
     figure = Figure(figsize=(total_width / dpi, total_height / dpi), dpi=dpi)
@@ -367,7 +368,7 @@ def sample_grid(
         axes.axis("off")
         for row, name in enumerate(names if x == left else []):
             y = (row + 0.5) * (height + gap) - gap / 2
-            write(axes.text(-6 / zoom, y, stand_in(name), ha="right", va="center", fontsize=14), name)
+            write(axes.text(-10 / zoom, y, stand_in(name), ha="right", va="center", fontsize=14), name)
     return figure
 
 
@@ -569,10 +570,8 @@ def _matrix(
     axes = figure.subplots()
     for row, column in np.argwhere(np.array([[bool(text) for text in row] for row in texts])):
         shade = shades[row, column]
-        colour = LIGHT["blue" if shade >= 0 else "orange"]
-        drawn = axes.add_patch(
-            Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=abs(shade), linewidth=0)
-        )
+        fill = (LIGHT["blue" if shade >= 0 else "orange"], abs(shade))
+        drawn = axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=fill, linewidth=0))
         say(drawn, [f"{class_names[row]} taken for {class_names[column]}: {words(row, column)}"])
         if number <= _MOST_COUNTS:
             ink = LIGHT["background" if abs(shade) > 0.55 else "ink"]

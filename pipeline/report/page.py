@@ -31,6 +31,9 @@ _PAGE_BYTES = 7_500_000
 _DRAWING_BYTES = 400_000  # all drawings of a budget; measured: 220 kB with ten classes
 _CLOSEST_PAIRS = 12  # of each space
 _SPACES = {"pixel": "pixels", "feature": "features"}
+_CONTROL_WORDS = (
+    " Controls: more images without a GAN; upper bound: real images that the budget does not have."
+)
 _AUGMENTATIONS = ("none", "affine", "affine_elastic")
 
 
@@ -144,7 +147,7 @@ def _curve(results: Results, of: BudgetResults, folder: Path) -> dict[str, Any]:
         partial(charts.ratio_curve, cells, arms),
         f"Test accuracy against synthetic images per real image, {of.budget} real images. {words}.",
         "Mean test accuracy (line), its interval (band, cut off where it would squeeze the rest) and each"
-        " replicate (small dots).",
+        f" replicate (small dots).{_CONTROL_WORDS if charts.CONTROLS in dict(charts.ratio_panels(arms)) else ''}",
     )
     return {"budget": of.budget, "curve": curve, "differences": _differences(results, of, folder)}
 
