@@ -12,7 +12,6 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from pipeline.figures import LIGHT, figure_bytes, loss_heat_maps
 from pipeline.literature.learning_rates import (
     EQUILIBRIUM_GAP,
     balance_table,
@@ -20,6 +19,8 @@ from pipeline.literature.learning_rates import (
     heat_map_tables,
 )
 from pipeline.literature.systems import ELSEWHERE, PUBLISHED_BALANCE, SYSTEMS
+from pipeline.report.charts import loss_heat_maps
+from pipeline.report.drawing import svg_file, svg_tree
 from pipeline.runtime.outputs import write_text
 
 _TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
@@ -262,5 +263,5 @@ def _data_uri(picture: Path) -> str:
 def _heat_maps(losses: Mapping[str, pd.DataFrame]) -> str | None:
     if not losses:
         return None
-    picture = figure_bytes(loss_heat_maps(heat_map_tables(losses), theme=LIGHT), "svg")
+    picture = svg_file(svg_tree(loss_heat_maps(heat_map_tables(losses))))
     return f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"

@@ -1,6 +1,6 @@
 """One self-contained HTML page, section by section, the verdict first.
 
-The page needs no network: pictures, plots, style and scripts are inside, and its content security policy refuses
+The page needs no network: pictures, charts, style and scripts are inside, and its content security policy refuses
 everything else. All text goes through autoescaping: class names come from a user's folders.
 """
 
@@ -15,27 +15,27 @@ import jinja2
 import numpy as np
 import pandas as pd
 import yaml
-from markupsafe import Markup
 
-from pipeline import figures
+from pipeline.augmentation.policies import POLICIES
 from pipeline.comparison.cells import cell_values
 from pipeline.comparison.verdict import points, points_interval
-from pipeline.figures import arm_words
-from pipeline.report import pictures, plots, tables
-from pipeline.report.pictures import Picture
+from pipeline.report import charts, pictures, tables
+from pipeline.report.drawing import colour_variables
+from pipeline.report.pictures import Drawing
 from pipeline.report.results import BudgetResults, Results
 from pipeline.report.tables import HASH_LENGTH, arm_text
 from pipeline.runtime.outputs import atomic_output
+from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm
 
 _TEMPLATES = Path(__file__).resolve().parents[1] / "templates/report"
 _PAGE_BYTES = 7_500_000
-_DRAWING_BYTES = (
-    800_000  # all SVG and plots of a budget, light and dark, as base64; measured with ten classes
-)
+_DRAWING_BYTES = 400_000  # all drawings of a budget; measured: 220 kB with ten classes
 _CLOSEST_PAIRS = 12  # of each space
 _SPACES = {"pixel": "pixels", "feature": "features"}
-_AUGMENTATIONS = ("none", "affine", "affine_elastic")
+_CONTROL_WORDS = (
+    " Controls: more images without a GAN; upper bound: real images that the budget does not have."
+)
 
 
 def write_report(results: Results, out: Path, *, grid_images_per_class: int) -> None:
@@ -63,10 +63,9 @@ def write_report(results: Results, out: Path, *, grid_images_per_class: int) -> 
 def page_content(results: Results, folder: Path, columns: int) -> dict[str, Any]:
     """What the template shows; the pictures are written to `folder` on the way."""
     comparison = results.comparison
-    script, script_notice = plots.script()
-    # Film strips and grids (each twice) share what the drawings and the script leave; base64 adds a third.
-    number = len(results.budgets) * (2 + results.grid.replicates)
-    room = max(_PAGE_BYTES - len(script) - _DRAWING_BYTES * len(results.budgets), 1_000_000)
+    # Film strips and grids share what the drawings leave; base64 adds a third.
+    number = len(results.budgets) * (1 + results.grid.replicates)
+    room = max(_PAGE_BYTES - _DRAWING_BYTES * len(results.budgets), 1_000_000)
     most_bytes = room * 3 // 4 // number
     return {
         "source": str(results.settings["data"]["source"]),
@@ -93,9 +92,8 @@ def page_content(results: Results, folder: Path, columns: int) -> dict[str, Any]
         "settings": yaml.safe_dump(dict(results.settings), sort_keys=False, allow_unicode=True),
         "some_budget_is_all": "all" in results.grid.budgets,
         "test_error": f"{100 * comparison['test_sampling_error']['standard_error']:.2f}",
-        # Markup: base64 and our own JSON, nothing to escape; thousands of kilobytes to escape it in.
-        "script": Markup(script),
-        "script_notice": script_notice,
+        "light": colour_variables(0),
+        "dark": colour_variables(1),
     }
 
 
@@ -141,22 +139,21 @@ def _curve(results: Results, of: BudgetResults, folder: Path) -> dict[str, Any]:
     arms = results.arm_rows(of.budget)
     cells = results.cells[results.cells["budget"] == str(of.budget)]
     words = "; ".join(
-        f"{arm_words(row['arm'])}, {row['synthetic_per_real']} per real: {100 * row['test_accuracy']:.2f} %"
+        f"{ARMS[row['arm']].words}, {row['synthetic_per_real']} per real: {100 * row['test_accuracy']:.2f} %"
         for row in arms
     )
     curve = pictures.drawing(
         folder,
         f"ratio_curve_{of.budget}",
-        partial(figures.ratio_curve, cells, arms),
-        partial(plots.ratio_curve, cells, arms),
+        partial(charts.ratio_curve, cells, arms),
         f"Test accuracy against synthetic images per real image, {of.budget} real images. {words}.",
         "Mean test accuracy (line), its interval (band, cut off where it would squeeze the rest) and each"
-        " replicate (small dots).",
+        f" replicate (small dots).{_CONTROL_WORDS if charts.CONTROLS in dict(charts.ratio_panels(arms)) else ''}",
     )
     return {"budget": of.budget, "curve": curve, "differences": _differences(results, of, folder)}
 
 
-def _differences(results: Results, of: BudgetResults, folder: Path) -> Picture | None:
+def _differences(results: Results, of: BudgetResults, folder: Path) -> Drawing | None:
     rows = [
         row
         for row in results.comparison["comparisons"]
@@ -166,18 +163,18 @@ def _differences(results: Results, of: BudgetResults, folder: Path) -> Picture |
     ]
     if not rows:
         return None
-    rows.sort(key=lambda row: _AUGMENTATIONS.index(row["classic_augmentation"]))
+    rows.sort(key=lambda row: tuple(POLICIES).index(row["classic_augmentation"]))
     words = "; ".join(
-        f"{figures.difference_words(row)}: {points(row['mean_difference'])} points"
+        f"{charts.line_of(row['candidate']).words}, + {row['synthetic_per_real']}:"
+        f" {points(row['mean_difference'])} points"
         f" ({points_interval(row['low'], row['high'])})"
         for row in rows
     )
     return pictures.drawing(
         folder,
         f"differences_{of.budget}",
-        partial(figures.differences, rows),
-        partial(plots.differences, rows),
-        f"Paired change of test accuracy by adding synthetic images. {words}.",
+        partial(charts.differences, rows),
+        f"Paired change of test accuracy by adding synthetic images, {of.budget} real images. {words}.",
         "What adding synthetic images changed, replicate by replicate (dots), with mean and interval."
         " An interval that crosses 0 shows no detectable change.",
     )
@@ -197,8 +194,7 @@ def _low_data(results: Results, folder: Path) -> dict[str, Any] | None:
     curve = pictures.drawing(
         folder,
         "low_data_curve",
-        partial(figures.low_data_curve, means, dots),
-        partial(plots.low_data_curve, means, dots),
+        partial(charts.low_data_curve, means, dots),
         f"Test accuracy in percent against the number of real images. {words}.",
         "Mean, interval and replicates of the arms without synthetic images, and of the arm with them that"
         " validation chose for each budget (its ratio may differ).",
@@ -214,7 +210,7 @@ def low_data_points(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
     means, dots = [], []
     for of in results.budgets:
         real_images = int(results.arm_row(of.budget, DeclaredArm("real", 0))["training_images"])
-        lines = [(arm_words(arm.name), arm) for arm in results.grid.classic_arms()]
+        lines = [(arm.recipe.words, arm) for arm in results.grid.classic_arms()]
         if of.best_synthetic:
             lines.append(("best with synthetic", of.best_synthetic))
         for name, arm in lines:
@@ -256,7 +252,7 @@ def _confusion_words(of: BudgetResults, after: DeclaredArm) -> str:
 
 def _confusions(
     results: Results, of: BudgetResults, folder: Path, before: DeclaredArm, after: DeclaredArm
-) -> list[Picture]:
+) -> list[Drawing]:
     """The confusion matrices of two arms, and what changed from one to the other."""
     found = [_confusion(results, of, folder, before, "real_only")]
     if after == before:
@@ -272,20 +268,20 @@ def _confusions(
         pictures.drawing(
             folder,
             f"confusion_{of.budget}_difference",
-            partial(figures.confusion_difference, change, names, title),
-            partial(plots.confusion_difference, change, names, title),
+            partial(charts.confusion_difference, change, title),
             f"Change of the confusion matrix from {arm_text(before)} to {arm_text(after)}, {of.budget} real"
             f" images: {int(gained.sum()):+d} right predictions; the class with the largest gain is"
             f" {names[gained.argmax()]} ({int(gained.max()):+d}), that with the smallest is"
             f" {names[gained.argmin()]} ({int(gained.min()):+d}).",
             f"{arm_text(after)} minus {arm_text(before)}, in predictions. Blue is better (more right, fewer"
             " confused), orange is worse.",
+            class_names=names,
         )
     )
     return found
 
 
-def _confusion(results: Results, of: BudgetResults, folder: Path, arm: DeclaredArm, name: str) -> Picture:
+def _confusion(results: Results, of: BudgetResults, folder: Path, arm: DeclaredArm, name: str) -> Drawing:
     names = list(results.class_names)
     counts = results.confusion_counts(of.budget, arm)
     wrong = counts - np.diag(np.diag(counts))
@@ -293,16 +289,16 @@ def _confusion(results: Results, of: BudgetResults, folder: Path, arm: DeclaredA
     return pictures.drawing(
         folder,
         f"confusion_{of.budget}_{name}",
-        partial(figures.confusion_matrix, counts, names, arm_text(arm)),
-        partial(plots.confusion_matrix, counts, names, arm_text(arm)),
+        partial(charts.confusion_matrix, counts, arm_text(arm)),
         f"Confusion matrix of {arm_text(arm)}, {of.budget} real images: {np.trace(counts)} of {counts.sum()}"
         f" predictions right; the most frequent confusion is {names[actual]} taken for"
         f" {names[predicted]}, {wrong.max()} times.",
         f"{arm_text(arm)}: test predictions, summed over replicates; shade: share of the row.",
+        class_names=names,
     )
 
 
-def _f1(results: Results, of: BudgetResults, folder: Path) -> Picture | None:
+def _f1(results: Results, of: BudgetResults, folder: Path) -> Drawing | None:
     """What synthetic images changed of each class's F1; None where no arm has any."""
     classic, synthetic, names = of.classic, of.best_synthetic, results.class_names
     if not synthetic:
@@ -321,22 +317,21 @@ def _f1(results: Results, of: BudgetResults, folder: Path) -> Picture | None:
     return pictures.drawing(
         folder,
         f"f1_{of.budget}",
-        partial(figures.f1_differences, values, names),
-        partial(plots.f1_differences, values, names),
+        partial(charts.f1_differences, values),
         f"Change of F1 per class in points, {arm_text(synthetic)} against {arm_text(classic)}, {of.budget} real:"
         f" {words}.",
         f"Change of each class's F1: {arm_text(synthetic)}, against {arm_text(classic)}. Lines: intervals; dots:"
         " replicates.",
+        class_names=names,
     )
 
 
-def _training(of: BudgetResults, folder: Path) -> Picture:
+def _training(of: BudgetResults, folder: Path) -> Drawing:
     last = of.history.groupby("replicate").last().mean(numeric_only=True)
     return pictures.drawing(
         folder,
         f"gan_{of.budget}",
-        partial(figures.gan_curves, of.history),
-        partial(plots.gan_curves, of.history),
+        partial(charts.gan_curves, of.history),
         f"GAN training with {of.budget} real images. At the end, mean over replicates: discriminator loss"
         f" {last['d_loss']:.2f}, generator loss {last['g_loss']:.2f}, discriminator accuracy"
         f" {last['d_accuracy']:.0%}, label fidelity {last['label_fidelity_1nn']:.0%}.",

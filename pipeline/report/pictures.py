@@ -1,132 +1,109 @@
-"""The pictures of the page, as data URIs, and the same as files for slides."""
+"""The pictures of the page: drawings as SVG, photographs as data URIs, and both as files for slides and MLflow."""
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.errors import SynthGainError
-from pipeline.figures import (
-    DARK,
-    LIGHT,
-    Theme,
-    figure_bytes,
-    pair_gallery,
-    sample_grid,
-    save_figure,
-    short,
-)
 from pipeline.images import LabeledImages
-from pipeline.report import plots
+from pipeline.report import charts
+from pipeline.report.drawing import numbered, png, png_of_pixels, png_uri, svg_file, svg_of_page, svg_tree
 from pipeline.report.results import BudgetResults, Results
 from pipeline.runtime.outputs import atomic_output
 
 _GAP = 2  # pixels between the two images of a pair
 _PAIR_SIZE = 56  # at least that many pixels is an image of a pair high
 
-Draw = Callable[..., Any]  # keyword `theme`; a Matplotlib figure or, for plots, JSON values
+
+@dataclass(frozen=True)
+class Drawing:
+    """A drawing of the page: an SVG element that carries its words, and how many inches it is wide."""
+
+    svg: Markup
+    inches: float
+    caption: str
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the page: data URIs for a light and a dark page, and words for those who cannot see it.
-
-    `plot` is the interactive plot that takes its place on a screen with scripts (JSON, both themes; empty: none),
-    `height` how many CSS pixels it is high.
-    """
-
-    light: str
-    dark: str
-    alt: str
-    width: int  # CSS pixels at which it is drawn one to one
-    caption: str = ""
-    plot: str = ""
-    height: int = 0
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A synthetic image beside its nearest training image."""
+    """A photograph of the page: a data URI, and words for those who cannot see it."""
 
     uri: str
     alt: str
-    caption: str
+    width: int  # CSS pixels at which it is drawn one to one
+    caption: str = ""
 
 
-def drawing(figures: Path, name: str, draw: Draw, plot: Draw, alt: str, caption: str) -> Picture:
-    """A drawing in both themes, as files in the light one, and its interactive twin.
+def drawing(
+    figures: Path,
+    name: str,
+    draw: Callable[..., Figure],
+    alt: str,
+    caption: str,
+    *,
+    class_names: Sequence[str] | None = None,
+    most_bytes: int | None = None,
+) -> Drawing:
+    """A drawing for the page, and as `<name>.svg` and `<name>.png` in the folder `figures`.
 
     Args:
-        figures: where `<name>.svg` and `.png` are written.
+        figures: where the files are written.
         name: of the files.
-        draw: takes `theme`, returns the Matplotlib figure.
-        plot: takes `theme`, returns the Plotly figure as JSON values.
+        draw: a function of `charts` with its data; takes the names of the classes, where there are any.
         alt: the words for those who do not see it.
         caption: what to look at.
+        class_names: in label order; in the PNG the label stands for a name whose letters its font lacks.
+        most_bytes: of each photograph in the page's drawing; None: as many as it has.
     """
-    light = draw(theme=LIGHT)
-    save_figure(light, figures / name)
-    interactive = [plot(theme=theme) for theme in (LIGHT, DARK)]
-    return Picture(
-        _uri("svg+xml", (figures / f"{name}.svg").read_bytes()),
-        _uri("svg+xml", figure_bytes(draw(theme=DARK), "svg")),
-        alt,
-        round(96 * light.get_figwidth()),
-        caption,
-        plots.embedded(*interactive),
-        interactive[0]["layout"]["height"],
-    )
+    figure = draw() if class_names is None else draw(class_names)
+    svg = svg_tree(figure)
+    figure.set_layout_engine("none")  # laid out by now; once more would take as long as all the rest
+    if class_names is not None and (written := numbered(class_names)) != [*class_names]:
+        figure = draw(written)
+    _save(figures, name, svg_file(svg), png(figure))
+    return Drawing(svg_of_page(svg, name, alt, most_bytes=most_bytes), figure.get_figwidth(), caption)
 
 
 def sample_pictures(
     results: Results, of: BudgetResults, figures: Path, *, columns: int, most_bytes: int
-) -> Picture:
-    """Real images beside synthetic ones, a row per class, in both themes."""
+) -> Drawing:
+    """Real images beside synthetic ones, a row per class."""
     real, synthetic = results.train, of.synthetic[0]
     columns = min(columns, int(real.counts().min()), int(synthetic.counts().min()))
-
-    def draw(theme: Theme) -> Any:
-        return sample_grid(
-            _first_per_class(real, columns),
-            _first_per_class(synthetic, columns),
-            results.class_names,
-            theme=theme,
-        )
-
-    light = draw(LIGHT)
-    save_figure(light, figures / f"samples_{of.budget}")
-    return Picture(
-        _pixels_uri(figure_bytes(light, "png"), most_bytes),
-        _pixels_uri(figure_bytes(draw(DARK), "png"), most_bytes),
+    return drawing(
+        figures,
+        f"samples_{of.budget}",
+        partial(charts.sample_grid, _first_per_class(real, columns), _first_per_class(synthetic, columns)),
         f"Real images of the train split beside synthetic images, {columns} of each class:"
         f" {', '.join(results.class_names)}.",
-        round(0.75 * light.get_figwidth() * light.dpi),
         f"Left: real images of the train split. Right: the first {columns} synthetic images of each"
         f" class, not picked, from replicate 0 ({of.budget} real images). A row is a class.",
+        class_names=results.class_names,
+        most_bytes=most_bytes // 2,
     )
 
 
 def film_strips(of: BudgetResults, figures: Path, *, most_bytes: int) -> list[Picture]:
     """The same latents over the training of each replicate."""
     pictures = []
-    for replicate, png in enumerate(of.film_strips):
+    for replicate, strip in enumerate(of.film_strips):
         with atomic_output(figures / f"film_strip_{of.budget}_{replicate}.png") as temporary:
-            temporary.write_bytes(png)
-        uri = _pixels_uri(png, most_bytes)
-        with Image.open(io.BytesIO(png)) as image:
+            temporary.write_bytes(strip)
+        with Image.open(io.BytesIO(strip)) as image:
             width = image.width
         pictures.append(
             Picture(
-                uri,
-                uri,
+                png_uri(strip, most_bytes),
                 f"Synthetic images of replicate {replicate} from the start of training to its end.",
                 width,
                 f"Replicate {replicate}: the same latents over training, from left to right.",
@@ -135,8 +112,10 @@ def film_strips(of: BudgetResults, figures: Path, *, most_bytes: int) -> list[Pi
     return pictures
 
 
-def closest_pairs(results: Results, of: BudgetResults, figures: Path, *, space: str, most: int) -> list[Pair]:
-    """The pairs of the smallest nearness over all replicates, closest first, as pictures of the page and as files.
+def closest_pairs(
+    results: Results, of: BudgetResults, figures: Path, *, space: str, most: int
+) -> list[Picture]:
+    """The pairs of the smallest nearness over all replicates, closest first, for the page and as files.
 
     Raises:
         SynthGainError: if a pair's positions are not in the files at hand.
@@ -150,27 +129,38 @@ def closest_pairs(results: Results, of: BudgetResults, figures: Path, *, space: 
         ),
         key=lambda each: each[:2],
     )[:most]
-    pairs, pictures = [], []
+    written = dict(zip(results.class_names, numbered(results.class_names), strict=True))
+    pairs, in_page, in_png = [], [], []
     for nearness, replicate, pair in found:
-        picture = _side_by_side(
+        picture = _beside(
             _image(
                 of.synthetic[replicate], pair["synthetic_index"], f"budget {of.budget}, replicate {replicate}"
             ),
             _image(results.train, pair["train_index"], "train split"),
         )
-        words = f"{short(pair['class'])}: {nearness:.2f}"
-        pictures.append((picture, words))
+        name = pair["class"]
+        words = f"{charts.short(name)}: {nearness:.2f}"
+        in_page.append((picture, words))
+        in_png.append((picture, f"{charts.short(written.get(name, name))}: {nearness:.2f}"))
         pairs.append(
-            Pair(
-                _array_uri(picture),
-                f"Synthetic {pair['class']} of replicate {replicate} (left) and its nearest training image (right),"
+            Picture(
+                _enlarged(picture),
+                f"Synthetic {name} of replicate {replicate} (left) and its nearest training image (right),"
                 f" nearness {nearness:.2f}.",
+                116,
                 words,
             )
         )
-    if pictures:
-        save_figure(pair_gallery(pictures, theme=LIGHT), figures / f"closest_pairs_{of.budget}_{space}")
+    if pairs:
+        drawn = svg_file(svg_tree(charts.pair_gallery(in_page))), png(charts.pair_gallery(in_png))
+        _save(figures, f"closest_pairs_{of.budget}_{space}", *drawn)
     return pairs
+
+
+def _save(figures: Path, name: str, svg: bytes, png: bytes) -> None:
+    for ending, data in (("svg", svg), ("png", png)):
+        with atomic_output(figures / f"{name}.{ending}") as temporary:
+            temporary.write_bytes(data)
 
 
 def _image(images: LabeledImages, index: int, whose: str) -> npt.NDArray[np.uint8]:
@@ -182,14 +172,15 @@ def _image(images: LabeledImages, index: int, whose: str) -> npt.NDArray[np.uint
     return image
 
 
-def _side_by_side(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _beside(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     gap = np.full((len(left), _GAP), 128, dtype=np.uint8)
     return np.concatenate([left, gap, right], axis=1)
 
 
-def _array_uri(picture: npt.NDArray[np.uint8]) -> str:
+def _enlarged(picture: npt.NDArray[np.uint8]) -> str:
     zoom = -(-_PAIR_SIZE // len(picture))
-    return _uri("png", _png(Image.fromarray(picture.repeat(zoom, axis=0).repeat(zoom, axis=1))))
+    data = png_of_pixels(Image.fromarray(picture.repeat(zoom, axis=0).repeat(zoom, axis=1)))
+    return png_uri(data, len(data))
 
 
 def _first_per_class(images: LabeledImages, columns: int) -> npt.NDArray[np.uint8]:
@@ -197,25 +188,3 @@ def _first_per_class(images: LabeledImages, columns: int) -> npt.NDArray[np.uint
     return np.stack(
         [images.images[images.labels == label][:columns, 0] for label in range(images.num_classes)]
     )
-
-
-def _pixels_uri(png: bytes, most: int) -> str:
-    """A PNG of at most `most` bytes as a data URI, scaled down as far as that needs."""
-    with Image.open(io.BytesIO(png)) as opened:
-        image = opened.copy()
-    while len(png) > most and min(image.size) > 8:
-        image = image.resize(
-            (max(image.width * 3 // 4, 1), max(image.height * 3 // 4, 1)), Image.Resampling.LANCZOS
-        )
-        png = _png(image)
-    return _uri("png", png)
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

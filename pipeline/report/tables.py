@@ -14,9 +14,9 @@ import pandas as pd
 
 from pipeline.comparison.cells import METRICS, cell_values
 from pipeline.comparison.verdict import p_value, percent_interval, points, points_interval
-from pipeline.figures import arm_words
 from pipeline.report.results import BudgetResults, Results
 from pipeline.statistics import paired_difference
+from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm
 from pipeline.study.subsets import Budget
 
@@ -38,7 +38,17 @@ _GENERATIVE = (
 _INCEPTION = tuple(
     (f"inception_{key}", heading, arrow, form) for key, heading, arrow, form in _GENERATIVE[:6]
 )
-_SHOWN_PACKAGES = ("synthgain", "torch", "torchvision", "numpy", "scipy", "pandas", "dvc", "mlflow", "plotly")
+_SHOWN_PACKAGES = (
+    "synthgain",
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "pandas",
+    "dvc",
+    "mlflow",
+    "matplotlib",
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Table:
 
 def arm_text(arm: DeclaredArm) -> str:
     """An arm and its ratio: `real + synthetic, affine at 0.5`."""
-    return arm_words(arm.name) + (f" at {arm.synthetic_per_real}" if arm.synthetic_per_real else "")
+    return arm.recipe.words + (f" at {arm.synthetic_per_real}" if arm.synthetic_per_real else "")
 
 
 def verdict_basis(results: Results) -> Table:
@@ -125,7 +135,7 @@ def worth(results: Results) -> Table | None:
         [
             [
                 _budget_cell(row["budget"]),
-                Cell(arm_words(row["arm"])),
+                Cell(ARMS[row["arm"]].words),
                 _ratio_cell(row["synthetic_per_real"]),
                 Cell(f"{row['real_images_per_synthetic']:.2f}", row["real_images_per_synthetic"]),
                 Cell(_worth_interval(row)),
@@ -153,12 +163,12 @@ def imbalance(section: Mapping[str, Any]) -> Table:
         [
             [
                 _budget_cell(row["budget"]),
-                Cell(arm_words(row["candidate"])),
+                Cell(ARMS[row["candidate"]].words),
                 Cell(_rare_metric(row["metric"])),
                 *_difference_cells(row["mean_difference"], row["low"], row["high"]),
                 Cell(p_value(row["p_holm"]), _or_infinite(row["p_holm"])),
                 _detectable(row["minimum_detectable_effect"]),
-                Cell(arm_words(row["baseline"])),
+                Cell(ARMS[row["baseline"]].words),
                 Cell("  ".join(points(value) for value in row["differences"])),
             ]
             for row in section["comparisons"]
@@ -201,7 +211,7 @@ def arms(results: Results) -> Table:
         [
             [
                 *_budget_cells(results, row["budget"]),
-                Cell(arm_words(row["arm"])),
+                Cell(ARMS[row["arm"]].words),
                 _ratio_cell(row["synthetic_per_real"]),
                 _percent(row["test_accuracy"]),
                 Cell(percent_interval(row["test_accuracy_low"], row["test_accuracy_high"])),
@@ -217,7 +227,7 @@ def arms(results: Results) -> Table:
         + [
             [
                 *_budget_cells(results, row["budget"]),
-                Cell(arm_words(row["arm"])),
+                Cell(ARMS[row["arm"]].words),
                 _ratio_cell(row["synthetic_per_real"]),
                 Cell(NO_VALUE, -1.0),
                 Cell(f"left out: {row['reason']}"),
@@ -254,13 +264,13 @@ def comparisons(results: Results) -> Table:
         [
             [
                 *_budget_cells(results, accuracy["budget"]),
-                Cell(arm_words(accuracy["candidate"])),
+                Cell(ARMS[accuracy["candidate"]].words),
                 _ratio_cell(accuracy["synthetic_per_real"]),
                 *_difference_cells(accuracy["mean_difference"], accuracy["low"], accuracy["high"]),
                 Cell(p_value(accuracy["p_holm"]), _or_infinite(accuracy["p_holm"])),
                 _detectable(accuracy["minimum_detectable_effect"]),
                 _improvement(accuracy),
-                Cell(arm_words(accuracy["baseline"])),
+                Cell(ARMS[accuracy["baseline"]].words),
                 *_difference_cells(f1["mean_difference"], f1["low"], f1["high"]),
                 Cell("  ".join(points(value) for value in accuracy["differences"])),
             ]

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.figures import LIGHT, loss_heat_maps
 from pipeline.literature.learning_rates import (
     balance_table,
     equilibrium_epoch,
     heat_map_tables,
     with_epochs,
 )
+from pipeline.report.charts import loss_heat_maps
 
 
 def losses(gaps, epochs=None) -> pd.DataFrame:
@@ -76,7 +76,7 @@ def test_heat_maps_have_a_row_per_rate_and_a_column_per_epoch():
     d_losses, g_losses = tables.values()
     assert (d_losses == 0.7).all(axis=None)
     assert g_losses.loc["cyclic", 2.0] == pytest.approx(1.2)
-    figure = loss_heat_maps(tables, theme=LIGHT)
+    figure = loss_heat_maps(tables)
     drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
     np.testing.assert_allclose(drawn[1], g_losses.to_numpy())
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["0.0001", "cyclic"]

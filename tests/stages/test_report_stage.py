@@ -4,12 +4,14 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from pipeline.params import load_params
+from pipeline.report.drawing import COLOURS
 from stages import report
 
 CHROMIUM_ARGUMENTS = [
@@ -41,6 +43,8 @@ def files(write_shared_study):
         "<script>alert(1)</script>",
         '"><img src=x onerror=alert(1)>',
         "a class of a very long name " * 3,
+        "שלום עולם",
+        "手書きの数字",
     )
     files = write_shared_study(budgets=(60, 200, "all"), ratios=(0.5,), class_names=names)
     app = typer.Typer()
@@ -106,8 +110,6 @@ def open_page(browser):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(path.as_uri())
-        if options.get("java_script_enabled", True):
-            page.wait_for_selector("html[data-plots]", state="attached", timeout=120_000)
         return page, complaints, requests
 
     yield open_
@@ -137,58 +139,78 @@ def test_opens_from_disk_without_an_error_or_a_request(path, open_page, scheme):
     assert pictures and all(complete and width > 50 for complete, width in pictures)
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, background[4:-1].split(","))) < 384) == (scheme == "dark")
-    papers = page.evaluate("[...document.querySelectorAll('.plot')].map(plot => plot.layout.paper_bgcolor)")
-    assert set(papers) == {"#161b22" if scheme == "dark" else "#ffffff"}
+    assert set(inks(page)) == {"rgb(221, 227, 234)" if scheme == "dark" else "rgb(36, 41, 47)"}
 
 
-PLOTS = 3 * 7 + 1  # of each budget, and the low-data curve
+CHARTS = 3 * 8 + 1  # of each budget, and the low-data curve
+
+
+def inks(page):
+    """The colour of the first text of every chart."""
+    return page.evaluate(
+        "[...document.querySelectorAll('svg.chart')].map(chart => getComputedStyle(chart.querySelector('text')).fill)"
+    )
 
 
 @pytest.mark.browser
-def test_every_plot_is_drawn_in_the_place_of_its_picture(path, open_page):
-    page, complaints, _ = open_page(path)
-    sizes = page.evaluate(
-        """[...document.querySelectorAll(".plot")].map(plot => {
-          const marks = plot.querySelectorAll(".scatterlayer path, .heatmaplayer image, .barlayer path");
-          const box = plot.querySelector(".main-svg").getBoundingClientRect();
-          return [marks.length, box.width, plot.getBoundingClientRect().width];
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_text_of_a_chart_is_cut_and_all_can_be_read(path, open_page, width):
+    page, complaints, _ = open_page(path, viewport={"width": width, "height": 844})
+    found = page.evaluate(
+        """[...document.querySelectorAll("svg.chart")].map(chart => {
+          const paper = chart.getBoundingClientRect();
+          const scale = paper.width / chart.viewBox.baseVal.width;
+          return [...chart.querySelectorAll("text")].map(text => {
+            const box = text.getBoundingClientRect();
+            const sides = [paper.x - box.x, box.right - paper.right, paper.y - box.y, box.bottom - paper.bottom];
+            const beyond = Math.max(...sides);
+            return [text.textContent, beyond, scale * parseFloat(getComputedStyle(text).fontSize)];
+          });
         })"""
     )
-    assert len(sizes) == PLOTS
-    assert all(marks > 0 and 250 < width <= room + 1 for marks, width, room in sizes)
-    assert page.locator("figure.drawn .static:visible").count() == 0
-    assert page.locator(".drawn > .plot:visible").count() == PLOTS
-    # A name with HTML in it is shown as it was written.
-    shown = page.locator("#classes .plot").nth(0).locator(".ytick").all_text_contents()
-    assert "<script>alert(1)</scrip…" in "".join(shown)
+    assert len(found) == CHARTS and all(len(texts) >= 5 for texts in found)
+    for texts in found:
+        assert [words for words, beyond, _ in texts if beyond > 1] == []
+        assert min(size for _, _, size in texts) > 9.5
+    # A name with HTML in it is shown as it was written, and one in Hebrew as it is.
+    words = {words for texts in found for words, _, _ in texts}
+    assert {"<script>alert(1)</scrip…", "שלום עולם", "a class of a very long …", "手書きの数字"} <= words
     assert complaints == []
 
 
 @pytest.mark.browser
-def test_a_name_in_the_legend_shows_and_hides_and_no_button_sends_data(path, open_page):
-    page, complaints, _ = open_page(path)
-    curve = page.locator("#curve .plot").first
-    before = curve.locator(".scatterlayer .trace").count()
-    curve.locator(".legendtoggle").last.click()  # synthetic only, hidden at first
-    page.wait_for_timeout(1000)
-    assert curve.locator(".scatterlayer .trace").count() > before
-    buttons = page.evaluate(
-        "[...document.querySelectorAll('.modebar-btn')].map(button => button.dataset.title)"
-    )
-    assert buttons and not [
-        title for title in buttons if not title or re.search("cloud|share|studio|link", title, re.I)
-    ]
-    assert complaints == []
-
-
-@pytest.mark.browser
-def test_a_change_of_the_colour_scheme_redraws(path, open_page):
+def test_a_change_of_the_colour_scheme_changes_the_charts(path, open_page):
     page, complaints, _ = open_page(path, color_scheme="light")
     page.emulate_media(color_scheme="dark")
-    page.wait_for_selector("html[data-plots=dark]", state="attached", timeout=60_000)
-    papers = page.evaluate("[...document.querySelectorAll('.plot')].map(plot => plot.layout.paper_bgcolor)")
-    assert set(papers) == {"#161b22"}
+    assert set(inks(page)) == {"rgb(221, 227, 234)"}
     assert complaints == []
+
+
+@pytest.mark.browser
+def test_a_mark_says_its_words_under_the_pointer_at_a_tap_and_with_the_arrows(path, open_page):
+    page, complaints, _ = open_page(path, viewport={"width": 390, "height": 844}, has_touch=True)
+    chart, note = page.locator("#curve svg.chart").first, page.locator(".note")
+    assert not note.is_visible() and page.locator("svg.chart title").count() == 0
+    mark = chart.locator("[data-words*='mean']").first
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    words = note.inner_text()
+    assert words == mark.get_attribute("data-words") and "%, interval" in words
+    shown = note.bounding_box()
+    assert shown["x"] >= 0 and shown["x"] + shown["width"] <= 390
+    page.mouse.move(box["x"] + box["width"] / 2 + 15, box["y"] + box["height"] / 2)  # beside it: the nearest
+    assert "%" in note.inner_text()
+    page.mouse.move(2, 2)
+    assert not note.is_visible()
+    chart.focus()
+    said = []
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+        said.append(note.inner_text())
+    assert len(set(said)) == 3
+    page.keyboard.press("Escape")
+    assert not note.is_visible() and complaints == []
 
 
 @pytest.mark.browser
@@ -222,8 +244,8 @@ def test_the_page_reads_without_scripts(path, open_page):
     page, complaints, _ = open_page(path, java_script_enabled=False)
     assert page.locator("#arms tbody tr").count() == 3 * (2 + 3)
     assert page.locator("th button").count() == 0
-    assert page.locator("#curve .static img:visible").count() == 3 * 2
-    assert page.locator(".plot:visible").count() == 0
+    assert page.locator("svg.chart:visible").count() == CHARTS
+    assert page.locator("svg.chart title").count() > 200  # which the browser shows under the pointer
     assert complaints == []
 
 
@@ -233,5 +255,27 @@ def test_print_hides_the_navigation_and_shows_what_was_folded(path, open_page):
     page.emulate_media(media="print", color_scheme="dark")
     assert not page.locator("nav").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.locator(".plot:visible").count() == 0
-    assert page.locator("#curve .static img:visible").count() == 3 * 2
+    assert page.locator("svg.chart:visible").count() == CHARTS
+    assert set(inks(page)) == {"rgb(36, 41, 47)"}
+
+
+def painted(pdf):
+    """The colours that a PDF fills with, as in CSS."""
+    found = set()
+    for packed in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL):
+        try:
+            content = zlib.decompressobj().decompress(packed)
+        except zlib.error:
+            continue  # a font or a picture
+        for colour in re.findall(rb"([\d.]+) ([\d.]+) ([\d.]+) rg\b", content):
+            found.add("#" + "".join(f"{round(255 * float(part)):02x}" for part in colour))
+    return found
+
+
+@pytest.mark.browser
+def test_a_page_printed_from_a_dark_browser_is_light(path, open_page):
+    page, _, _ = open_page(path, color_scheme="dark")
+    colours = painted(page.pdf(print_background=True))
+    dark = {dark for _, dark in COLOURS.values()}
+    assert {COLOURS[name][0] for name in ("ink", "blue", "orange", "green", "background")} <= colours
+    assert not colours & dark and "#0d1117" not in colours

@@ -20,46 +20,51 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// The pictures stay where plotly.js cannot start: in an old browser, or without scripts.
-async function unpackPlotly() {
-  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (one) => one.charCodeAt(0));
-  const text = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const script = document.createElement("script");
-  script.textContent = await new Response(text).text();
-  document.head.append(script);
+// The words of a chart's marks, at the pointer, where a finger taps, and with the arrow keys.
+// Without scripts a browser shows them as titles.
+const note = document.createElement("div");
+note.className = "note";
+note.setAttribute("role", "status");
+document.body.append(note);
+
+function say(mark) {
+  document.querySelector(".chart .on")?.classList.remove("on");
+  note.textContent = mark?.dataset.words ?? "";
+  if (!mark) return;
+  mark.classList.add("on");
+  const box = mark.getBoundingClientRect();
+  const left = box.x + box.width / 2 - note.offsetWidth / 2;
+  note.style.left = `${Math.max(4, Math.min(left, document.documentElement.clientWidth - note.offsetWidth - 4))}px`;
+  note.style.top = `${box.y > note.offsetHeight + 12 ? box.y - note.offsetHeight - 8 : box.bottom + 8}px`;
 }
 
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const touch = matchMedia("(pointer: coarse)");
-const plots = [...document.querySelectorAll(".plot")].map((element) => {
-  const data = element.querySelector("script");
-  const themes = JSON.parse(data.textContent);
-  data.remove();
-  return { element, themes };
-});
-
-function draw({ element, themes }) {
-  const { data, layout } = themes[dark.matches ? "dark" : "light"];
-  // A finger that drags over a plot scrolls the page.
-  if (touch.matches) layout.dragmode = false;
-  element.parentElement.classList.add("drawn");
-  return Plotly.react(element, data, layout, {
-    responsive: true,
-    displaylogo: false,
-    // On a phone there is no room for them. Named one by one: none may send data away.
-    displayModeBar: touch.matches ? false : "hover",
-    modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
+for (const chart of document.querySelectorAll("svg.chart")) {
+  const marks = [...chart.querySelectorAll("title")].map((title) => {
+    const mark = title.parentElement;
+    mark.dataset.words = title.textContent;
+    title.remove();
+    return mark;
+  });
+  if (!marks.length) continue;
+  const nearest = ({ clientX, clientY, target }) => {
+    if (target.dataset.words) return target;
+    const far = marks.map((mark) => {
+      const box = mark.getBoundingClientRect();
+      return Math.hypot(box.x + box.width / 2 - clientX, box.y + box.height / 2 - clientY);
+    });
+    const least = Math.min(...far);
+    return least < 24 ? marks[far.indexOf(least)] : undefined;
+  };
+  let place = -1;
+  chart.tabIndex = 0;
+  chart.addEventListener("pointermove", (event) => say(nearest(event)));
+  chart.addEventListener("pointerdown", (event) => say(nearest(event)));
+  chart.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && say());
+  chart.addEventListener("blur", () => say());
+  chart.addEventListener("keydown", ({ key }) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
+    if (step) say(marks[(place = (place + step + marks.length) % marks.length)]);
+    if (key === "Escape") say();
   });
 }
-
-async function drawAll() {
-  for (const plot of plots) {
-    await draw(plot);
-    await new Promise((resume) => setTimeout(resume)); // the page answers in between
-  }
-  document.documentElement.dataset.plots = dark.matches ? "dark" : "light";
-}
-
-if (plots.length && "DecompressionStream" in window) {
-  unpackPlotly().then(drawAll).then(() => dark.addEventListener("change", drawAll));
-}
+addEventListener("scroll", () => say(), { passive: true });
