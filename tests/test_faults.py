@@ -57,12 +57,10 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 def command_of(stage: str) -> list[str]:
     """The command of dvc.yaml, as an argument list of the console app."""
     text = STAGES[stage]["cmd"]
-    for name, value in (
-        ("${item.budget}", "60"),
-        ("${item.synthetic_per_real}", "1.0"),
-        ("${data.folder}", "data/own"),
-    ):
-        text = text.replace(name, value)
+    item = "--budget 60"
+    if "synthetic_per_real" in STAGES[stage].get("matrix", {}):
+        item += " --synthetic_per_real 1.0"
+    text = text.replace("${item}", item)
     return ["stage", stage.replace("_", "-"), *text.split()[3:]]
 
 
@@ -692,6 +690,39 @@ FAULTS = [
         with_params(data__source="mnits"),
         "error: params.yaml: data.source: found 'mnits'; allowed: 'mnist', 'fashion_mnist', 'kmnist', "
         "'emnist_balanced', 'emnist_digits', 'emnist_letters', 'digits' or 'folder'",
+    ),
+    Fault(
+        PARAMS,
+        "own images in what a stage writes",
+        with_params(data__folder="data/raw"),
+        "error: params.yaml: data.folder: found 'data/raw'; data/raw is what a stage writes, and removes: name a"
+        " folder of your own, such as data/own",
+    ),
+    Fault(
+        PARAMS,
+        "own images in a home folder that nobody expands",
+        with_params(data__folder="~/own"),
+        "error: params.yaml: data.folder: found '~/own'; nobody expands ~ here: write the whole path, or one from"
+        " the folder of params.yaml",
+    ),
+    Fault(
+        PARAMS,
+        "own images by a detour",
+        with_params(data__folder="data/../../own"),
+        "error: params.yaml: data.folder: found 'data/../../own'; write it without detours: ../own",
+    ),
+    Fault(
+        PARAMS,
+        "own images at an address",
+        with_params(data__folder="s3://bucket/own"),
+        "error: params.yaml: data.folder: found 's3://bucket/own'; a local folder is needed, not an address",
+    ),
+    Fault(
+        PARAMS,
+        "a mirror with a password",
+        with_params(data__mirrors=["https://user:secret@host/mnist"]),
+        "error: params.yaml: data.mirrors.0: an address with a user, a password or a query; params.yaml is no place"
+        " for secrets: set the environment variable SYNTHGAIN_MIRROR to it instead",
     ),
     Fault(
         PARAMS,
