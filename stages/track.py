@@ -39,8 +39,10 @@ def main(
 
     from pipeline.export.selection import select_budget
     from pipeline.tracking.champion import find_candidate, no_candidate
-    from pipeline.tracking.mirror import compare_with_store, mirror, register_generator, writing_to
+    from pipeline.tracking.connection import writing_to
+    from pipeline.tracking.mirror import compare_with_store, mirror
     from pipeline.tracking.planned_runs import experiment_name, plan_runs
+    from pipeline.tracking.registry import register_generator
     from pipeline.tracking.store import find_store, trial_name, view_command
 
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd())

@@ -65,7 +65,8 @@ def generate(
         if model.startswith("models:/"):
             import os
 
-            from pipeline.tracking.mirror import fetch_generator, find_store
+            from pipeline.tracking.registry import fetch_generator
+            from pipeline.tracking.store import find_store
 
             path = fetch_generator(model, find_store(os.environ, Path.cwd()))
         else:

@@ -30,8 +30,9 @@ from pipeline.maintenance.doctor import (
 )
 from pipeline.params import load_params
 from pipeline.runtime.outputs import scratch_folder
-from pipeline.tracking.mirror import find_store, mirror
+from pipeline.tracking.mirror import mirror
 from pipeline.tracking.planned_runs import PlannedRun
+from pipeline.tracking.store import find_store
 from synthgain.app import app
 
 ROOT = Path(__file__).parents[2]

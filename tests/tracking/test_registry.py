@@ -29,13 +29,9 @@ from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.gan.sampling import sample_images
 from pipeline.params import load_params
 from pipeline.tracking.champion import Candidate, Holder, decide, find_candidate, no_candidate
-from pipeline.tracking.mirror import (
-    _default_store,
-    _served_files,
-    fetch_generator,
-    mirror,
-    register_generator,
-)
+from pipeline.tracking.connection import default_store
+from pipeline.tracking.mirror import mirror
+from pipeline.tracking.registry import _served_files, fetch_generator, register_generator
 from pipeline.tracking.planned_runs import PlannedRun
 from pipeline.tracking.store import find_store
 
@@ -269,7 +265,7 @@ def test_a_clean_process_generates_from_the_registry_alone(mirrored, tmp_path):
     assert images.shape == (5, 8, 8) and images.dtype == np.uint8
     np.testing.assert_array_equal(images[:3], expected(best.generator, 2, 3, seed=7))
     np.testing.assert_array_equal(images[3:], expected(best.generator, 0, 2, seed=7))
-    with _default_store(store):
+    with default_store(store):
         uri = f"models:/{NAME}/{champion(mirrored).version}"
         signature = mlflow.models.get_model_info(uri).signature
         requirements = Path(mlflow.pyfunc.get_model_dependencies(uri)).read_text().splitlines()

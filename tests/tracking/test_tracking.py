@@ -305,7 +305,7 @@ def test_processes_that_start_together_share_one_fresh_store(tmp_path):
     script = (
         "import sys; from pathlib import Path;"
         "from pipeline.tracking.planned_runs import PlannedRun;"
-        "from pipeline.tracking.mirror import find_store, mirror;"
+        "from pipeline.tracking.store import find_store; from pipeline.tracking.mirror import mirror;"
         "runs = [PlannedRun('study', 'study', 's'), PlannedRun('gan', 'gan/60/0', 'g')];"
         "root = Path(sys.argv[1]);"
         "print(mirror(runs, experiment='e', store=find_store({}, root), root=root))"
@@ -331,7 +331,7 @@ def test_a_store_is_made_whole_or_not_at_all(tmp_path, statement):
         "import os, signal, sys; from itertools import count; from pathlib import Path;"
         "from sqlalchemy import event; from sqlalchemy.engine import Engine;"
         "from pipeline.tracking.planned_runs import PlannedRun;"
-        "from pipeline.tracking.mirror import find_store, mirror;"
+        "from pipeline.tracking.store import find_store; from pipeline.tracking.mirror import mirror;"
         "root, last, statements = Path(sys.argv[1]), int(sys.argv[2]), count(1);"
         "event.listen(Engine, 'before_cursor_execute',"
         " lambda *_: next(statements) == last and os.kill(os.getpid(), signal.SIGKILL));"
@@ -576,7 +576,7 @@ def test_a_store_that_cannot_be_written(empty_database):
 
 
 def test_a_locked_store(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.tracking.mirror._LOCKED_SECONDS", 0.1)
+    monkeypatch.setattr("pipeline.tracking.connection._LOCKED_SECONDS", 0.1)
     with closing(sqlite3.connect(store.database, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         assert "database is locked" in refused(store, tmp_path)

@@ -21,7 +21,8 @@ import pytest
 import sqlalchemy
 from mlflow import MlflowClient
 
-from pipeline.tracking.mirror import _default_store, fetch_generator
+from pipeline.tracking.connection import default_store
+from pipeline.tracking.registry import fetch_generator
 from pipeline.tracking.store import find_store
 
 NAME = "synthgain-folder"
@@ -264,7 +265,7 @@ def test_two_tracks_to_one_server_wait_for_each_other(backends, files, kind):
         "14 runs created, 0 kept",
     ]
     store = find_store({"MLFLOW_TRACKING_URI": backend.uri}, files.root)
-    with _default_store(store):
+    with default_store(store):
         client = MlflowClient()
         experiment = client.get_experiment_by_name("together-folder").experiment_id
         runs = client.search_runs([experiment], run_view_type=3, max_results=1000)
