@@ -555,12 +555,13 @@ def read_only_store(bench: Bench) -> list[str]:
     """`mirror` runs as another user: root may write what it likes."""
     import tempfile
 
-    from pipeline import tracking
+    from pipeline.tracking import mirror as tracking
     from pipeline.tracking.planned_runs import PlannedRun
+    from pipeline.tracking.store import find_store
 
     folder = Path(bench.closing.enter_context(tempfile.TemporaryDirectory()))
     command = store_at(f"sqlite:///{folder}/mlflow.db")(bench)
-    store = tracking.find_store(os.environ, Path())
+    store = find_store(os.environ, Path())
     tracking.mirror([PlannedRun("study", "study", "s")], experiment="other", store=store, root=Path())
     folder.chmod(0o755)
     (folder / "mlflow.db").chmod(0o444)

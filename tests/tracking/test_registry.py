@@ -31,8 +31,8 @@ from pipeline.params import load_params
 from pipeline.tracking.champion import Candidate, Holder, decide, find_candidate, no_candidate
 from pipeline.tracking.connection import default_store
 from pipeline.tracking.mirror import mirror
-from pipeline.tracking.registry import _served_files, fetch_generator, register_generator
 from pipeline.tracking.planned_runs import PlannedRun
+from pipeline.tracking.registry import _served_files, fetch_generator, register_generator
 from pipeline.tracking.store import find_store
 
 ROOT = Path(__file__).parents[2]
