@@ -613,6 +613,17 @@ def full_disk_at_the_export(bench: Bench) -> list[str]:
     return export_with("--format", "idx")(bench)
 
 
+def export_beside_another(bench: Bench) -> list[str]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from pipeline.runtime import only_writer
+
+    another, lock = bench.closing.enter_context(ThreadPoolExecutor(1)), only_writer(Path("out"))
+    another.submit(lock.__enter__).result()
+    bench.closing.callback(lambda: another.submit(lock.__exit__, None, None, None).result())
+    return export_with("--format", "idx")(bench)
+
+
 def verify_altered(bench: Bench) -> list[str]:
     bench.results("data/export")
     Path("data/export/idx/classes.txt").write_text("one\n")
@@ -1293,6 +1304,12 @@ FAULTS = [
         export_with("--format", "idx", foreign=True),
         "error: out/idx: holds thesis.txt, which no export wrote; choose another --out, or pass "
         "--force to move it aside",
+    ),
+    Fault(
+        HAND_OVER,
+        "another process at the same export",
+        export_beside_another,
+        "error: out: another process (…) is writing it; wait for it, or stop it",
     ),
     Fault(
         HAND_OVER,
