@@ -536,7 +536,8 @@ def unfinished_runs(root: Path) -> Check:
     """Runs that MLflow shows as RUNNING and that nobody will end."""
     name = "MLflow runs"
     try:
-        from pipeline.tracking import find_store, runs_left_running
+        from pipeline.store import find_store
+        from pipeline.tracking import runs_left_running
     except Exception as error:  # a broken installation raises nearly anything
         return Check(name, "", [Finding(f"cannot be imported ({_words(error)})", "mlflow", "`make install`")])
     try:

@@ -22,11 +22,12 @@ _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACC
 _LEAST_LENGTH = 4  # a shorter one stands in half of all words
 _EVERYWHERE = 8  # from this length on a secret is replaced inside of words as well
 
-# An address of a file has no user. In any other, all before the last "@" may be one: a password that was not
-# percent-encoded holds any sign.
+# An address of a file has no user. In any other with a ":" or "@" before its first "/", all before the last "@" may
+# be user and password: one that was not percent-encoded holds any sign.
 _SCHEME = r"\b(?!(?:sqlite|file)\b)([a-z][a-z0-9+.-]*://)"
 _PATTERNS = (
-    (rf"{_SCHEME}[^\s\"<>]*@", rf"\1{_SHOWN}@"),
+    (rf"{_SCHEME}(?=[^\s/?#\"<>]*[@:])[^\s\"<>]*@", rf"\1{_SHOWN}@"),
+    (r"(?<![\w/.@-])[\w.+-]+:[^\s\\/\"'<>@][^\s\"'<>]*@(?=[\w\[])", f"{_SHOWN}@"),  # its scheme was forgotten
     # The address was cut off before its "@": what follows the colon is no port.
     (rf"{_SCHEME}[^\s/:@\[]+:(?![\d{_SHOWN}]*(?:\W|$))[^\s\"<>]*", rf"\1{_SHOWN}"),
     (rf"{_SCHEME}([^\s?#\"'<>]*)\?[^\s\"'<>)]+", rf"\1\2?{_SHOWN}"),
@@ -71,10 +72,14 @@ def _secrets_of_address(address: str) -> Iterator[str]:
     scheme, separator, rest = address.partition("://")
     if not separator or scheme in ("sqlite", "file"):
         return
+    # As an address is read, and as it was meant where a "/" in the password was not encoded. Without a ":" the latter
+    # is rather a host and its path, as in https://cdn.example/repository@main.
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    # As an address is read, and as it was meant where a "/" in the password was not encoded.
-    for userinfo in {part.rpartition("@")[0] for part in (authority, rest) if "@" in part}:
+    for part in {authority, rest}:
+        userinfo, at, _ = part.rpartition("@")
         user, colon, password = userinfo.partition(":")
+        if not at or (part != authority and not colon):
+            continue
         secret = password if colon else user
         yield from (secret, unquote(secret))
         yield _basic(unquote(user), unquote(password))

@@ -10,6 +10,7 @@ The rule: **an experiment of MLflow shows the current study, each run once.**
   budget stands beside it. A new state makes a new parent that adopts the children that stay as they are; the
   old parent is deleted. To keep a state beside the next one, first give `tracking.experiment` another name.
 - The runs of a killed `track` never end. The next `track` closes them as KILLED, deletes and redoes them.
+- A generator is logged as a model once. The next `track` takes what a killed one has finished, and deletes the rest.
 - Runs that this checkout did not make are never touched, and an experiment (of a server) that mirrors another
   checkout is refused: two studies in one table would be averaged together.
 """
@@ -23,19 +24,16 @@ import platform
 import re
 import shlex
 import shutil
-import socket
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 # MLflow reads some of these while it is imported, so they come before. With its own 7 retries of 120 s, a
 # server that is down looks like a hang of minutes.
@@ -44,29 +42,46 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # seconds
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # no Git on this machine is no news
+# Two lines per run that ends on a server. `track` prints one link for all of them.
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # the project has its own
 
 import mlflow
 import numpy as np
 import requests
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    Experiment,
+    InputTag,
+    LoggedModel,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+)
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
-from sqlalchemy.exc import SADeprecationWarning, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.champion import Candidate, Holder, decide
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.progress import progress
+from pipeline.redaction import without_secrets
 from pipeline.runs import Images, PlannedRun
 from pipeline.runtime import atomic_output
-from pipeline.views import MEANS_QUERY, TAG_PREFIX, saved_views
+from pipeline.store import Store, alone, is_busy, sqlite_uri
+from pipeline.store import find_store as find_store
+from pipeline.views import TAG_PREFIX, saved_views
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 # It logs a traceback of each database error that it raises as well; ours is one line (`_explained`).
@@ -92,29 +107,11 @@ _REQUIRED = ("mlflow", "numpy", "pandas", "safetensors", "scipy", "torch")
 
 _KEY, _CONTENT, _WORKSPACE = "synthgain.key", "synthgain.content_sha256", "synthgain.workspace"
 _PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
+_GENERATOR, _DECISION = "generator_sha256", "champion_decision"
 
+# What MLflow says of a run or model that somebody else has deleted.
+_VANISHED = r"must be in the 'active' state|Run with id=\S+ not found|Logged model with ID \S+ not found"
 _LATER = "Nothing else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) mirrors them later"
-
-
-@dataclass(frozen=True)
-class Store:
-    """Where MLflow keeps runs.
-
-    Attributes:
-        uri: MLflow's tracking URI, with an absolute path where it has one.
-        workspace: the checkout whose study is mirrored.
-        database: the file of an SQLite store; None for a server.
-        artifacts: the folder for the files of the runs; None for a server, which decides for itself.
-    """
-
-    uri: str
-    workspace: str
-    database: Path | None
-    artifacts: Path | None
-
-    def __str__(self) -> str:
-        """The URI without user and password."""
-        return _without_password(self.uri)
 
 
 @dataclass(frozen=True)
@@ -127,60 +124,30 @@ class Mirrored:
     experiment_id: str
 
 
-def find_store(environment: Mapping[str, str], root: Path) -> Store:
-    """The store that `MLFLOW_TRACKING_URI` names, or `mlflow.db` in the root of the checkout.
+@contextmanager
+def writing_to(store: Store) -> Iterator[None]:
+    """Be the only process of this machine that writes to a store; what goes wrong with it is one line.
 
-    Args:
-        environment: MLFLOW_TRACKING_URI, and SYNTHGAIN_WORKSPACE: a lasting name of this checkout, for
-            machines whose host name or folder is another one each time (containers, CI).
-        root: the root of the checkout.
+    `mirror` and `register_generator` do this themselves. Around both, nobody else gets in between.
 
     Raises:
-        SynthGainError: if the URI is of a kind that cannot hold runs.
+        SynthGainError: if the store cannot be reached or used.
     """
-    root = root.resolve()
-    uri = environment.get("MLFLOW_TRACKING_URI", "")
-    if not uri:
-        # It lies in the checkout, so all its runs are of this checkout, whatever the folder is called today.
-        return _sqlite_store(root / "mlflow.db", "local")
-    workspace = environment.get("SYNTHGAIN_WORKSPACE") or f"{socket.gethostname()}:{root}"
-    if _is_server(uri):
-        return Store(uri.rstrip("/"), workspace, None, None)
-    if re.fullmatch(r"sqlite:///[^?]+", uri):
-        return _sqlite_store(root / unquote(uri.removeprefix("sqlite:///")), workspace)
-    raise SynthGainError(
-        f"MLFLOW_TRACKING_URI: found {_without_password(uri)}; allowed are http://host:port, https://host and"
-        " sqlite:///folder/mlflow.db; unset it for mlflow.db of this project"
-    )
+    with _working_with(store), alone(store):
+        _check(store)
+        yield
 
 
-def _is_server(uri: str) -> bool:
-    try:
-        parts = urlsplit(uri)
-    except ValueError:  # an address in brackets that is none
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
+@contextmanager
+def _working_with(store: Store) -> Iterator[None]:
+    with warnings.catch_warnings(), _default_store(store), _explained(store):
+        # MLflow's parts warn of each other, and of its own tables.
+        warnings.simplefilter("ignore")
+        yield
 
 
-def _sqlite_store(database: Path, workspace: str) -> Store:
-    return Store(_sqlite_uri(database), workspace, database, database.parent / "mlartifacts")
-
-
-def _sqlite_uri(database: Path) -> str:
-    path = re.sub("[%?#]", lambda sign: f"%{ord(sign[0]):02X}", str(database))  # they mean something in a URI
-    return f"sqlite:///{path}"
-
-
-def view_command(store: Store, experiment_id: str) -> str:
-    """How to look at an experiment in a browser."""
-    page = f"/#/experiments/{experiment_id}/runs?{MEANS_QUERY}"
-    if store.database is None:
-        return f"{store}{page}"
-    # A server as it comes starts 15 processes that take 2.5 GB; two are enough for one person.
-    return (
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 --port 5000"
-        f" --backend-store-uri {shlex.quote(str(store))}\nthen http://127.0.0.1:5000{page}"
-    )
+def _client(store: Store) -> MlflowClient:
+    return MlflowClient(store.uri, registry_uri=store.uri)
 
 
 def mirror(runs: Sequence[PlannedRun], *, experiment: str, store: Store, root: Path) -> Mirrored:
@@ -196,12 +163,10 @@ def mirror(runs: Sequence[PlannedRun], *, experiment: str, store: Store, root: P
         SynthGainError: if the store cannot be reached or used, or the experiment mirrors another checkout.
     """
     wanted = [(planned, planned.content_sha256()) for planned in runs]
-    with warnings.catch_warnings(), _explained(store), _alone(store):
-        warnings.simplefilter("ignore", SADeprecationWarning)  # MLflow's own tables, nothing of ours
-        _check(store)
+    with writing_to(store):
         if store.database is not None and not store.database.exists():
             _make_database(store.database)
-        client = MlflowClient(store.uri, registry_uri=store.uri)
+        client = _client(store)
         shown = _experiment(client, experiment, store)
         experiment_id = shown.experiment_id
         own = _own_runs(client, experiment_id, experiment, store)
@@ -224,7 +189,7 @@ def mirror(runs: Sequence[PlannedRun], *, experiment: str, store: Store, root: P
             parent_id = (
                 parent.info.run_id if parent else _create(client, experiment_id, study, study_content, store)
             )
-            _log_origin(client, parent_id, root)
+            _log_origin(client, parent_id, root, parent.data.tags if parent else {})
             for planned, content in wanted[1:]:
                 found = kept.get((planned.key, content))
                 if found is None:
@@ -253,7 +218,7 @@ def register_generator(
     """Register a generator as a version of the model `name`; move the alias `champion` if it is better.
 
     The model is of MLflow's pyfunc kind: rows of (label, count) and a seed give images. A generator that is
-    registered already, with the same score, makes no new version.
+    registered already, with the same score, makes no new version, and nothing is written then.
 
     Args:
         candidate: the generator and its score.
@@ -268,35 +233,38 @@ def register_generator(
     Raises:
         SynthGainError: if the store cannot be reached or used.
     """
-    with warnings.catch_warnings(), _explained(store), _alone(store):
-        warnings.simplefilter("ignore")  # MLflow's parts warn of each other
-        _check(store)
-        client = MlflowClient(store.uri, registry_uri=store.uri)
+    with writing_to(store):
+        client = _client(store)
         tags = {
-            "generator_sha256": candidate.generator_sha256,
+            _GENERATOR: candidate.generator_sha256,
             "validation_cas": repr(candidate.cas),
             "protocol": candidate.protocol,
             "budget": candidate.budget,
             "replicate": str(candidate.replicate),
             "synthetic_per_real": f"{candidate.synthetic_per_real:g}",
         }
+        logged = _own_generator(client, candidate.generator_sha256, experiment_id, store)
         known = _versions(client, name)
         same = [each for each in known if all(each.tags.get(tag) == value for tag, value in tags.items())]
-        if same:
-            version_number = str(max(int(each.version) for each in same))
-        else:
+        version = max(same, key=lambda each: int(each.version), default=None)
+        if version is None:
             if not known:
                 with suppress(MlflowException):  # there already, without a version
                     client.create_registered_model(name)
-            with _default_store(store):
-                model_uri = _log_generator(client, candidate, run_key, experiment_id, store)
-                version_number = str(client.create_model_version(name, model_uri, tags=tags).version)
-        moved, reason = decide(candidate, _holder(client, name))
-        if moved:
-            client.set_registered_model_alias(name, CHAMPION, version_number)
-        client.set_model_version_tag(name, version_number, "champion_decision", reason)
+            model_id = logged or _log_generator(client, candidate, run_key, experiment_id, store)
+            # A server takes such a source only with the model's id beside it.
+            version = client.create_model_version(name, f"models:/{model_id}", tags=tags, model_id=model_id)
+        number = str(version.version)
+        holder = _holder(client, name)
+        moved, reason = decide(candidate, holder)
+        # The reason why it is or is not the champion. Of the one that is, it was written when it became that.
+        written = version.tags.get(_DECISION)
+        if written != reason and not (written and holder and holder.version == number):
+            client.set_model_version_tag(name, number, _DECISION, reason)
+        if moved:  # last: killed before it, the next `track` decides again
+            client.set_registered_model_alias(name, CHAMPION, number)
     became = f"alias {CHAMPION} moved to it" if moved else f"alias {CHAMPION} stays"
-    return f"{name} version {version_number}: {became}: {reason}"
+    return f"{name} version {number}: {became}: {reason}"
 
 
 def fetch_generator(uri: str, store: Store) -> Path:
@@ -312,10 +280,10 @@ def fetch_generator(uri: str, store: Store) -> Path:
         raise SynthGainError(
             f"{uri}: no MLflow store at {store}; run this in the study's folder, or set MLFLOW_TRACKING_URI"
         )
-    with warnings.catch_warnings(), _explained(store), _alone(store):
-        warnings.simplefilter("ignore", SADeprecationWarning)
+    # A file is not read while its tables are made; a server sees to that itself.
+    with _working_with(store), alone(store) if store.database is not None else nullcontext():
         _check(store)
-        client = MlflowClient(store.uri, registry_uri=store.uri)
+        client = _client(store)
         try:
             if found[2]:
                 version_found = client.get_model_version_by_alias(found[1], found[2])
@@ -323,8 +291,7 @@ def fetch_generator(uri: str, store: Store) -> Path:
                 version_found = client.get_model_version(found[1], found[3])
         except MlflowException as error:
             raise SynthGainError(f"{uri}: not in MLflow at {store} ({_reason(error)})") from None
-        with _default_store(store):
-            folder = Path(mlflow.artifacts.download_artifacts(f"models:/{found[1]}/{version_found.version}"))
+        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{found[1]}/{version_found.version}"))
     path = folder / "artifacts" / _WEIGHTS
     if not path.is_file():
         raise SynthGainError(f"{uri}: not a generator of SynthGain (no artifacts/{_WEIGHTS} in it)")
@@ -349,17 +316,16 @@ class LeftRun:
 
 
 def runs_left_running(store: Store) -> list[LeftRun] | None:
-    """The runs of all experiments that are RUNNING; None while another process mirrors to this SQLite store.
+    """The runs of all experiments that are RUNNING; None while another process of this machine mirrors to the store.
 
     Raises:
         SynthGainError: if the store cannot be reached or used.
     """
-    with warnings.catch_warnings(), _explained(store):
-        warnings.simplefilter("ignore", SADeprecationWarning)
-        if _is_busy(store):
+    with _working_with(store):
+        if is_busy(store):
             return None
         _check(store)
-        client = MlflowClient(store.uri, registry_uri=store.uri)
+        client = _client(store)
         experiments = {each.experiment_id: each.name for each in client.search_experiments()}
         runs = client.search_runs(list(experiments), "attributes.status = 'RUNNING'", max_results=1000)
         return [
@@ -372,21 +338,6 @@ def runs_left_running(store: Store) -> list[LeftRun] | None:
             )
             for run in runs
         ]
-
-
-def _is_busy(store: Store) -> bool:
-    """Whether another process holds the lock that `_alone` takes."""
-    lock = None if store.database is None else Path(f"{store.database}.lock")
-    if lock is None or not lock.is_file() or sys.platform == "win32":
-        return False
-    import fcntl
-
-    with lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
@@ -415,17 +366,46 @@ def _holder(client: MlflowClient, name: str) -> Holder | None:
         ) from None
 
 
+def _own_generator(client: MlflowClient, sha256: str, experiment_id: str, store: Store) -> str | None:
+    """The id of this checkout's logged model of a generator, if there is one; what killed tries began is deleted."""
+    own: list[LoggedModel] = []
+    token = None
+    while True:
+        page = client.search_logged_models([experiment_id], page_token=token)
+        own += [model for model in page if model.tags.get(_WORKSPACE) == store.workspace]
+        token = page.token
+        if not token:
+            break
+    for model in own:
+        if model.status != LoggedModelStatus.READY:  # nobody is at work on it: we are alone
+            client.delete_logged_model(model.model_id)
+    ready = [
+        model
+        for model in own
+        if model.status == LoggedModelStatus.READY and model.tags.get(_GENERATOR) == sha256
+    ]
+    return str(ready[0].model_id) if ready else None
+
+
 def _log_generator(
     client: MlflowClient, candidate: Candidate, run_key: str, experiment_id: str, store: Store
 ) -> str:
-    """Log the pyfunc model into the GAN's run of the default store; its URI."""
+    """Log the pyfunc model into the GAN's run; its id. It is PENDING until all of it is there."""
     runs = client.search_runs([experiment_id], f"tags.`{_KEY}` = '{run_key}'")
     if not runs:
         raise SynthGainError(f"MLflow at {store}: no run {run_key}; `synthgain stage track` makes it")
+    run = runs[0]
     signature = ModelSignature(
         inputs=Schema([ColSpec("long", "label"), ColSpec("long", "count")]),
         outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
         params=ParamSchema([ParamSpec("seed", "long", 0)]),
+    )
+    model = client.create_logged_model(
+        experiment_id,
+        name="generator",
+        source_run_id=run.info.run_id,
+        tags={_GENERATOR: candidate.generator_sha256, _WORKSPACE: store.workspace},
+        params=run.data.params,
     )
     with tempfile.TemporaryDirectory() as temporary:
         weights = Path(temporary) / _WEIGHTS
@@ -433,26 +413,42 @@ def _log_generator(
         for file in _SERVED:
             (Path(temporary) / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(_ROOT / file, Path(temporary) / file)
-        with mlflow.start_run(run_id=runs[0].info.run_id):
-            logged = mlflow.pyfunc.log_model(
-                name="generator",
-                python_model=str(_ROOT / "pipeline" / "registered_model.py"),
-                code_paths=[str(Path(temporary) / "pipeline")],
-                artifacts={"generator": str(weights)},
-                signature=signature,
-                pip_requirements=[f"{package}=={_release(package)}" for package in _REQUIRED],
-                metadata={"synthetic": True, "generator_sha256": candidate.generator_sha256},
-            )
-    return str(logged.model_uri)
+        # What `mlflow.pyfunc.log_model` calls. That one wants an active run, and takes a finished one up again.
+        Model.log(
+            artifact_path=None,
+            flavor=mlflow.pyfunc,
+            run_id=run.info.run_id,
+            model_id=model.model_id,
+            python_model=str(_ROOT / "pipeline" / "registered_model.py"),
+            code_paths=[str(Path(temporary) / "pipeline")],
+            artifacts={"generator": str(weights)},
+            signature=signature,
+            pip_requirements=[f"{package}=={_release(package)}" for package in _REQUIRED],
+            metadata={"synthetic": True, _GENERATOR: candidate.generator_sha256},
+        )
+    return str(model.model_id)
 
 
 @contextmanager
 def _default_store(store: Store) -> Iterator[None]:
-    """For MLflow's functions that take no client. They set the environment variable, which `find_store` reads."""
-    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
+    """Give MLflow the store, and the user and password of its address, as long as it works.
+
+    Some of its functions take no client and read the environment. There the address has no password; user and
+    password in MLflow's own variables are those of the address, which win, or else the reader's.
+    """
+    names = (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_REGISTRY_URI",
+        "MLFLOW_TRACKING_USERNAME",
+        "MLFLOW_TRACKING_PASSWORD",
+    )
+    before = {name: os.environ.get(name) for name in names}
     try:
         mlflow.set_tracking_uri(store.uri)
         mlflow.set_registry_uri(store.uri)
+        if store.user is not None and store.password is not None:
+            os.environ["MLFLOW_TRACKING_USERNAME"] = store.user
+            os.environ["MLFLOW_TRACKING_PASSWORD"] = store.password
         yield
     finally:
         mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])  # type: ignore[arg-type]  # None takes it back
@@ -520,8 +516,8 @@ def _dataset_input(images: Images) -> DatasetInput:
     return DatasetInput(dataset, [InputTag(name, value) for name, value in tags.items()])
 
 
-def _log_origin(client: MlflowClient, run_id: str, root: Path) -> None:
-    """Versions, Git commit and `dvc.lock` of the last mirroring.
+def _log_origin(client: MlflowClient, run_id: str, root: Path, known: Mapping[str, str]) -> None:
+    """Versions, Git commit and `dvc.lock` of the last mirroring, where they are others than the known tags say.
 
     No part of the content: a commit made after `dvc repro` changes no result, and must make no new run.
     """
@@ -530,8 +526,13 @@ def _log_origin(client: MlflowClient, run_id: str, root: Path) -> None:
     lock = root / "dvc.lock"
     if lock.is_file():
         origin["dvc.lock_sha256"] = file_sha256(lock)
-        client.log_artifact(run_id, str(lock))
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in origin.items()], synchronous=True)
+        if (
+            known.get("dvc.lock_sha256") != origin["dvc.lock_sha256"]
+        ):  # before its tag: a kill in between costs nothing
+            client.log_artifact(run_id, str(lock))
+    tags = [RunTag(name, value) for name, value in origin.items() if known.get(name) != value]
+    if tags:
+        client.log_batch(run_id, tags=tags, synchronous=True)
 
 
 def _git_state(root: Path) -> dict[str, str]:
@@ -602,24 +603,6 @@ def _own_runs(client: MlflowClient, experiment_id: str, experiment: str, store: 
     return runs
 
 
-@contextmanager
-def _alone(store: Store) -> Iterator[None]:
-    """Hold the lock of an SQLite store: its first use makes 65 tables, and two first uses at once crash."""
-    if store.database is None or sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    store.database.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{store.database}.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process that mirrors to {store}", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield  # the lock ends with the file's closing, and with the process if it dies
-
-
 def _check(store: Store) -> None:
     """Find trouble within seconds, before MLflow tries again for minutes.
 
@@ -655,7 +638,7 @@ def _check_server(store: Store) -> None:
 def _make_database(database: Path) -> None:
     """A store without runs, whole or not at all: killed in the fifty steps that MLflow takes, it would be of no use."""
     with atomic_output(database) as temporary:
-        made = SqlAlchemyStore(_sqlite_uri(temporary), DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)  # type: ignore[no-untyped-call]
+        made = SqlAlchemyStore(sqlite_uri(temporary), DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)  # type: ignore[no-untyped-call]
         made.engine.dispose()
 
 
@@ -705,20 +688,26 @@ def _explained(store: Store) -> Iterator[None]:
                 f"{store}: made by an older MLflow than the {mlflow.__version__} here; copy it and run"
                 f" `mlflow db upgrade {shlex.quote(str(store))}`. {_LATER}"
             ) from None
+        if re.search(_VANISHED, str(error)):
+            raise SynthGainError(
+                f"MLflow at {store}: a run or model went while it was written: another machine mirrors the same"
+                " workspace (SYNTHGAIN_WORKSPACE); run `synthgain stage track` again when that one is done"
+            ) from None
         raise SynthGainError(f"MLflow at {store}: {_reason(error)}. {_LATER}") from None
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()).partition(" [SQL:")[0]
+    text = without_secrets(" ".join(str(error).split()).partition(" [SQL:")[0])
     for reason, pattern in (
         ("connection refused", "refused"),
         ("no such host", "failed to resolve|getaddrinfo|name or service not known"),
         ("no answer in time", "timed out|timeout"),
+        (
+            "user, password or token is not accepted (status 401); they are in MLFLOW_TRACKING_URI, or in"
+            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in MLFLOW_TRACKING_TOKEN",
+            "error code 401|401 client error",
+        ),
     ):
         if re.search(pattern, text, re.IGNORECASE):
             return reason
     return text[:300]
-
-
-def _without_password(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//…@", uri)

@@ -71,7 +71,7 @@ def _own_folder(folder: Path, params: Params) -> Path | None:
     named = PurePosixPath(params.data.folder)
     if not named.is_absolute() and ".." not in named.parts:
         return folder / named
-    if not (folder / named).is_dir():
+    if not Path(os.path.normpath(folder.absolute() / named)).is_dir():  # the workspace may not be there yet
         raise SynthGainError(
             f"data.folder: found {params.data.folder}, which is no folder (seen from {folder}); make it, or name"
             " one in the workspace, such as data/own"

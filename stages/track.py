@@ -32,7 +32,8 @@ def main(
     from pipeline.champion import find_candidate, no_candidate
     from pipeline.export.selection import select_budget
     from pipeline.runs import plan_runs
-    from pipeline.tracking import find_store, mirror, register_generator, view_command
+    from pipeline.store import find_store, view_command
+    from pipeline.tracking import mirror, register_generator, writing_to
 
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
     store = find_store(os.environ, root)
@@ -63,23 +64,24 @@ def main(
         )
     )
     experiment = f"{params.tracking.experiment}-{params.data.source}"
-    mirrored = mirror(runs, experiment=experiment, store=store, root=root)
-    print(
-        f"MLflow experiment {experiment} in {store}:"
-        f" {mirrored.created} runs created, {mirrored.kept} kept, {mirrored.removed} removed"
-    )
-    if candidate is None:
-        print(f"no generator registered: {unscored}")
-    else:
+    with writing_to(store):
+        mirrored = mirror(runs, experiment=experiment, store=store, root=root)
         print(
-            register_generator(
-                candidate,
-                name=experiment,
-                run_key=f"gan/{budget}/{replicate}",
-                experiment_id=mirrored.experiment_id,
-                store=store,
-            )
+            f"MLflow experiment {experiment} in {store}:"
+            f" {mirrored.created} runs created, {mirrored.kept} kept, {mirrored.removed} removed"
         )
+        if candidate is None:
+            print(f"no generator registered: {unscored}")
+        else:
+            print(
+                register_generator(
+                    candidate,
+                    name=experiment,
+                    run_key=f"gan/{budget}/{replicate}",
+                    experiment_id=mirrored.experiment_id,
+                    store=store,
+                )
+            )
     print(f"look: {view_command(store, mirrored.experiment_id)}")
 
 

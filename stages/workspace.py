@@ -61,6 +61,7 @@ def show_result(folder: Path) -> None:
 
     from pipeline.evaluation.comparison import verdict_table, verdicts
     from pipeline.params import load_params
+    from pipeline.store import find_store
 
     comparison = json.loads((folder / "data/metrics/comparison.json").read_text(encoding="utf-8"))
     console = Console()
@@ -68,8 +69,7 @@ def show_result(folder: Path) -> None:
     for verdict in verdicts(comparison):
         console.print(verdict, highlight=False)
     console.print(f"\nreport:  {folder / 'data/report/index.html'}", highlight=False, soft_wrap=True)
-    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+    store = find_store(os.environ, folder)
+    where = store if store.database is None else f"make ui STORE={store}"
     experiment = load_params(folder / "params.yaml").tracking.experiment
-    console.print(
-        f"MLflow:  make ui STORE={store}   (experiment {experiment}-…)", highlight=False, soft_wrap=True
-    )
+    console.print(f"MLflow:  {where}   (experiment {experiment}-…)", highlight=False, soft_wrap=True)

@@ -30,11 +30,11 @@ from pipeline.gan.networks import Generator
 from pipeline.gan.sampling import sample_images
 from pipeline.params import load_params
 from pipeline.runs import PlannedRun
+from pipeline.store import find_store
 from pipeline.tracking import (
     _SERVED,
     _default_store,
     fetch_generator,
-    find_store,
     mirror,
     register_generator,
 )
@@ -115,6 +115,32 @@ def test_the_alias_goes_to_the_better_generator_and_the_version_says_why(mirrore
         fetch_generator(f"models:/{NAME}@nobody", store)
     with pytest.raises(SynthGainError, match="models:/NAME@ALIAS or models:/NAME/VERSION is needed"):
         fetch_generator("models:/x/y/z", store)
+
+
+def test_a_killed_try_leaves_nothing_behind(mirrored, tmp_path, monkeypatch):
+    store, experiment_id = mirrored
+    client = MlflowClient(store.uri, registry_uri=store.uri)
+
+    def logged():
+        return {model.model_id: str(model.status) for model in client.search_logged_models([experiment_id])}
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    new = candidate(tmp_path / "new.safetensors", cas=0.5, seed=3)
+    before, seen = logged(), []
+    for moment in ("log_model_artifacts", "finalize_logged_model", "create_model_version"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(MlflowClient, moment, die)
+            register(new, mirrored)
+        (half,) = logged().keys() - before.keys()
+        seen.append(logged()[half])
+    assert seen == ["PENDING", "PENDING", "READY"]
+    assert f"{NAME} version" in register(new, mirrored)
+    assert logged() == {**before, half: "READY"}  # the one that was ready has become the version
+    by_hand = client.create_logged_model(experiment_id, name="by-hand")
+    register(candidate(tmp_path / "next.safetensors", cas=0.4, seed=9), mirrored)
+    assert logged()[by_hand.model_id] == "PENDING"  # somebody else's
 
 
 def test_decisions():

@@ -140,14 +140,14 @@ def test_the_options_of_a_study_are_part_of_what_is_made_again(params, train, tm
             "--train",
             "data/prepared/train.npz",
             "--history",
-            "history.csv",
+            "history",
             "--out",
-            "data/gan/60",
+            "data/gan",
         ],
-        "generate": ["--gan", "data/gan/60", "--out", "data/synthetic/60"],
+        "generate": ["--gan", "data/gan", "--out", "data/synthetic"],
         "train-baselines": [
             *("--train", "data/prepared/train.npz"),
-            *("--out", "data/classifier/60/baselines.safetensors"),
+            *("--out", "data/classifier"),
         ],
     }
     for stage, arguments in stages.items():

@@ -25,7 +25,8 @@ from mlflow.entities import ViewType
 
 from pipeline.errors import SynthGainError
 from pipeline.runs import Images, PlannedRun
-from pipeline.tracking import Mirrored, find_store, mirror, view_command
+from pipeline.store import find_store, view_command
+from pipeline.tracking import Mirrored, mirror
 from pipeline.views import MEANS_QUERY, TAG_PREFIX
 
 REAL = Images(
@@ -474,9 +475,10 @@ def test_where_the_store_is(tmp_path):
     absolute = find_store({"MLFLOW_TRACKING_URI": "sqlite:////srv/m.db"}, tmp_path)
     assert absolute.uri == "sqlite:////srv/m.db"
     server = find_store({"MLFLOW_TRACKING_URI": "https://u:p@host:8443/mlflow/"}, tmp_path)
-    assert server.uri == "https://u:p@host:8443/mlflow" and server.artifacts is None
-    assert str(server) == "https://…@host:8443/mlflow"
-    assert view_command(server, "7") == f"https://…@host:8443/mlflow/#/experiments/7/runs?{MEANS_QUERY}"
+    assert server.uri == "https://host:8443/mlflow" and server.artifacts is None
+    assert (server.user, server.password) == ("u", "p")
+    assert str(server) == "https://host:8443/mlflow" and "'p'" not in repr(server)
+    assert view_command(server, "7") == f"https://host:8443/mlflow/#/experiments/7/runs?{MEANS_QUERY}"
     spaced = find_store({}, tmp_path / "my data")
     assert f"'sqlite:///{tmp_path}/my data/mlflow.db'" in view_command(spaced, "1")
 
@@ -516,9 +518,13 @@ def test_a_folder_with_spaces_and_umlauts(store, tmp_path):
 
 
 def refused(store, tmp_path):
+    return refused_runs(store, tmp_path, study(folder=tmp_path))
+
+
+def refused_runs(store, tmp_path, runs):
     start = time.monotonic()
     with pytest.raises(SynthGainError) as caught:
-        show(study(folder=tmp_path), store, tmp_path)
+        show(runs, store, tmp_path)
     assert time.monotonic() - start < 6
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -583,6 +589,22 @@ def test_a_store_that_came_with_a_copied_folder(store, tmp_path):
     message = refused(find_store({}, copy), copy)
     assert str(tmp_path / "mlartifacts") in message and "remove the file" in message
     assert not (copy / "mlartifacts").exists()
+
+
+def test_a_run_that_another_machine_deletes_meanwhile_is_one_line(store, tmp_path, monkeypatch):
+    log_inputs = MlflowClient.log_inputs
+
+    def after_the_other(self, run_id, *args, **kwargs):
+        MlflowClient(store.uri).delete_run(run_id)
+        log_inputs(self, run_id, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_inputs", after_the_other)
+        message = refused_runs(store, tmp_path, study(cell("real", 0), folder=tmp_path))
+    assert "a run or model went while it was written: another machine mirrors the same workspace" in message
+    assert "run `synthgain stage track` again" in message
+    show(study(cell("real", 0), folder=tmp_path), store, tmp_path)
+    assert Shown(store).is_one_finished_tree()
 
 
 def test_a_cell_costs_five_calls(store, tmp_path, monkeypatch):

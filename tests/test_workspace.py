@@ -44,6 +44,34 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path, changes):
     assert [path.name for path in (tmp_path / "w").iterdir()] == ["thesis.txt"]
 
 
+REFUSED = r"data\.folder: found .*(write it without|write the whole|is what a stage writes)"
+
+
+@pytest.mark.parametrize("name", ["it's mine", "$HOME", "a/b/../c", "~/own", "data/raw", "own;touch PWNED"])
+def test_the_folder_for_own_images_is_made_as_it_is_called_or_refused(tmp_path, changes, name):
+    changes.write_text(yaml.safe_dump({"data": {"folder": name}}))
+    if ".." in name or "~" in name or name == "data/raw":
+        with pytest.raises(
+            SynthGainError,
+            match=REFUSED,
+        ):
+            create_workspace(tmp_path / "w", changes=changes)
+        assert not (tmp_path / "w").exists()
+    else:
+        create_workspace(tmp_path / "w", changes=changes)
+        assert (tmp_path / "w" / name / "README.md").is_file()
+
+
+def test_a_folder_outside_must_be_there_and_is_left_alone(tmp_path, changes):
+    changes.write_text("data: {folder: ../images}\n")
+    with pytest.raises(SynthGainError, match=r"data\.folder: found \.\./images, which is no folder"):
+        create_workspace(tmp_path / "w", changes=changes)
+    assert not (tmp_path / "w").exists()
+    (tmp_path / "images").mkdir()
+    create_workspace(tmp_path / "w", changes=changes)
+    assert list((tmp_path / "images").iterdir()) == []
+
+
 def test_bad_values_make_no_folder(tmp_path, changes):
     changes.write_text("gan: {z_dim: -1}\n")
     with pytest.raises(SynthGainError, match=r"gan\.z_dim: found -1"):

@@ -285,14 +285,16 @@ def _require_equal_training(cells: pd.DataFrame, path: Path) -> None:
             if len(values) > 1:
                 raise SynthGainError(
                     f"{path}: budget {budget} has {column} {values}; every arm must train equally long,"
-                    " or more data is only more training; run `dvc repro`"
+                    " or more data is only more training; run `dvc repro`, and if it finds nothing to do,"
+                    " `dvc repro --force --single-item` for the stages of these arms (train_baselines, …)"
                 )
         for replicate in rows["replicate"].unique():
             subsets = rows.loc[rows["replicate"] == replicate, "real_subset_sha256"].nunique()
             if subsets > 1:
                 raise SynthGainError(
                     f"{path}: budget {budget}, replicate {replicate} has arms from {subsets} real subsets"
-                    " (real_subset_sha256); a paired comparison needs one; run `dvc repro`"
+                    " (real_subset_sha256); a paired comparison needs one; run `dvc repro`, and if it finds"
+                    " nothing to do, `dvc repro --force --single-item` for the stages of these arms"
                 )
 
 

@@ -15,11 +15,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import url2pathname
 
 from pipeline.errors import SynthGainError
 from pipeline.progress import Advance, progress
+from pipeline.redaction import without_secrets
 from pipeline.runtime import atomic_output
 
 # All waiting for places that do not answer, together: an unreachable network is known within half a minute.
@@ -38,10 +39,11 @@ class PublishedFile:
 
 
 class _NotHad(Exception):
-    """Why one place did not give one file; `for_good` if it need not be asked for another."""
+    """Why one place did not give one file, in one line; `for_good` if it need not be asked for another."""
 
     def __init__(self, reason: str, *, for_good: bool = False, altered: bool = False) -> None:
-        super().__init__(reason)
+        # A server's own words may be of several lines, and hold the address that it redirects to.
+        super().__init__(without_secrets(" ".join(reason.split())))
         self.for_good = for_good
         self.altered = altered
 
@@ -73,7 +75,7 @@ def fetch_files(
         mirrors: base URLs (http, https, file) or local folders.
         dataset: the name of the data set's folder in a local mirror (`FashionMNIST`).
         advice: the last lines of the error, from the names of the missing files.
-        say: gets a line per file, per remote mirror asked, and per refused file.
+        say: gets a line per file, per remote mirror asked, and per refused file; none shows a password.
 
     Raises:
         SynthGainError: with every mirror and its reason, if a file was not to be had.
@@ -91,25 +93,26 @@ def fetch_files(
             reasons[str(out)] = problem
             say(f"{file.name}: refused from {out}: {problem}; fetching it again")
         for turn, mirror in enumerate(mirrors):
+            shown = without_secrets(mirror)
             if mirror in given_up:
-                reasons[mirror] = given_up[mirror]
+                reasons[shown] = given_up[mirror]
                 continue
             still_to_ask = sum(_is_remote(other) and other not in given_up for other in mirrors[turn:])
             wait = min(CONNECT_SECONDS, patience / max(1, still_to_ask))
             if _is_remote(mirror):
-                say(f"{file.name}: asking {mirror}")
+                say(f"{file.name}: asking {shown}")
             start = time.monotonic()
             try:
                 _fetch_one(file, target, mirror, dataset, wait)
             except _NotHad as not_had:
-                reasons[mirror] = str(not_had)
+                reasons[shown] = str(not_had)
                 if not_had.altered:
-                    say(f"{file.name}: refused from {mirror}: {not_had}")
+                    say(f"{file.name}: refused from {shown}: {not_had}")
                 if not_had.for_good:
                     given_up[mirror] = str(not_had)
                     patience -= min(wait, time.monotonic() - start)
                 continue
-            say(f"{file.name}: from {mirror}, checksum right")
+            say(f"{file.name}: from {shown}, checksum right")
             break
         else:
             missing = [other.name for other in files[position:] if not _is_there(other, out)]
@@ -136,12 +139,18 @@ def _difference(file: PublishedFile, md5: str, size: int) -> str | None:
 def _fetch_one(file: PublishedFile, target: Path, mirror: str, dataset: str, wait: float) -> None:
     """One file from one mirror to `target`, or `_NotHad`."""
     try:
-        scheme = urlsplit(mirror).scheme
+        parts = urlsplit(mirror)
     except ValueError as error:
         raise _NotHad(f"no URL ({error})", for_good=True) from None
+    scheme = parts.scheme
     if _is_remote(mirror) and scheme not in ("http", "https"):
         raise _NotHad(
             f"{scheme}:// is no mirror; a base URL (http, https) or a local folder is", for_good=True
+        )
+    if _is_remote(mirror) and (_may_hold_password(parts) or parts.query):
+        raise _NotHad(
+            "an address with a user, a password or a query cannot be a mirror; only http(s)://host:port/path can",
+            for_good=True,
         )
     with atomic_output(target) as temporary:
         if _is_remote(mirror):
@@ -159,6 +168,15 @@ def _fetch_one(file: PublishedFile, target: Path, mirror: str, dataset: str, wai
                 size += len(chunk)
         if problem := _difference(file, digest.hexdigest(), size):
             raise _NotHad(problem, altered=True)
+
+
+def _may_hold_password(parts: SplitResult) -> bool:
+    """Whether there is a user in the address, or one that was cut off by a "/" in the password."""
+    try:
+        parts.port  # noqa: B018  # raises for one that is no number
+    except ValueError:
+        return True
+    return "@" in parts.netloc or (":" in parts.netloc and "@" in parts.path)
 
 
 def _copy(folder: Path, name: str, dataset: str) -> Iterator[bytes]:

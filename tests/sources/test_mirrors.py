@@ -1,5 +1,7 @@
 import hashlib
+import http.server
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -172,3 +174,54 @@ def test_the_environment_variable_goes_first_and_the_folder_for_files_by_hand_is
     monkeypatch.setenv(published.MIRROR_VARIABLE, "/no/such/mirror")
     fetch(tmp_path / "raw2", by_hand=tiny.put(tmp_path / "own"))
     assert contents(tmp_path / "raw2") == tiny.files
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "user:Qx7hunZk9ter@{}",
+        "user:Qx7hun/Zk9ter@{}",
+        "user:1/Qx7hunZk9ter@{}",
+        "user:Qx7hun@Zk9ter@{}",
+        "user:Qx7hun%2FZk9ter@{}",
+        "user:Qx7hün Zk9ter@{}",
+        "Qx7hunZk9ter@{}",
+        "{}?token=Qx7hunZk9ter",
+    ],
+)
+def test_no_message_shows_a_password_of_a_mirror(
+    tiny: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    address = "http://" + written.format(server.url("good").removeprefix("http://"))
+    monkeypatch.setenv(published.MIRROR_VARIABLE, address)
+    with pytest.raises(SynthGainError) as caught:
+        fetch(tmp_path / "raw")
+    message = str(caught.value)
+    assert "Qx7h" not in message and "Zk9ter" not in message
+    assert "an address with a user, a password or a query cannot be a mirror" in message
+    assert not server.asked
+    said = fetch(tmp_path / "raw", server.url("good"))
+    assert "Qx7h" not in str(said) and "Zk9ter" not in str(said)
+
+
+@pytest.mark.parametrize("place", ["ftp://user:Qx7hunZk9ter@host/", "http://host:0/?token=Qx7hunZk9ter", ""])
+def test_a_redirect_shows_no_password_and_is_one_line(tiny: Any, tmp_path: Path, place: str) -> None:
+    class Redirecting(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", place or self.path)  # to itself: without end
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Redirecting) as listening:
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        with pytest.raises(SynthGainError) as caught:
+            fetch(tmp_path / "raw", f"http://127.0.0.1:{listening.server_port}/")
+        listening.shutdown()
+        thread.join()
+    (line,) = [line for line in str(caught.value).splitlines() if f":{listening.server_port}/: " in line]
+    assert "Qx7hun" not in line
+    assert "HTTP 302" in line or "cannot be reached" in line

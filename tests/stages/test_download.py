@@ -77,7 +77,12 @@ def test_bad_input_ends_in_clear_lines_and_status_one(
 ) -> None:
     (tmp_path / "own" / "cat").mkdir(parents=True)
     command = [sys.executable, "-m", "stages.download"]
-    command += ["--out", str(tmp_path / "raw"), "--params", str(params_file(source="folder"))]
+    command += [
+        "--out",
+        str(tmp_path / "raw"),
+        "--params",
+        str(params_file(source="folder", folder=str(tmp_path / "own"))),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.splitlines() == [

@@ -281,6 +281,37 @@ def test_generated_and_exported_with_kills_at_random_moments_it_ends_byte_equal(
     assert sorted(path.name for path in killed.iterdir()) == ["out", "s.npz"]
 
 
+def start(arguments, cwd):
+    """A command of `synthgain`, at work."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "import stages.cli; stages.cli.main()", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("seconds", [0, 0.7])
+def test_of_two_generate_to_one_file_the_second_is_refused_before_it_works(model, tmp_path, seconds):
+    first = start(("generate", "--model", model, "--per-class", 3000, "--out", "s.npz"), tmp_path)
+    time.sleep(seconds)
+    second = start(("generate", "--model", model, "--per-class", 2000, "--out", "s.npz"), tmp_path)
+    outcomes = {}
+    for process, count in ((second, 20000), (first, 30000)):
+        said, complained = process.communicate(timeout=120)
+        outcomes[count] = (process.returncode, said, complained)
+    good = [count for count, (status, _, _) in outcomes.items() if status == 0]
+    # One was done before the other came, or was refused: never do both say that they have written the file.
+    assert len(good) == 1, outcomes
+    ((status, said, complained),) = [outcomes[count] for count in outcomes if count not in good]
+    assert status == 1 and said == ""
+    assert "is writing it; wait for it" in complained or "is there already" in complained
+    assert len(LabeledImages.load(tmp_path / "s.npz")) == good[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["generator.safetensors", "s.npz"]
+
+
 PEAK = (
     "import resource, sys, stages.cli\ntry: stages.cli.main()\nfinally:"
     " print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"

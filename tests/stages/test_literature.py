@@ -1,6 +1,7 @@
 """`synthgain literature` on embedded digits, tiny: one table, work that is kept, one system that diverges."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
 from pipeline.literature import comparison
+from pipeline.runtime import only_writer
 from pipeline.workspace import PROJECT
 from stages.literature import literature
 
@@ -139,6 +141,25 @@ def test_a_system_that_diverges_has_a_reason_instead_of_a_row(files, monkeypatch
     assert table["failures"] == {"dcgan": "dcgan: the training diverged"}
     assert set(measured(table)) == BASELINES
     assert not (files / "failed/dcgan/gan").exists()
+
+
+def test_two_at_once_do_not_write_into_one_folder(files):
+    at_work, done = threading.Event(), threading.Event()
+
+    def other():
+        with only_writer(files / "shared"):
+            at_work.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    at_work.wait(60)
+    result = run(files, out="shared")
+    done.set()
+    thread.join()
+    with pytest.raises(SynthGainError, match=r"shared: another process .* is writing it; wait for it"):
+        raise result.exception
+    assert not (files / "shared").exists()
 
 
 @pytest.mark.parametrize(
