@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
-from pipeline.images import DAMAGED_ARCHIVE
-from pipeline.runtime import atomic_output
+from pipeline.npz import open_npz, write_npz
 
 Features = npt.NDArray[np.float64]
 
@@ -66,15 +65,14 @@ class FeatureStatistics:
 
     def save(self, path: Path) -> None:
         """Write one `.npz`; the same statistics give the same bytes."""
-        with atomic_output(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                n=np.int64(self.n),
-                mean=self.mean,
-                covariance=self.covariance,
-                features=np.array(self.extractor.features, dtype=np.str_),
-                extractor_sha256=np.array(self.extractor.sha256, dtype=np.str_),
-            )
+        arrays = {
+            "n": np.array(self.n, dtype=np.int64),
+            "mean": self.mean,
+            "covariance": self.covariance,
+            "features": np.array(self.extractor.features, dtype=np.str_),
+            "extractor_sha256": np.array(self.extractor.sha256, dtype=np.str_),
+        }
+        write_npz(path, arrays, compressed=False)
 
     @classmethod
     def load(cls, path: Path) -> FeatureStatistics:
@@ -83,18 +81,12 @@ class FeatureStatistics:
         Raises:
             SynthGainError: if the file is missing, damaged or of another kind.
         """
-        try:
-            # np.load leaves a file open that it opened itself and cannot read.
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                features = str(arrays["features"])
-                if features not in ("domain", "inception"):
-                    raise ValueError(f"features of the kind {features!r}")
-                extractor = Extractor(features, str(arrays["extractor_sha256"]))  # type: ignore[arg-type]
-                return cls(int(arrays["n"]), arrays["mean"], arrays["covariance"], extractor)
-        except FileNotFoundError:
-            raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
-        except DAMAGED_ARCHIVE as error:
-            raise SynthGainError(f"{path}: not a readable file of feature statistics ({error})") from None
+        with open_npz(path, damaged="not a readable file of feature statistics") as arrays:
+            features = str(arrays["features"])
+            if features not in ("domain", "inception"):
+                raise ValueError(f"features of the kind {features!r}")
+            extractor = Extractor(features, str(arrays["extractor_sha256"]))  # type: ignore[arg-type]
+            return cls(int(arrays["n"]), arrays["mean"], arrays["covariance"], extractor)
 
 
 def checked_features(features: npt.NDArray[Any], *, of: str) -> Features:
