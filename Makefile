@@ -49,6 +49,9 @@ literature: install  ## The literature's GANs beside ours, in build/literature (
 
 .PHONY: ui
 ui: install  ## MLflow's UI on the default store (STORE=sqlite:///... for another, PORT=5000)
+ifeq ($(STORE),sqlite:///$(CURDIR)/mlflow.db)
+	@env -u MLFLOW_TRACKING_URI synthgain stage track --check || true
+endif
 	mlflow server --backend-store-uri $(STORE) --host 127.0.0.1 --port $(PORT) --workers 1
 
 .PHONY: report-open

@@ -14,6 +14,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from pipeline.dvc_state import half_written
 from pipeline.errors import SynthGainError
 from pipeline.params import Params, load_params
 from pipeline.progress import Advance, progress
+from pipeline.redaction import without_secrets
 from pipeline.runtime import available_cores
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ def examine(root: Path, params_file: Path) -> Iterator[Check]:
     yield dvc_objects(root, is_running=bool(running))
     if params is not None:
         yield stale_cells(root, params)
+        yield mirrored_results(root, params, params_file)
     yield unfinished_runs(root)
 
 
@@ -532,6 +535,39 @@ def _undeclared_files(root: Path) -> list[Path]:
     )
 
 
+def mirrored_results(root: Path, params: Params, params_file: Path) -> Check:
+    """Whether MLflow shows the results that lie here: DVC restores those of another commit, and tells nobody."""
+    name = "MLflow study"
+    try:
+        from pipeline.runs import experiment_name, plan_runs
+        from pipeline.store import find_store
+        from pipeline.tracking import compare_with_store
+    except Exception as error:  # a broken installation raises nearly anything; it has a finding below
+        return Check(name, f"not checked: MLflow cannot be imported ({_words(error)})")
+    params_file = params_file.resolve()
+    try:
+        with chdir(root):  # a run names its images by their paths from here
+            runs = plan_runs(
+                params,
+                params_file=params_file,
+                metrics=Path("data/metrics"),
+                gan=Path("data/gan"),
+                synthetic=Path("data/synthetic"),
+                prepared=Path("data/prepared"),
+                report=Path("data/report"),
+            )
+            store = find_store(os.environ, root)
+            comparison = compare_with_store(runs, experiment=experiment_name(params), store=store)
+    except SynthGainError as error:  # no results here yet, or no store, which has a finding below
+        return Check(name, f"not checked: {_words(error)}")
+    if comparison is None:
+        return Check(name, f"not checked: a `track` is at work on {store}")
+    seen = f"{experiment_name(params)} in {store}"
+    if comparison.differing:
+        return Check(name, seen, [Finding(str(comparison), "MLflow", "`synthgain stage track` mends it")])
+    return Check(name, f"{seen}: {comparison}")
+
+
 def unfinished_runs(root: Path) -> Check:
     """Runs that MLflow shows as RUNNING and that nobody will end."""
     name = "MLflow runs"
@@ -564,7 +600,7 @@ def unfinished_runs(root: Path) -> Check:
 
 
 def _words(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+    return without_secrets(" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
 def as_json(checks: Sequence[Check]) -> dict[str, Any]:

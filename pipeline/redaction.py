@@ -28,8 +28,8 @@ _SCHEME = r"\b(?!(?:sqlite|file)\b)([a-z][a-z0-9+.-]*://)"
 _PATTERNS = (
     (rf"{_SCHEME}(?=[^\s/?#\"<>]*[@:])[^\s\"<>]*@", rf"\1{_SHOWN}@"),
     (r"(?<![\w/.@-])[\w.+-]+:[^\s\\/\"'<>@][^\s\"'<>]*@(?=[\w\[])", f"{_SHOWN}@"),  # its scheme was forgotten
-    # The address was cut off before its "@": what follows the colon is no port.
-    (rf"{_SCHEME}[^\s/:@\[]+:(?![\d{_SHOWN}]*(?:\W|$))[^\s\"<>]*", rf"\1{_SHOWN}"),
+    # The address was cut off before its "@": what follows the colon is no port, nor the word in our own messages.
+    (rf"{_SCHEME}[^\s/:@\[]+:(?!(?:[\d{_SHOWN}]*|port)(?:\W|$))[^\s\"<>]*", rf"\1{_SHOWN}"),
     (rf"{_SCHEME}([^\s?#\"'<>]*)\?[^\s\"'<>)]+", rf"\1\2?{_SHOWN}"),
     (rf"{_SCHEME}([^\s#\"'<>]*)#[^\s\"'<>)]*=[^\s\"'<>)]*", rf"\1\2#{_SHOWN}"),
     (r"([/\w])\?[\w.-]+=[^\s\"'<>)]*", rf"\1?{_SHOWN}"),  # an address without its host

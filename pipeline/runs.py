@@ -89,6 +89,14 @@ class PlannedRun:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def experiment_name(params: Params, *, trial: str | None = None) -> str:
+    """The MLflow experiment of a study, and its registered model; a trial beside the workspace has its own."""
+    name = f"{params.tracking.experiment}-{params.data.source}"
+    return (
+        name if trial is None else f"{name}-{re.sub('[/:]', '_', trial)}"
+    )  # signs that no model's name may hold
+
+
 def plan_runs(
     params: Params,
     *,

@@ -117,8 +117,8 @@ def _taken_apart(uri: str) -> tuple[str, str | None, str | None]:
         )
     if not user or not password:
         raise SynthGainError(
-            f"{_VARIABLE}: it has a user without a password, or a password without a user; both are needed, as in"
-            " https://user:password@host, and a token goes into MLFLOW_TRACKING_TOKEN"
+            f"{_VARIABLE}: it has a user without a password, or a password without a user; both are needed;"
+            " a token goes into MLFLOW_TRACKING_TOKEN"
         )
     return address, user, password
 

@@ -212,6 +212,49 @@ def mirror(runs: Sequence[PlannedRun], *, experiment: str, store: Store, root: P
     return Mirrored(len(wanted) - len(kept), len(kept), len(own) - len(kept), experiment_id)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """How many of the runs are not those of the results: missing, superfluous or of other content; and of how many."""
+
+    differing: int
+    runs: int
+
+    def __str__(self) -> str:
+        """In words."""
+        if not self.differing:
+            return f"all {self.runs} runs are those of data/"
+        return f"{self.differing} of {self.runs} runs are not those of data/"
+
+
+def compare_with_store(runs: Sequence[PlannedRun], *, experiment: str, store: Store) -> Comparison | None:
+    """Whether an experiment shows exactly these runs of this checkout; writes nothing.
+
+    Returns:
+        None while another process of this machine mirrors to the store.
+
+    Raises:
+        SynthGainError: if the store cannot be reached or used, or the experiment mirrors another checkout.
+    """
+    own: list[Run] = []
+    # MLflow would make a missing store, and the tables of an empty one.
+    if store.database is None or (store.database.exists() and store.database.stat().st_size):
+        with _working_with(store):
+            if is_busy(store):
+                return None
+            _check(store)
+            client = _client(store)
+            found = client.get_experiment_by_name(experiment)
+            if found is not None and found.lifecycle_stage == "active":
+                own = _own_runs(client, found.experiment_id, experiment, store)
+    shown: dict[str, list[str]] = {}
+    for run in own:
+        if run.info.status == "FINISHED":
+            shown.setdefault(run.data.tags[_KEY], []).append(run.data.tags[_CONTENT])
+    wanted = {planned.key: [planned.content_sha256()] for planned in runs}
+    keys = wanted.keys() | shown.keys()
+    return Comparison(sum(wanted.get(key) != shown.get(key) for key in keys), len(keys))
+
+
 def register_generator(
     candidate: Candidate, *, name: str, run_key: str, experiment_id: str, store: Store
 ) -> str:

@@ -14,14 +14,22 @@ def main(
     synthetic: Annotated[Path, typer.Option(help="Folder of the synthetic images.")] = Path("data/synthetic"),
     prepared: Annotated[Path, typer.Option(help="Folder of the real splits.")] = Path("data/prepared"),
     report: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("data/report"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether MLflow shows these results; write nothing.")
+    ] = False,
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Show the results in MLflow, each run once: in the project's mlflow.db, or where MLFLOW_TRACKING_URI is.
 
-    The generator whose images are exported is registered as a model; the alias `champion` goes to the best one.
+    The generator whose images are exported is registered as a model; the alias `champion` goes to the best one. An
+    experiment that DVC runs beside the workspace has an MLflow experiment and a model of its own.
+
+    With --check, the exit status is 1 if MLflow shows anything else.
 
     Example: python -m stages.track --metrics data/metrics --gan data/gan --synthetic data/synthetic
     --prepared data/prepared --report data/report
+
+    To look only: python -m stages.track --check
     """
     import os
 
@@ -31,12 +39,16 @@ def main(
 
     from pipeline.champion import find_candidate, no_candidate
     from pipeline.export.selection import select_budget
-    from pipeline.runs import plan_runs
-    from pipeline.store import find_store, view_command
-    from pipeline.tracking import mirror, register_generator, writing_to
+    from pipeline.runs import experiment_name, plan_runs
+    from pipeline.store import find_store, trial_name, view_command
+    from pipeline.tracking import compare_with_store, mirror, register_generator, writing_to
 
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
     store = find_store(os.environ, root)
+    trial = trial_name(os.environ, Path.cwd())
+    if trial is not None:
+        root = Path.cwd()  # it has a commit and a dvc.lock of its own; the store is the workspace's
+    experiment = experiment_name(params, trial=trial)
     runs = plan_runs(
         params,
         params_file=params_file,
@@ -46,6 +58,16 @@ def main(
         prepared=prepared,
         report=report,
     )
+    if check:
+        comparison = compare_with_store(runs, experiment=experiment, store=store)
+        if comparison is None:
+            print(f"MLflow: not checked: a `track` is at work on {store}")
+        elif comparison.differing:
+            print(f"MLflow: {comparison}; `synthgain stage track` mends it")
+            raise typer.Exit(1)
+        else:
+            print(f"MLflow: {comparison}")
+        return
     # The generator whose images are handed over is the one that is registered.
     budget = select_budget(
         metrics / "comparison.json", wanted=params.export.real_images, declared=params.study.real_images
@@ -63,7 +85,6 @@ def main(
             budget=str(budget),
         )
     )
-    experiment = f"{params.tracking.experiment}-{params.data.source}"
     with writing_to(store):
         mirrored = mirror(runs, experiment=experiment, store=store, root=root)
         print(

@@ -20,6 +20,7 @@ from pipeline.doctor import (
     environment,
     examine,
     left_behind,
+    mirrored_results,
     orphans,
     raw_data,
     running_stages,
@@ -361,6 +362,36 @@ def test_runs_left_running_are_named_with_who_ends_them(tmp_path, monkeypatch):
         fcntl.flock(lock, fcntl.LOCK_EX)
         check = unfinished_runs(tmp_path)
     assert not check.findings and "a `track` is at work" in check.seen
+
+
+def test_mlflow_that_shows_other_results_is_a_finding(write_study, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    files = write_study(ratios=(0.5,), replicates=1)
+    params = load_params(files.params)
+
+    def check():
+        return mirrored_results(files.root, params, files.params)
+
+    missing = check()
+    assert not missing.findings and missing.seen.startswith(
+        "not checked: data/prepared/splits.json: image_size"
+    )
+    prepared = {"image_size": 8, "splits": {"test": {"images": 300, "pixels_sha256": "ef" * 32}}}
+    (files.root / "data/prepared/splits.json").write_text(json.dumps(prepared))
+    (files.root / "data/report").mkdir()
+    (files.root / "data/report/index.html").write_text("<p>report</p>")
+    (found,) = check().findings
+    assert str(found) == "MLflow: 8 of 8 runs are not those of data/; `synthgain stage track` mends it"
+    assert not (files.root / "mlflow.db").exists()
+    (files.root / "data/gan/60/0/generator.safetensors").write_bytes(b"weights")
+    splits = prepared | {"splits": prepared["splits"] | {"validation": {"pixels_sha256": "cd" * 32}}}
+    (files.root / "data/prepared/splits.json").write_text(json.dumps(splits))
+    subprocess.run([sys.executable, "-m", "stages.track"], cwd=files.root, check=True, capture_output=True)
+    assert not check().findings and "all 8 runs are those of data/" in check().seen
+    (files.root / "data/report/index.html").write_text("<p>another report</p>")
+    assert check().findings[0].what == "1 of 8 runs are not those of data/"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://host")
+    assert check().seen.startswith("not checked: MLFLOW_TRACKING_URI: found ftp://host")
 
 
 def test_a_store_that_is_none_is_a_finding(tmp_path, monkeypatch):

@@ -55,12 +55,10 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 def command_of(stage: str) -> list[str]:
     """The command of dvc.yaml, as an argument list of the console app."""
     text = STAGES[stage]["cmd"]
-    for name, value in (
-        ("${item.budget}", "60"),
-        ("${item.synthetic_per_real}", "1.0"),
-        ("${data.folder}", "data/own"),
-    ):
-        text = text.replace(name, value)
+    item = "--budget 60"
+    if "synthetic_per_real" in STAGES[stage].get("matrix", {}):
+        item += " --synthetic_per_real 1.0"
+    text = text.replace("${item}", item)
     return ["stage", stage.replace("_", "-"), *text.split()[3:]]
 
 
@@ -696,6 +694,39 @@ FAULTS = [
     ),
     Fault(
         PARAMS,
+        "own images in what a stage writes",
+        with_params(data__folder="data/raw"),
+        "error: params.yaml: data.folder: found 'data/raw'; data/raw is what a stage writes, and removes: name a"
+        " folder of your own, such as data/own",
+    ),
+    Fault(
+        PARAMS,
+        "own images in a home folder that nobody expands",
+        with_params(data__folder="~/own"),
+        "error: params.yaml: data.folder: found '~/own'; nobody expands ~ here: write the whole path, or one from"
+        " the folder of params.yaml",
+    ),
+    Fault(
+        PARAMS,
+        "own images by a detour",
+        with_params(data__folder="data/../../own"),
+        "error: params.yaml: data.folder: found 'data/../../own'; write it without detours: ../own",
+    ),
+    Fault(
+        PARAMS,
+        "own images at an address",
+        with_params(data__folder="s3://bucket/own"),
+        "error: params.yaml: data.folder: found 's3://bucket/own'; a local folder is needed, not an address",
+    ),
+    Fault(
+        PARAMS,
+        "a mirror with a password",
+        with_params(data__mirrors=["https://user:secret@host/mnist"]),
+        "error: params.yaml: data.mirrors.0: an address with a user, a password or a query; params.yaml is no place"
+        " for secrets: set the environment variable SYNTHGAIN_MIRROR to it instead",
+    ),
+    Fault(
+        PARAMS,
         "no validation images",
         with_params(data__validation_images=0),
         "error: params.yaml: data.validation_images: found 0; allowed: greater than or equal to 1",
@@ -1183,7 +1214,7 @@ FAULTS = [
         TRACKING,
         "a server that is down",
         server_that("is down"),
-        "error: MLflow server http://…@127.0.0.1:… (MLFLOW_TRACKING_URI): connection refused. Nothing "
+        "error: MLflow server http://127.0.0.1:… (MLFLOW_TRACKING_URI): connection refused. Nothing "
         "else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) mirrors "
         "them later",
     ),
@@ -1191,7 +1222,7 @@ FAULTS = [
         TRACKING,
         "a server that says nothing",
         server_that("hangs"),
-        "error: MLflow server http://…@127.0.0.1:… (MLFLOW_TRACKING_URI): no answer in time. Nothing "
+        "error: MLflow server http://127.0.0.1:… (MLFLOW_TRACKING_URI): no answer in time. Nothing "
         "else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) mirrors "
         "them later",
     ),
@@ -1199,7 +1230,7 @@ FAULTS = [
         TRACKING,
         "a server that fails",
         server_that("fails"),
-        "error: MLflow server http://…@127.0.0.1:…: /health has status 500 (MLFLOW_TRACKING_URI). "
+        "error: MLflow server http://127.0.0.1:…: /health has status 500 (MLFLOW_TRACKING_URI). "
         "Nothing else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) "
         "mirrors them later",
     ),
@@ -1207,8 +1238,22 @@ FAULTS = [
         TRACKING,
         "a URI that cannot hold runs",
         store_at("ftp://user:secret@host"),
-        "error: MLFLOW_TRACKING_URI: found ftp://…@host; allowed are http://host:port, https://host "
+        "error: MLFLOW_TRACKING_URI: found ftp://…; allowed are http://host:port, https://host "
         "and sqlite:///folder/mlflow.db; unset it for mlflow.db of this project",
+    ),
+    Fault(
+        TRACKING,
+        "a password that cuts the address in two",
+        store_at("http://user:sec/ret@host:5000"),
+        "error: MLFLOW_TRACKING_URI: a user or password in it holds one of / ? # \\; write it percent-encoded "
+        "(%2F %3F %23 %5C), or set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead",
+    ),
+    Fault(
+        TRACKING,
+        "a token in the address",
+        store_at("http://host:5000/?token=secret"),
+        "error: MLFLOW_TRACKING_URI: it has a query or a fragment (what follows ? or #), which cannot be used; "
+        "allowed is http(s)://host:port/path, and a token goes into MLFLOW_TRACKING_TOKEN",
     ),
     Fault(
         TRACKING,

@@ -126,7 +126,7 @@ WRONG = {
     "status 401": "user, password or token is not accepted (status 401)",
     "redirects without end": "Exceeded 30 redirects",
     "accepts and closes": "Connection aborted",
-    "echoes": "you sent …, that is",
+    "echoes": "you sent Basic …, that is",
 }
 
 

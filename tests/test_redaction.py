@@ -53,6 +53,7 @@ def test_secrets_in_addresses_and_headers_are_hidden(text, shown):
     [
         "sqlite:////home/a@b/mlflow.db: database is locked",
         "models:/synthgain-mnist@champion: not in MLflow at http://host:5000",
+        "allowed are http://host:port, https://host and http(s)://host:port/path",
         "http://[::1]:5000 and http://host:8080, http://host:80",
         "https://cdn.example/repository@main/files: HTTP 404",
         "see https://mlflow.org/docs/auth#authenticating",

@@ -25,8 +25,8 @@ from mlflow.entities import ViewType
 
 from pipeline.errors import SynthGainError
 from pipeline.runs import Images, PlannedRun
-from pipeline.store import find_store, view_command
-from pipeline.tracking import Mirrored, mirror
+from pipeline.store import alone, find_store, view_command
+from pipeline.tracking import Comparison, Mirrored, compare_with_store, mirror
 from pipeline.views import MEANS_QUERY, TAG_PREFIX
 
 REAL = Images(
@@ -605,6 +605,54 @@ def test_a_run_that_another_machine_deletes_meanwhile_is_one_line(store, tmp_pat
     assert "run `synthgain stage track` again" in message
     show(study(cell("real", 0), folder=tmp_path), store, tmp_path)
     assert Shown(store).is_one_finished_tree()
+
+
+COMPARE = (
+    "import sys; from pathlib import Path; from pipeline.store import find_store;"
+    "from pipeline.tracking import compare_with_store;"
+    "print(compare_with_store([], experiment='synthgain-mnist', store=find_store({}, Path(sys.argv[1]))))"
+)
+
+
+def test_a_comparison_counts_what_differs_and_writes_nothing(store, tmp_path):
+    def compared(runs, store=store, experiment="synthgain-mnist"):
+        folder = store.database.parent
+        before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("mlflow*")}
+        found = compare_with_store(runs, experiment=experiment, store=store)
+        assert {
+            path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("mlflow*")
+        } == before
+        return found
+
+    runs = study(cell("real", 0), cell("synthetic", 0.5), folder=tmp_path)
+    empty = find_store({}, tmp_path / "empty")
+    empty.database.parent.mkdir()
+    assert compared(runs, empty) == Comparison(3, 3) and not list(empty.database.parent.iterdir())
+    empty.database.touch()  # an empty file is where SQLite begins
+    assert compared(runs, empty) == Comparison(3, 3)
+    assert compared(runs) == Comparison(3, 3)
+    show(runs, store, tmp_path)
+    assert compared(runs) == Comparison(0, 3)
+    assert compared(runs, experiment="another") == Comparison(3, 3)
+    changed = study(cell("real", 0), cell("synthetic", 0.5, 0.8), folder=tmp_path)
+    assert compared(changed) == Comparison(2, 3)  # the cell, and the parent of them all
+    assert str(compared(changed)) == "2 of 3 runs are not those of data/"
+    smaller = study(cell("real", 0), folder=tmp_path)
+    assert compared(smaller) == Comparison(2, 3)  # one too many
+    client = Shown(store).client
+    client.create_run("1", run_name="by hand", tags={"synthgain.key": "study"})
+    show(smaller, store, tmp_path)
+    assert compared(smaller) == Comparison(0, 2)
+    (cell_run,) = client.search_runs(["1"], "tags.`synthgain.key` = 'cell/60/real/0/0'")
+    client.update_run(cell_run.info.run_id, "RUNNING")
+    assert compared(smaller) == Comparison(1, 2)
+    with alone(store):
+        other = subprocess.run(
+            [sys.executable, "-c", COMPARE, str(tmp_path)], capture_output=True, text=True, check=True
+        )
+    assert other.stdout == "None\n"
+    client.delete_experiment("1")
+    assert compared(smaller) == Comparison(2, 2)
 
 
 def test_a_cell_costs_five_calls(store, tmp_path, monkeypatch):

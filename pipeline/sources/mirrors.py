@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import queue
@@ -15,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 from pipeline.errors import SynthGainError
@@ -147,14 +148,14 @@ def _fetch_one(file: PublishedFile, target: Path, mirror: str, dataset: str, wai
         raise _NotHad(
             f"{scheme}:// is no mirror; a base URL (http, https) or a local folder is", for_good=True
         )
-    if _is_remote(mirror) and (_may_hold_password(parts) or parts.query):
+    if _is_remote(mirror) and _may_be_cut(parts):
         raise _NotHad(
-            "an address with a user, a password or a query cannot be a mirror; only http(s)://host:port/path can",
+            "a user or password in it holds one of / ? #; write it percent-encoded (%2F %3F %23)",
             for_good=True,
         )
     with atomic_output(target) as temporary:
         if _is_remote(mirror):
-            chunks = _download(f"{mirror.rstrip('/')}/{file.name}", file.name, wait)
+            chunks = _download(_request(parts, file.name), file.name, wait)
         else:
             folder = (
                 Path(url2pathname(urlsplit(mirror).path)) if scheme == "file" else Path(mirror).expanduser()
@@ -170,13 +171,15 @@ def _fetch_one(file: PublishedFile, target: Path, mirror: str, dataset: str, wai
             raise _NotHad(problem, altered=True)
 
 
-def _may_hold_password(parts: SplitResult) -> bool:
-    """Whether there is a user in the address, or one that was cut off by a "/" in the password."""
+def _may_be_cut(parts: SplitResult) -> bool:
+    """Whether what is taken for host and port is rather the begin of a user and password."""
+    _, at, host = parts.netloc.rpartition("@")
     try:
         parts.port  # noqa: B018  # raises for one that is no number
     except ValueError:
         return True
-    return "@" in parts.netloc or (":" in parts.netloc and "@" in parts.path)
+    rest = f"{parts.path}{parts.query}{parts.fragment}"
+    return not at and ":" in host and "@" in rest
 
 
 def _copy(folder: Path, name: str, dataset: str) -> Iterator[bytes]:
@@ -196,8 +199,20 @@ def _copy(folder: Path, name: str, dataset: str) -> Iterator[bytes]:
         raise _NotHad("no permission to read the file") from None
 
 
-def _download(url: str, name: str, wait: float) -> Iterator[bytes]:
-    with _open(url, wait) as response:
+def _request(mirror: SplitResult, name: str) -> urllib.request.Request:
+    """For a file of a mirror: a query stays behind its name, user and password go with it and not to a redirection."""
+    userinfo, _, host = mirror.netloc.rpartition("@")
+    url = urlunsplit((mirror.scheme, host, f"{mirror.path.rstrip('/')}/{name}", mirror.query, ""))
+    request = urllib.request.Request(url, headers={"User-Agent": "synthgain"})
+    if userinfo:
+        user, _, password = userinfo.partition(":")
+        sent = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {sent}")
+    return request
+
+
+def _download(request: urllib.request.Request, name: str, wait: float) -> Iterator[bytes]:
+    with _open(request, wait) as response:
         length = int(response.headers.get("Content-Length") or 0)
         # Without a length there is nothing to show a share of.
         shown: AbstractContextManager[Advance | None] = (
@@ -221,9 +236,8 @@ def _download(url: str, name: str, wait: float) -> Iterator[bytes]:
                 yield chunk
 
 
-def _open(url: str, wait: float) -> Any:
-    """The response of a URL, with its headers read, within `wait` seconds."""
-    request = urllib.request.Request(url, headers={"User-Agent": "synthgain"})
+def _open(request: urllib.request.Request, wait: float) -> Any:
+    """The response, with its headers read, within `wait` seconds."""
     outcome: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def ask() -> None:

@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import http.server
 import socket
@@ -176,32 +177,109 @@ def test_the_environment_variable_goes_first_and_the_folder_for_files_by_hand_is
     assert contents(tmp_path / "raw2") == tiny.files
 
 
+class Guarded:
+    """A server that gives the files to who sends the right header and query, and else says what it got."""
+
+    def __init__(self, files: dict[str, bytes], sent: str, query: str) -> None:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path, _, asked = self.path.partition("?")
+                got = self.headers.get("Authorization") or ""
+                is_known = (got.removeprefix("Basic "), asked) == (sent, query)
+                content = files[path.rpartition("/")[2]]
+                if not is_known:
+                    self.send_error(403, f"you sent {got} to {self.path}")
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+
+    def __enter__(self) -> "Guarded":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
 @pytest.mark.parametrize(
-    "written",
+    ("written", "user", "query"),
     [
-        "user:Qx7hunZk9ter@{}",
-        "user:Qx7hun/Zk9ter@{}",
-        "user:1/Qx7hunZk9ter@{}",
-        "user:Qx7hun@Zk9ter@{}",
-        "user:Qx7hun%2FZk9ter@{}",
-        "user:Qx7hün Zk9ter@{}",
-        "Qx7hunZk9ter@{}",
-        "{}?token=Qx7hunZk9ter",
+        ("user:Qx7hunZk9ter@{}/mnist", "user:Qx7hunZk9ter", ""),
+        ("user:Qx7hun@Zk9ter@{}/", "user:Qx7hun@Zk9ter", ""),
+        ("user:Qx7hun%2FZk9ter@{}", "user:Qx7hun/Zk9ter", ""),
+        ("user:Qx7h%C3%BCn%20Zk9ter@{}", "user:Qx7hün Zk9ter", ""),
+        ("Qx7hunZk9ter@{}", "Qx7hunZk9ter:", ""),
+        ("{}/mnist/?token=Qx7hunZk9ter", "", "token=Qx7hunZk9ter"),
     ],
 )
-def test_no_message_shows_a_password_of_a_mirror(
+def test_a_mirror_gets_its_password_and_nobody_else_sees_it(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, user: str, query: str
+) -> None:
+    sent = base64.b64encode(user.encode()).decode() if user else ""
+    with Guarded(tiny.files, sent, query) as right, Guarded(tiny.files, "other", "x=1") as wrong:
+        monkeypatch.setenv(published.MIRROR_VARIABLE, "http://" + written.format(right.host))
+        said = "\n".join(fetch(tmp_path / "raw"))
+        assert contents(tmp_path / "raw") == tiny.files
+        monkeypatch.setenv(published.MIRROR_VARIABLE, "http://" + written.format(wrong.host))
+        with pytest.raises(SynthGainError) as caught:
+            fetch(tmp_path / "other")
+    assert "HTTP 403 you sent" in str(caught.value)
+    for secret in ("Qx7h", "Zk9ter", *([sent] if sent else [])):
+        assert secret not in said + str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["user:Qx7hun/Zk9ter@{}", "user:1/Qx7hunZk9ter@{}", "user:Qx7hun#Zk9ter@{}", "user:Qx7?Zk9ter@{}"],
+)
+def test_a_password_that_cuts_the_address_in_two_is_refused_and_not_shown(
     tiny: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
 ) -> None:
     address = "http://" + written.format(server.url("good").removeprefix("http://"))
     monkeypatch.setenv(published.MIRROR_VARIABLE, address)
-    with pytest.raises(SynthGainError) as caught:
+    with pytest.raises(SynthGainError, match="write it percent-encoded") as caught:
         fetch(tmp_path / "raw")
-    message = str(caught.value)
-    assert "Qx7h" not in message and "Zk9ter" not in message
-    assert "an address with a user, a password or a query cannot be a mirror" in message
+    assert "Qx7" not in str(caught.value) and "Zk9ter" not in str(caught.value)
     assert not server.asked
-    said = fetch(tmp_path / "raw", server.url("good"))
-    assert "Qx7h" not in str(said) and "Zk9ter" not in str(said)
+
+
+def test_a_redirection_does_not_get_the_password(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization"))
+            if "elsewhere" in self.path:
+                self.send_error(404)
+                return
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{listening.server_port}/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        with pytest.raises(SynthGainError, match="HTTP 404"):
+            fetch(tmp_path / "raw", f"http://user:secret@localhost:{listening.server_port}/")
+        listening.shutdown()
+        thread.join()
+    assert seen == [f"Basic {base64.b64encode(b'user:secret').decode()}", None]
 
 
 @pytest.mark.parametrize("place", ["ftp://user:Qx7hunZk9ter@host/", "http://host:0/?token=Qx7hunZk9ter", ""])

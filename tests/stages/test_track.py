@@ -12,6 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from pipeline.checkpoints import file_sha256
 from stages import track
 
 
@@ -86,6 +87,57 @@ def test_mirrors_the_declared_study_into_the_root_of_the_project(files, monkeypa
     assert {run.data.params["real_images"] for run in runs} == {"60", "600"}
     (gan,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'all · gan · replicate 1'")
     assert [file.path for file in client.list_artifacts(gan.info.run_id)] == ["film_strip.png"]
+
+
+def test_check_says_whether_mlflow_shows_the_results_and_writes_nothing(files, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(files.root)
+    app = typer.Typer()
+    app.command()(track.main)
+
+    def check():
+        result = CliRunner().invoke(app, [*arguments(files), "--check"])
+        return result.exit_code, result.output
+
+    planned = 1 + 2 * (1 + 2 + 8 * 2)
+    differ = f"MLflow: {planned} of {planned} runs are not those of data/; `synthgain stage track` mends it\n"
+    assert check() == (1, differ)
+    assert not list(files.root.glob("ml*"))
+    CliRunner().invoke(app, arguments(files))
+    stored = (files.root / "mlflow.db").read_bytes()
+    assert check() == (0, f"MLflow: all {planned} runs are those of data/\n")
+    files.declare(synthetic_per_real=[0.5])
+    # The parent and both summaries are others, 3 arms × 2 replicates × 2 budgets are too many.
+    assert check() == (1, differ.replace(f"{planned} of", "15 of", 1))
+    assert (files.root / "mlflow.db").read_bytes() == stored
+
+
+def test_a_trial_beside_the_workspace_has_an_experiment_and_a_model_of_its_own(files, monkeypatch, tmp_path):
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    app = typer.Typer()
+    app.command()(track.main)
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    monkeypatch.chdir(files.root)
+    monkeypatch.setenv("DVC_ROOT", str(workspace))
+    monkeypatch.setenv("DVC_EXP_NAME", "lamer-iron")
+    (files.root / "dvc.lock").write_text("stages: {of: the copy}\n")
+    (workspace / "dvc.lock").write_text("stages: {of: the workspace}\n")
+    result = CliRunner().invoke(app, arguments(files))
+    assert (
+        f"MLflow experiment synthgain-folder-lamer-iron in sqlite:///{workspace}/mlflow.db" in result.output
+    )
+    assert "synthgain-folder-lamer-iron version 1: alias champion moved to it" in result.output
+    assert not (files.root / "mlflow.db").exists()
+    client = MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    assert client.get_experiment_by_name("synthgain-folder") is None
+    (parent,) = client.search_runs(["1"], "tags.kind = 'study'")
+    assert parent.data.tags["dvc.lock_sha256"] == file_sha256(files.root / "dvc.lock")
+    # In place, DVC's own folder is the current one.
+    monkeypatch.setenv("DVC_ROOT", str(files.root))
+    assert "MLflow experiment synthgain-folder in" in CliRunner().invoke(app, arguments(files)).output
 
 
 def test_a_missing_generator_is_one_line(files):
