@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
-from pipeline.runtime.outputs import atomic_output
-
-# What reading an .npz file raises where a disk or a copy has damaged it.
-DAMAGED_ARCHIVE = (
-    *(OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-)
+from pipeline.npz import open_npz, write_npz
 
 Indices = npt.NDArray[np.int64]
 
@@ -82,14 +73,15 @@ class LabeledImages:
 
     def save(self, path: Path) -> None:
         """Write one compressed `.npz`; the same content gives the same bytes."""
-        with atomic_output(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                images=self.images,
-                labels=self.labels,
-                class_names=np.array(self.class_names, dtype=np.str_),
-                provenance=np.array(json.dumps(dict(self.provenance), sort_keys=True), dtype=np.str_),
-            )
+        write_npz(
+            path,
+            {
+                "images": self.images,
+                "labels": self.labels,
+                "class_names": np.array(self.class_names, dtype=np.str_),
+                "provenance": np.array(json.dumps(dict(self.provenance), sort_keys=True), dtype=np.str_),
+            },
+        )
 
     @classmethod
     def load(cls, path: Path) -> LabeledImages:
@@ -98,23 +90,16 @@ class LabeledImages:
         Raises:
             SynthGainError: if the file is missing, damaged or of another kind.
         """
-        try:
-            # Opened here: np.load leaves the file open when the archive is damaged.
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open_npz(path, damaged="not a readable labelled image file", remedy="; make it again") as arrays:
+            try:
                 return cls(
                     arrays["images"],
                     arrays["labels"],
                     tuple(str(name) for name in arrays["class_names"]),
                     json.loads(str(arrays["provenance"])),
                 )
-        except SynthGainError as error:  # what is in it does not fit together
-            raise SynthGainError(f"{path}: {error}; make it again") from None
-        except FileNotFoundError:
-            raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
-        except DAMAGED_ARCHIVE as error:
-            raise SynthGainError(
-                f"{path}: not a readable labelled image file ({error}); make it again"
-            ) from None
+            except SynthGainError as error:  # what is in it does not fit together
+                raise SynthGainError(f"{path}: {error}; make it again") from None
 
 
 def concatenate(parts: Sequence[LabeledImages], provenance: Mapping[str, Any]) -> LabeledImages:

@@ -555,7 +555,7 @@ def read_only_store(bench: Bench) -> list[str]:
     """`mirror` runs as another user: root may write what it likes."""
     import tempfile
 
-    from pipeline.tracking import mirror as tracking
+    from pipeline.tracking.mirror import mirror as tracking
     from pipeline.tracking.planned_runs import PlannedRun
     from pipeline.tracking.store import find_store
 
@@ -619,6 +619,17 @@ def full_disk_at_the_export(bench: Bench) -> list[str]:
         raise OSError(errno.ENOSPC, "No space left on device", "out/.part")
 
     bench.patch.setattr(dataset, "write_shard", full)
+    return export_with("--format", "idx")(bench)
+
+
+def export_beside_another(bench: Bench) -> list[str]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from pipeline.runtime.outputs import only_writer
+
+    another, lock = bench.closing.enter_context(ThreadPoolExecutor(1)), only_writer(Path("out"))
+    another.submit(lock.__enter__).result()
+    bench.closing.callback(lambda: another.submit(lock.__exit__, None, None, None).result())
     return export_with("--format", "idx")(bench)
 
 
@@ -1349,6 +1360,12 @@ FAULTS = [
         export_with("--format", "idx", foreign=True),
         "error: out/idx: holds thesis.txt, which no export wrote; choose another --out, or pass "
         "--force to move it aside",
+    ),
+    Fault(
+        HAND_OVER,
+        "another process at the same export",
+        export_beside_another,
+        "error: out: another process (…) is writing it; wait for it, or stop it",
     ),
     Fault(
         HAND_OVER,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-if TYPE_CHECKING:
-    from pipeline.export.table import Shard
+from pipeline.export.table import Shard
 
 
 def write_shard(shard: Shard, folder: Path) -> None:

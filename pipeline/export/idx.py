@@ -7,13 +7,10 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.errors import SynthGainError
-from pipeline.export.deflate import LAST_BLOCK, deflate
-
-if TYPE_CHECKING:
-    from pipeline.export.table import Shard
+from pipeline.export.compression import LAST_BLOCK, deflate
+from pipeline.export.table import Shard
 
 # The third byte says uint8 (8), the fourth how many dimensions follow as big-endian int32.
 IMAGES_MAGIC = 0x0803

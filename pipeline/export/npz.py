@@ -7,16 +7,14 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
-from pipeline.export.deflate import LAST_BLOCK, deflate, stored_block
-
-if TYPE_CHECKING:
-    from pipeline.export.table import Shard
+from pipeline.export.compression import LAST_BLOCK, deflate, stored_block
+from pipeline.export.table import Shard
 
 _MOST_BYTES = 2**32 - 1
 # Version 2.0, no flags, deflate, 1980-01-01 00:00 as DOS counts it.

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.export.table import COLUMNS
-
-if TYPE_CHECKING:
-    from pipeline.export.table import Shard
+from pipeline.export.table import COLUMNS, Shard
 
 TABLE = "samples.parquet"
 

@@ -5,50 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import struct
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
-from zlib_ng import zlib_ng
 
-if TYPE_CHECKING:
-    from pipeline.export.table import Shard
+from pipeline.export.table import Shard
 
 # Windows gives these names to devices, with or without a suffix.
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 # File systems allow 255 bytes; a character takes up to four.
 _LONGEST_NAME = 60
-
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_END = struct.pack(">I4sI", 0, b"IEND", zlib_ng.crc32(b"IEND"))
-# zlib-ng sets up and packs a small image four times as fast as zlib does, to the size of Pillow's files (MNIST: 275
-# bytes). Its other levels take as long as zlib.
-_LEVEL = 1
-
-
-def encode_pngs(images: npt.NDArray[np.uint8]) -> list[bytes]:
-    """Grey images (n, H, W) as a PNG file each: signature, header, pixels, end. No time, no program's name.
-
-    Pillow spends 100 µs on a small image, most of it around the compression; this takes 5. Rows are not
-    filtered (type 0): filters gain nothing on images with plain backgrounds.
-    """
-    count, height, width = images.shape
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    begin = (
-        _SIGNATURE + struct.pack(">I", len(header) - 4) + header + struct.pack(">I", zlib_ng.crc32(header))
-    )
-    rows = np.zeros((count, height, width + 1), dtype=np.uint8)
-    rows[:, :, 1:] = images
-    files = []
-    for each in rows:
-        pixels = b"IDAT" + zlib_ng.compress(each.data, _LEVEL)
-        length, check = struct.pack(">I", len(pixels) - 4), struct.pack(">I", zlib_ng.crc32(pixels))
-        files.append(b"".join((begin, length, pixels, check, _END)))
-    return files
 
 
 def write_shard(shard: Shard, folder: Path) -> dict[str, str]:

@@ -25,10 +25,12 @@ from pipeline.export.idx import IMAGES, IMAGES_MAGIC, LABELS, LABELS_MAGIC
 from pipeline.export.parquet import TABLE
 from pipeline.export.png import class_folders
 from pipeline.export.table import COLUMNS, shard_name
+from pipeline.npz import read_array
 
 _BATCH = 1000
-# A PNG of an export: some bytes around pixels that at worst do not shrink.
-_PNG_OVERHEAD = 4096
+# Around the pixels or the values that a file holds, which at worst do not shrink.
+_OVERHEAD = 4096
+_LONGEST_ID = 64
 
 
 # What the readers of the formats raise on damaged files.
@@ -76,7 +78,7 @@ def read_samples(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Batch]:
         case "png":
             yield from _read_png_tree(folder, manifest["class_names"], shape)
         case "npz":
-            yield from _read_npz(folder, names[".npz"], shape)
+            yield from _read_npz(folder, names[".npz"], manifest["images"], shape)
         case "parquet":
             for path in names[".parquet"]:
                 with _named(path), pq.ParquetFile(path) as file:
@@ -98,7 +100,7 @@ def decode_png(content: bytes, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     Raises:
         Unreadable: if it is damaged, of another size or kind; a bomb is not unpacked.
     """
-    if len(content) > shape[0] * (shape[1] + 8) + _PNG_OVERHEAD:
+    if len(content) > shape[0] * (shape[1] + 8) + _OVERHEAD:
         raise Unreadable(f"a PNG of {len(content)} bytes for {shape[1]}×{shape[0]} pixels")
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
@@ -212,24 +214,16 @@ def _read_png_tree(folder: Path, class_names: Sequence[str], shape: tuple[int, i
         yield _batch(rows, rows["label"].to_pylist(), images, shape)
 
 
-def _read_npz(folder: Path, paths: list[Path], shape: tuple[int, int]) -> Iterator[Batch]:
+def _read_npz(folder: Path, paths: list[Path], samples: int, shape: tuple[int, int]) -> Iterator[Batch]:
     tables = _table_batches(folder)
     left: pa.Table = COLUMNS.empty_table()
     for path in paths:
         with _named(path), path.open("rb") as file:
             with zipfile.ZipFile(file) as archive:
-                # The header's word on the size comes before the pixels are unpacked.
-                with archive.open("labels.npy") as member:
-                    labels = np.lib.format.read_array(member, allow_pickle=False)
-                if (
-                    archive.getinfo("images.npy").file_size
-                    > len(labels) * shape[0] * shape[1] + _PNG_OVERHEAD
-                ):
-                    raise Unreadable(f"more pixels than {len(labels)} images of {shape[0]}×{shape[1]}")
-                with archive.open("images.npy") as member:
-                    images = np.lib.format.read_array(member, allow_pickle=False)
-                with archive.open("ids.npy") as member:
-                    ids = np.lib.format.read_array(member, allow_pickle=False)
+                labels = read_array(archive, "labels", most_bytes=8 * samples + _OVERHEAD)
+                pixels = len(labels) * shape[0] * shape[1]
+                images = read_array(archive, "images", most_bytes=pixels + _OVERHEAD)
+                ids = read_array(archive, "ids", most_bytes=4 * _LONGEST_ID * len(labels) + _OVERHEAD)
             if images.dtype != np.uint8 or images.shape != (len(labels), *shape) or len(ids) != len(labels):
                 raise Unreadable(
                     f"images {images.shape} {images.dtype}, {len(labels)} labels, {len(ids)} ids"
@@ -259,7 +253,7 @@ def _read_tar(path: Path, shape: tuple[int, int]) -> Iterator[Batch]:
                 raise Unreadable(f"found {member.name!r}; files named <id>.png, .cls and .json are allowed")
             content = archive.extractfile(member)
             assert content is not None, "a file"
-            limit = shape[0] * (shape[1] + 8) + _PNG_OVERHEAD
+            limit = shape[0] * (shape[1] + 8) + _OVERHEAD
             if member.size > limit:
                 raise Unreadable(f"{member.name} has {member.size} bytes; up to {limit} are allowed")
             parts[kind] = content.read()

@@ -12,6 +12,7 @@ from pipeline.checkpoints import file_sha256
 from pipeline.export import arrow, idx, npz, parquet, png, webdataset
 from pipeline.export.table import Shard, shard_name
 from pipeline.runtime.outputs import write_text
+from pipeline.runtime.progress import Advance
 
 FORMATS = ("idx", "idx_gz", "png", "npz", "parquet", "webdataset", "arrow")
 # Formats whose rows carry the sample table themselves; the others get it beside them.
@@ -27,11 +28,11 @@ _FILE_PER_SHARD = {
 }
 
 
-def write_shard(shard: Shard, formats: Sequence[str], work: Path) -> None:
+def write_shard(shard: Shard, advance: Advance, *, formats: Sequence[str], work: Path) -> None:
     """Write a shard's files and parts below `work`, then its record: without that, it is not complete.
 
     Files go to `<work>/<format>/`, parts of larger files to `<work>/parts/<format>/`; the folders are there.
-    The record holds the SHA-256 of each file and of each image's pixels.
+    The record holds the SHA-256 of each file and of each image's pixels. `advance` is called once, with 1.
     """
     hashes: dict[str, dict[str, str]] = {}
     for name in formats:
@@ -50,6 +51,7 @@ def write_shard(shard: Shard, formats: Sequence[str], work: Path) -> None:
         parquet.write_table_part(shard, work / "parts")
     record = {"files": hashes, "pixel_sha256": shard.pixel_sha256}
     write_text(record_path(work, shard.number), to_json(record).decode())
+    advance(1)
 
 
 def record_path(work: Path, number: int) -> Path:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import struct
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +13,12 @@ import numpy.typing as npt
 
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
-from pipeline.images import DAMAGED_ARCHIVE
+from pipeline.npz import find_on_disk, open_npz
 
 Rows = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint8]]
 
 # What a file may know of each image besides its label.
 MEASUREMENTS = ("label_score", "nearest_real_distance")
-_BYTES_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,31 +57,17 @@ def open_images(path: Path) -> ImageFile:
     Raises:
         SynthGainError: if the file is missing, truncated, damaged, empty or of another kind.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            pixels = archive.getinfo("images.npy")
-            if pixels.compress_type == zipfile.ZIP_STORED:
-                # Read to the end, which compares the checksum. What NumPy reads as a whole is compared then.
-                with archive.open(pixels) as member:
-                    while member.read(_BYTES_AT_ONCE):
-                        pass
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            labels = arrays["labels"]
-            class_names = tuple(str(name) for name in arrays["class_names"])
-            provenance = json.loads(str(arrays["provenance"]))
-            measurements = {
-                name: arrays[name].astype(np.float32) for name in MEASUREMENTS if name in arrays.files
-            }
-            if pixels.compress_type == zipfile.ZIP_STORED:
-                shape, rows = _rows_on_disk(path, pixels.header_offset)
-            else:
-                shape, rows = _rows_in_memory(arrays["images"])
-    except FileNotFoundError:
-        raise SynthGainError(f"{path}: no such file; `synthgain generate` makes one") from None
-    except DAMAGED_ARCHIVE as error:
-        raise SynthGainError(
-            f"{path}: not a readable file of labelled images ({error}); make it again with `synthgain generate`"
-        ) from None
+    with open_npz(
+        path,
+        damaged="not a readable file of labelled images",
+        remedy="; make it again with `synthgain generate`",
+        missing="`synthgain generate` makes one",
+    ) as arrays:
+        labels = arrays["labels"]
+        class_names = tuple(str(name) for name in arrays["class_names"])
+        provenance = json.loads(str(arrays["provenance"]))
+        measurements = {name: arrays[name].astype(np.float32) for name in MEASUREMENTS if name in arrays}
+        shape, rows = _image_rows(path, arrays)
     _check(path, shape, labels, len(class_names), measurements)
     return ImageFile(
         path, file_sha256(path), labels, class_names, (shape[2], shape[3]), provenance, measurements, rows
@@ -115,44 +97,14 @@ def _check(
             raise SynthGainError(f"{path}: {name} has shape {values.shape}; {labels.shape} is needed")
 
 
-def _rows_in_memory(images: npt.NDArray[np.uint8]) -> tuple[tuple[int, ...], Rows]:
+def _image_rows(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[tuple[int, ...], Rows]:
+    """The shape of the images, and what reads some of them: from the disk where they are not compressed."""
+    if on_disk := find_on_disk(path, "images"):
+        return on_disk.shape, lambda positions: on_disk.rows(positions)[:, 0]
+    images = arrays["images"]
     if images.dtype != np.uint8:
         raise ValueError(f"images are {images.dtype}, not uint8")
     return images.shape, lambda positions: images[positions, 0]
-
-
-def _rows_on_disk(path: Path, header_offset: int) -> tuple[tuple[int, ...], Rows]:
-    """Rows of a stored (not compressed) zip member in NumPy's format."""
-    with path.open("rb") as file:
-        file.seek(header_offset)
-        name, extra = struct.unpack("<26xHH", file.read(30))
-        file.seek(header_offset + 30 + name + extra)
-        version = np.lib.format.read_magic(file)
-        if version != (1, 0):
-            raise ValueError(f"images.npy has format version {version}")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        start = file.tell()
-    if dtype != np.uint8 or fortran:
-        raise ValueError(f"images are {dtype}, not uint8 in C order")
-    size = math.prod(shape[1:])
-
-    def rows(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        pixels = np.empty((len(positions), *shape[2:]), dtype=np.uint8)
-        order = np.argsort(positions, kind="stable")
-        wanted = positions[order]
-        # One read per run of neighbours. No memory map: its pages would count as this process's memory.
-        with path.open("rb") as file:
-            for run in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(wanted) != 1) + 1):
-                if not len(run):
-                    continue
-                file.seek(start + int(wanted[run[0]]) * size)
-                found = np.fromfile(file, np.uint8, len(run) * size)
-                if len(found) < len(run) * size:
-                    raise SynthGainError(f"{path}: truncated while it was read; generate it again")
-                pixels[order[run]] = found.reshape(len(run), *shape[2:])
-        return pixels
-
-    return shape, rows
 
 
 def open_study_images(path: Path, *, budget: int | str, replicate: int) -> ImageFile:

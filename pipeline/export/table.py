@@ -15,8 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import SynthGainError
-from pipeline.export.deflate import deflate_blocks
-from pipeline.export.png import encode_pngs
+from pipeline.export.compression import deflate_blocks, encode_pngs
 from pipeline.export.samples import Samples
 
 # Hashes are hexadecimal text; what is not known is null. All columns are nullable, or Hugging Face does not

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from pydantic_core import to_json
 
-if TYPE_CHECKING:
-    from pipeline.export.table import Shard
+from pipeline.export.table import Shard
 
 _BLOCK = 512
 # Name (100), mode, user, group, size, time, checksum, type, link (100), magic; what follows is empty. The checksum

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ import torch
 from pipeline.errors import SynthGainError
 from pipeline.gan.networks import Generator
 from pipeline.gan.sampling import BLOCK, sample_images
-from pipeline.runtime.outputs import atomic_output, only_writer, write_text
+from pipeline.npz import ArrayOnDisk, write_npz
+from pipeline.runtime.outputs import only_writer, write_text
 from pipeline.runtime.progress import progress
 
 # What is on disk for good is noted down every so many blocks.
 _BLOCKS_BETWEEN_NOTES = 40
-_COPY_BYTES = 1 << 24
 
 
 def parse_counts(text: str, class_names: Sequence[str]) -> list[int]:
@@ -91,9 +90,14 @@ def generate_file(
     with only_writer(out):  # of the unfinished work too
         try:
             pixels = _generate(generator, work, plan, counts, seed, device)
-            labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-            with atomic_output(out) as temporary:
-                _write_npz(temporary, pixels, labels, class_names, made, generator.image_size)
+            shape = (total, 1, generator.image_size, generator.image_size)
+            arrays: dict[str, ArrayOnDisk | npt.NDArray[Any]] = {
+                "images": ArrayOnDisk(pixels, shape),
+                "labels": np.repeat(np.arange(len(counts), dtype=np.int64), counts),
+                "class_names": np.array(class_names, dtype=np.str_),
+                "provenance": np.array(json.dumps(made, sort_keys=True), dtype=np.str_),
+            }
+            write_npz(out, arrays, compressed=False)
         except OSError as error:
             shutil.rmtree(work, ignore_errors=True)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -146,33 +150,3 @@ def _generate(
                 advance(len(images))
             position += count
     return pixels
-
-
-def _write_npz(
-    path: Path,
-    pixels: Path,
-    labels: npt.NDArray[np.int64],
-    class_names: tuple[str, ...],
-    provenance: Mapping[str, Any],
-    image_size: int,
-) -> None:
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "labels": labels,
-        "class_names": np.array(class_names, dtype=np.str_),
-        "provenance": np.array(json.dumps(dict(provenance), sort_keys=True), dtype=np.str_),
-    }
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), 1, image_size, image_size)}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        with archive.open(_member("images"), "w", force_zip64=True) as file, pixels.open("rb") as source:
-            np.lib.format.write_array_header_1_0(file, header)
-            shutil.copyfileobj(source, file, _COPY_BYTES)
-        for name, array in arrays.items():
-            with archive.open(_member(name), "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
-
-
-def _member(name: str) -> zipfile.ZipInfo:
-    """A file in the archive without a time of its own."""
-    member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-    member.create_system = 3  # whichever system writes it
-    return member

@@ -76,12 +76,12 @@ class Workers:
     Attributes:
         processes: how many there are; 1: everything happens in this process.
         threads: the CPU threads of each.
-        device: what each computes on.
+        device: what each computes on; None: they do not compute with torch, and do not import it.
     """
 
     processes: int
     threads: int
-    device: torch.device
+    device: torch.device | None
 
 
 def workers_for(

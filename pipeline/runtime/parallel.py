@@ -44,7 +44,7 @@ def parallel_map(
     Raises:
         SynthGainError: if a worker was killed; whatever `work` raises. The other workers are killed then.
     """
-    prepare = partial(set_switches, workers.device, threads=workers.threads)
+    prepare = partial(_prepare, workers)
     if workers.processes == 1:
         prepare()
         for job in jobs:
@@ -131,6 +131,11 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait_for_its_end, daemon=True).start()
 
 
+def _prepare(workers: Workers) -> None:
+    if workers.device is not None:
+        set_switches(workers.device, threads=workers.threads)
+
+
 def _start(reports: Any, prepare: Callable[[], None]) -> None:
     global _reports
     _reports = reports
@@ -164,7 +169,7 @@ def _next(waiting: deque[tuple[Job, Future[Result]]]) -> tuple[Job, Result]:
     except BrokenProcessPool:
         raise SynthGainError(
             "a worker was killed, perhaps for want of memory; give the same command again, with fewer"
-            " execution.processes in params.yaml if it happens again"
+            " execution.processes in params.yaml (of an export: --workers) if it happens again"
         ) from None
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
-from pipeline.images import DAMAGED_ARCHIVE, LabeledImages, images_sha256
-from pipeline.runtime.outputs import atomic_output
+from pipeline.images import LabeledImages, images_sha256
+from pipeline.npz import open_npz, write_npz
 
 _DECIMALS = 6
 
@@ -109,8 +109,7 @@ def save_agreements(path: Path, agreements: Sequence[LabelAgreement]) -> None:
             {"images_sha256": agreement.images_sha256, "real_accuracy": agreement.real_accuracy},
         )
     arrays["facts"] = np.array(json.dumps(facts, sort_keys=True), dtype=np.str_)
-    with atomic_output(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    write_npz(path, arrays)
 
 
 def load_agreement(path: Path, replicate: int) -> LabelAgreement:
@@ -119,22 +118,19 @@ def load_agreement(path: Path, replicate: int) -> LabelAgreement:
     Raises:
         SynthGainError: if the file is missing, damaged, or does not hold the replicate.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            facts = json.loads(str(arrays["facts"]))[replicate]
-            return LabelAgreement(
-                arrays[f"{replicate}.predictions"].astype(np.int64),
-                arrays[f"{replicate}.probabilities"],
-                facts["images_sha256"],
-                facts["real_accuracy"],
-                arrays[f"{replicate}.real_accepted"],
-            )
-    except FileNotFoundError:
-        raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
-    except DAMAGED_ARCHIVE as error:
-        raise SynthGainError(
-            f"{path}: no readable label scores of replicate {replicate} ({error}); `dvc repro` makes them again"
-        ) from None
+    with open_npz(
+        path,
+        damaged=f"no readable label scores of replicate {replicate}",
+        remedy="; `dvc repro` makes them again",
+    ) as arrays:
+        facts = json.loads(str(arrays["facts"]))[replicate]
+        return LabelAgreement(
+            arrays[f"{replicate}.predictions"].astype(np.int64),
+            arrays[f"{replicate}.probabilities"],
+            facts["images_sha256"],
+            facts["real_accuracy"],
+            arrays[f"{replicate}.real_accepted"],
+        )
 
 
 def _rounded(share: Any) -> float | None:

@@ -1,6 +1,7 @@
 """A whole export: the same bytes every time, nothing foreign touched, nothing half-written, nothing real."""
 
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from pipeline.export.shards import FORMATS, prepare, write_shard
 from pipeline.export.source import open_images, open_study_images
 from pipeline.export.table import cut_shard
 from pipeline.images import LabeledImages
+from pipeline.runtime.outputs import only_writer
 
 from .conftest import samples_of, synthetic_images, tree
 
@@ -54,7 +57,7 @@ def test_shards_in_another_order_give_the_same_bytes(tmp_path):
         work.mkdir()
         prepare(FORMATS, work, samples=len(samples), image_size=(8, 8))
         for number in before:
-            write_shard(cut_shard(samples, number, 4), FORMATS, work)
+            write_shard(cut_shard(samples, number, 4), lambda _: None, formats=FORMATS, work=work)
         dataset._write_shards(samples, work, list(FORMATS), 4, 1)
         dataset._finish(
             samples,
@@ -159,15 +162,15 @@ from pipeline.export.shards import FORMATS, write_shard
 
 left = int(sys.argv[3])
 
-def dying(shard, formats, work):
+def dying(shard, advance, formats, work):
     global left
     if left == 0:
         # Half of the shard is written when the end comes.
-        write_shard(shard, formats[:3], work)
+        write_shard(shard, advance, formats=formats[:3], work=work)
         (work / "records" / f"{shard.number}.json").unlink()
         os.kill(os.getpid(), signal.SIGKILL)
     left -= 1
-    write_shard(shard, formats, work)
+    write_shard(shard, advance, formats=formats, work=work)
 
 dataset.write_shard = dying
 samples = select_samples(open_images(Path(sys.argv[1])))
@@ -189,9 +192,12 @@ def test_a_killed_export_goes_on_after_the_last_complete_shard_and_ends_byte_equ
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "out").exists()
     written = []
-    monkeypatch.setattr(
-        dataset, "write_shard", lambda shard, *rest: (written.append(shard.number), write_shard(shard, *rest))
-    )
+
+    def noted(shard, advance, **options):
+        written.append(shard.number)
+        write_shard(shard, advance, **options)
+
+    monkeypatch.setattr(dataset, "write_shard", noted)
     run(tmp_path / "out")
     assert written == [3, 4, 5]
     assert "3 of 6 shards are there already" in capsys.readouterr().err
@@ -304,15 +310,18 @@ def test_killed_at_any_moment_with_workers_it_ends_byte_equal_and_leaves_no_work
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
-def test_a_second_export_to_the_same_place_is_refused(export, tmp_path):
-    if sys.platform == "win32":
-        pytest.skip("no file locks there")
-    import fcntl
-
-    with (tmp_path / ".out.partial.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(SynthGainError, match="another export is writing there"):
+@pytest.mark.skipif(sys.platform == "win32", reason="no file locks there")
+def test_a_second_export_to_the_same_place_is_refused_and_leaves_the_first_ones_work(export, tmp_path):
+    unfinished = tmp_path / ".out.partial"
+    (unfinished / "records").mkdir(parents=True)
+    with ThreadPoolExecutor(1) as another:
+        lock = only_writer(tmp_path / "out")
+        another.submit(lock.__enter__).result()
+        with pytest.raises(SynthGainError, match=r"out: another process \(\d+\) is writing it; wait for it"):
             export()
+        assert not (tmp_path / "out").exists() and list(unfinished.iterdir()) == [unfinished / "records"]
+        another.submit(lock.__exit__, None, None, None).result()
+    assert sorted(path.name for path in export().iterdir()) == ["idx", "parquet", "png"]
 
 
 @pytest.mark.parametrize("foreign", ["notes.txt", "cats/mine.png", "manifest.json", "README.md"])
@@ -359,29 +368,53 @@ def test_a_file_or_a_link_in_the_folders_place_is_refused(export, tmp_path, kind
 
 def test_a_failure_leaves_the_earlier_export_and_no_rubbish(export, tmp_path, monkeypatch):
     before = tree(export())
-    monkeypatch.setattr(dataset, "write_shard", lambda *_: 1 / 0)
+    monkeypatch.setattr(dataset, "write_shard", lambda *_, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export(synthetic_images(seed=1))
     assert tree(tmp_path / "out") == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source.npz"]
 
 
-def test_a_failure_in_one_worker_stops_the_others(export, tmp_path, monkeypatch):
-    written = []
+# A file of its own: workers have to find the function by the name of its module.
+FAILING = """
+import os, signal, time
+from pathlib import Path
+from pipeline.errors import SynthGainError
 
-    def dying(*_):
-        raise SynthGainError("a worker was killed")
+def refused(shard, advance, formats, work):
+    if shard.number == 2:
+        raise SynthGainError("shard 2 is not allowed")
+    time.sleep(0.1)
+    Path(__file__).with_name(f"{shard.number}.written").touch()
 
-    def slow(shard, *_):
-        time.sleep(0.1)
-        written.append(shard.number)
+def killed(shard, advance, formats, work):
+    if shard.number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    refused(shard, advance, formats, work)
+"""
 
-    monkeypatch.setattr(dataset, "_write_in", dying)  # what the other worker is handed its shards by
-    monkeypatch.setattr(dataset, "write_shard", slow)
-    with pytest.raises(SynthGainError, match="a worker was killed"):
-        export(shard_size=1, workers=2)
-    assert len(written) < 21
-    assert [path.name for path in tmp_path.iterdir()] == ["source.npz"]
+
+@pytest.mark.parametrize(
+    ("failing", "message"),
+    [("refused", "shard 2 is not allowed"), ("killed", r"a worker was killed.*--workers")],
+)
+def test_a_failure_in_one_worker_stops_the_others(
+    export, tmp_path, tmp_path_factory, monkeypatch, failing, message
+):
+    folder = tmp_path_factory.mktemp("work")
+    (folder / f"{failing}_shards.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(folder)
+    module = importlib.import_module(f"{failing}_shards")
+    before = tree(export())
+    monkeypatch.setattr(dataset, "write_shard", getattr(module, failing))
+    with pytest.raises(SynthGainError, match=message):
+        export(synthetic_images(seed=1), shard_size=1, workers=2)
+    written = len(list(folder.glob("*.written")))
+    assert 0 < written < 20
+    time.sleep(0.3)
+    assert len(list(folder.glob("*.written"))) == written
+    assert tree(tmp_path / "out") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source.npz"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a tmpfs")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import SynthGainError
-from pipeline.export.png import encode_pngs
+from pipeline.export.compression import encode_pngs
 from pipeline.export.readers import Unreadable, decode_png
 from pipeline.export.shards import FORMATS
 from pipeline.export.verify import find_exports, verify
