@@ -187,7 +187,13 @@ def quality(setting, images):
         setting.train, budget=setting.budget, replicate=setting.replicate, seed=setting.seed
     )
     found = evaluate_memorization(
-        BudgetImages(setting.budget, [images], setting.train, [subset], setting.validation),
+        BudgetImages(
+            budget=setting.budget,
+            synthetic=[images],
+            train=setting.train,
+            subsets=[subset],
+            test=setting.validation,
+        ),
         lambda pixels: judge(pixels)[0],
         n=evaluation.images,
         gate=Gate(
