@@ -26,6 +26,7 @@ def main(
     --out data/metrics/synthetic
     """
     import json
+    from functools import partial
 
     from pipeline.checkpoints import file_sha256
     from pipeline.classifier.network import load_features_and_probabilities
@@ -51,14 +52,22 @@ def main(
         extractor=Extractor("domain", file_sha256(network)),
         inception=load_inception(device) if params.evaluation.features == "inception" else None,
     )
-    subsets = [
-        subset_indices(
-            train_images, budget=real_images, replicate=i, seed=params.seed, imbalance=params.study.imbalance
-        )
-        for i in replicates
-    ]
+    subset = partial(
+        subset_indices,
+        train_images,
+        budget=real_images,
+        seed=params.seed,
+        imbalance=params.study.imbalance,
+    )
+    images = BudgetImages(
+        budget=real_images,
+        synthetic=synthetic_images,
+        train=train_images,
+        subsets=[subset(replicate=i) for i in replicates],
+        test=test_images,
+    )
     table = evaluate_synthetic(
-        BudgetImages(real_images, synthetic_images, train_images, subsets, test_images),
+        images,
         networks,
         n=params.evaluation.images,
         neighbors=params.evaluation.neighbors,

@@ -14,7 +14,7 @@ from pipeline.images import Indices, LabeledImages, index_sha256
 Counts = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class BudgetImages:
     """A budget's synthetic images, and the real ones that they are compared with.
 

@@ -1,11 +1,13 @@
 """The order in which a training shows its real images."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from pipeline.gan.batches import batch_indices, epoch_order
+from pipeline.gan.batches import batch_indices, epoch_order, real_batches
+from pipeline.images import LabeledImages
 
 
 def epochs_of(size, seed, balance=None):
@@ -37,3 +39,18 @@ def test_balanced_batches_show_every_class_equally_often_and_every_image_of_it()
     again = batch_indices(epochs_of(15, 0, labels), 6, 3)
     assert torch.equal(torch.from_numpy(shown[18:]), again)
     assert not torch.equal(again, batch_indices(epochs_of(15, 1, labels), 6, 3))
+
+
+def test_the_batches_of_a_training_are_its_images_with_their_labels():
+    labels = np.arange(10, dtype=np.int64) % 2
+    pixels = (25 * np.arange(10, dtype=np.uint8)).reshape(10, 1, 1, 1).repeat(4, 2).repeat(4, 3)
+    gan = SimpleNamespace(class_sampling="as_drawn", batch_size=5)
+    batch = real_batches(
+        LabeledImages(pixels, labels, ("even", "odd")), gan, seed=0, device=torch.device("cpu")
+    )
+    for number in (0, 1, 7):
+        images, shown = batch(number)
+        numbers = ((images[:, 0, 0, 0] + 1) * 127.5 / 25).round().long()
+        assert torch.equal(numbers % 2, shown)
+    first, second = (batch(number)[0][:, 0, 0, 0] for number in (0, 1))
+    assert len(torch.cat([first, second]).unique()) == 10  # an epoch shows every image

@@ -168,6 +168,26 @@ def test_compact_computes_on_the_half_resolution_only():
     assert sizes and max(sizes) == 14
 
 
+def test_a_checkpoint_of_today_is_one_of_tomorrow():
+    """Names of weights and arguments are those of the checkpoints that people have."""
+    generator = make_generator(normalization="batch")
+    assert set(generator.arguments) == {
+        *("architecture", "z_dim", "class_embedding_dim", "channels", "strides", "upsampling"),
+        *("normalization", "conditioning", "leak", "noise", "num_classes", "image_size"),
+    }
+    running = ("running_mean", "running_var", "num_batches_tracked")
+    assert set(generator.state_dict()) == {
+        *("embedding.weight", "first.weight", "first.bias"),
+        *("layers.0.weight", "layers.1.0.weight", "layers.1.0.bias"),
+        *(f"norms.{i}.{name}" for i in range(2) for name in running),
+        *(f"affines.{i}.{name}.weight" for i in range(2) for name in ("gain", "bias")),
+    }
+    assert set(make_discriminator().state_dict()) == {
+        *(f"layers.{i}.{name}" for i in range(5) for name in ("weight", "bias")),
+        "projection.weight",
+    }
+
+
 def test_batch_normalization_is_there_when_asked_for():
     assert not any("running_mean" in name for name in make_generator().state_dict())
     assert any("running_mean" in name for name in make_generator(normalization="batch").state_dict())

@@ -1,5 +1,7 @@
+import copy
 import itertools
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from pipeline.errors import SynthGainError
 from pipeline.gan import training
+from pipeline.gan.batches import real_batches
 from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import load_generator, save_generator
 from pipeline.gan.state import load_state, new_state
@@ -23,6 +26,7 @@ from pipeline.images import LabeledImages
 from pipeline.params import Gan
 
 CPU = torch.device("cpu")
+PLAYERS = ("generator", "discriminator")
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +258,33 @@ def test_a_collapse_is_named_with_advice(digits, monkeypatch):
     with pytest.raises(SynthGainError, match=r"the generator has collapsed .* 3 times in a row"):
         train(digits, gan)
     train(digits, make_gan(total_images=3200, history_points=10, collapse_patience=0))
+
+
+@pytest.mark.parametrize("loss", ["relativistic", "hinge"])
+def test_a_step_moves_the_network_of_its_player_only(digits, loss):
+    gan = make_gan(loss=loss)
+    state = new_state(digits, gan, seed=0, device=CPU)
+    training.set_learning_rates(state, gan, factor=1.0)
+    images, labels = real_batches(digits, gan, seed=0, device=CPU)(0)
+    pairs = training.Pairs(images, training.draw_fakes(state, labels, nullcontext), labels)
+
+    def moved(step):
+        before = {name: copy.deepcopy(getattr(state, name).state_dict()) for name in PLAYERS}
+        result = step()
+        after = {name: getattr(state, name).state_dict() for name in PLAYERS}
+        changed = {
+            p for p in PLAYERS for name in before[p] if not torch.equal(before[p][name], after[p][name])
+        }
+        return changed, result
+
+    changed, (_, real_logits, fake_logits) = moved(
+        lambda: training.discriminator_step(state, gan, pairs, True, nullcontext)
+    )
+    assert changed == {"discriminator"}
+    assert real_logits.shape == fake_logits.shape == labels.shape
+    changed, _ = moved(lambda: training.generator_step(state, gan, pairs, real_logits, nullcontext))
+    assert changed == {"generator"}
+    assert all(parameter.requires_grad for parameter in state.discriminator.parameters())
 
 
 def test_each_player_moves_its_own_network_only(digits, monkeypatch):

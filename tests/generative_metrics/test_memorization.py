@@ -146,7 +146,9 @@ def features_from_images(images):
 def evaluate(synthetic, budget=60, **changes):
     train = pictures(1, 200)
     subsets = [subset_indices(train, budget=budget, replicate=i, seed=SEED) for i in range(len(synthetic))]
-    images = BudgetImages(budget, synthetic, train, subsets, test=pictures(2, 300))
+    images = BudgetImages(
+        budget=budget, synthetic=synthetic, train=train, subsets=subsets, test=pictures(2, 300)
+    )
     arguments = {"n": 200, "gate": GATE, "seed": SEED}
     return evaluate_memorization(images, features_from_images, **(arguments | changes))
 

@@ -1,0 +1,38 @@
+"""What an interval of steps has on average."""
+
+import math
+
+import torch
+
+from pipeline.gan.history import Interval
+
+
+def test_an_interval_has_the_means_of_its_steps():
+    interval = Interval(torch.device("cpu"))
+    real, fake = torch.tensor([[1.0, 3.0], [-1.0, 1.0]]), torch.tensor([[0.0, 4.0], [-3.0, -1.0]])
+    for step in range(2):
+        interval.add(
+            "hinge",
+            d_loss=torch.tensor(float(step)),
+            g_loss=torch.tensor(2.0),
+            real_logits=real[step],
+            fake_logits=fake[step],
+        )
+    assert interval.means() == {
+        "d_loss": 0.5,
+        "g_loss": 2.0,
+        "d_real": 1.0,
+        "d_fake": 0.0,
+        "d_accuracy": 0.75,  # in three pairs of four the real image scores higher
+        "d_accuracy_real": 0.75,
+        "d_accuracy_fake": 0.5,
+    }
+
+
+def test_a_value_that_is_not_finite_stays_in_the_mean():
+    interval = Interval(torch.device("cpu"))
+    for loss in (1.0, torch.nan):
+        loss = torch.tensor(loss)
+        interval.add("hinge", d_loss=loss, g_loss=loss, real_logits=loss[None], fake_logits=loss[None])
+    assert math.isnan(interval.means()["d_loss"])
+    assert interval.steps_per_second() > 0
