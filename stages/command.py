@@ -85,6 +85,7 @@ def _with_same_inputs(main: Callable[..., None]) -> Callable[..., None]:
     @wraps(main)
     def watched(**options: Any) -> None:
         from pipeline.runtime.stage_inputs import declared_inputs, same_inputs
+        from pipeline.runtime.store import shrink, this_store
 
         inputs = declared_inputs(
             Path(main.__code__.co_filename).stem,
@@ -97,6 +98,7 @@ def _with_same_inputs(main: Callable[..., None]) -> Callable[..., None]:
             return
         with same_inputs(inputs):
             main(**options)
+        shrink(this_store())
 
     return watched
 
