@@ -38,7 +38,7 @@ def main(
     params = load_params(params_file)
 
     from pipeline.export.selection import select_budget
-    from pipeline.tracking.champion import find_candidate, no_candidate
+    from pipeline.tracking.champion import find_candidate, reason_without_candidate
     from pipeline.tracking.connection import writing_to
     from pipeline.tracking.mirror import compare_with_store, mirror
     from pipeline.tracking.planned_runs import experiment_name, plan_runs
@@ -75,7 +75,7 @@ def main(
         metrics / "comparison.json", wanted=params.export.real_images, declared=params.study.real_images
     ).budget
     replicate = params.export.replicate
-    unscored = no_candidate(params)
+    unscored = reason_without_candidate(params)
     candidate = (
         None
         if unscored
@@ -105,7 +105,7 @@ def main(
                     store=store,
                 )
             )
-    print(f"look: {view_command(store, mirrored.experiment_id)}")
+    print(f"look at it: {view_command(store, mirrored.experiment_id)}")
 
 
 if __name__ == "__main__":

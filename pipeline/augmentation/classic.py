@@ -186,8 +186,8 @@ def _random_grid(
 def _uniform(rows: int, count: int, *sides: int, generator: Generators) -> Tensor:
     """(rows, count, *sides) float32, uniform in −1..1."""
     generators = [generator] if isinstance(generator, torch.Generator) else generator
-    each = count // len(generators)
-    draws = [torch.rand(rows, each, *sides, generator=one, device=one.device) for one in generators]
+    share = count // len(generators)
+    draws = [torch.rand(rows, share, *sides, generator=source, device=source.device) for source in generators]
     return (draws[0] if len(draws) == 1 else torch.cat(draws, dim=1)).mul_(2).sub_(1)
 
 

@@ -1,7 +1,7 @@
 """Train many classifiers at once as one batch of networks: what a GPU wants, for which one such network is too small.
 
 A step of one of them is a hundred kernels of a few microseconds each, and starting them takes longer than they run.
-Here the weights of all networks are stacked (`torch.func`): a step of all starts as many kernels as a step of one.
+Here the weights of all networks are stacked (`torch.func`): a step of all starts as many kernels as a step of recipe.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def train_classifiers(
     Raises:
         SynthGainError: if one of the trainings diverges.
     """
-    networks = [new_network(one, settings, device) for one in recipes]
+    networks = [new_network(recipe, settings, device) for recipe in recipes]
     # By name, weights of all networks: the first axis is that of the networks, and they are what is trained.
     stacked, _ = stack_module_state(networks)
     shape_only = copy.deepcopy(networks[0]).to("meta")
@@ -93,26 +93,28 @@ class _StackedData:
     """The images of all trainings on the device, and what each step shows of them."""
 
     def __init__(self, recipes: Sequence[Recipe], settings: Training, device: torch.device) -> None:
-        self.images = torch.cat([torch.from_numpy(one.training.images) for one in recipes]).to(device)
-        self.labels = torch.cat([torch.from_numpy(one.training.labels) for one in recipes]).to(device)
-        sizes = [len(one.training) for one in recipes]
+        self.images = torch.cat([torch.from_numpy(recipe.training.images) for recipe in recipes]).to(device)
+        self.labels = torch.cat([torch.from_numpy(recipe.training.labels) for recipe in recipes]).to(device)
+        sizes = [len(recipe.training) for recipe in recipes]
         self.loss_weights = torch.cat(
             [
-                torch.ones(size) if one.weights is None else torch.from_numpy(one.weights)
-                for one, size in zip(recipes, sizes, strict=True)
+                torch.ones(size) if recipe.weights is None else torch.from_numpy(recipe.weights)
+                for recipe, size in zip(recipes, sizes, strict=True)
             ]
         ).to(device)
         self.starts = torch.tensor([0, *sizes[:-1]], device=device).cumsum(0)[:, None]
-        real_only_from = [first_real_only_step(one, settings) for one in recipes]
+        real_only_from = [first_real_only_step(recipe, settings) for recipe in recipes]
         self.real_only_from = torch.tensor(real_only_from, device=device)[:, None]
         # Of all steps, on the device once: made in each step, an index would be a copy to the device in each step.
-        shown = [torch.stack(list(positions_shown(one, settings))) for one in recipes]
+        shown = [torch.stack(list(positions_shown(recipe, settings))) for recipe in recipes]
         self.shown = torch.stack(shown, dim=1).to(device)  # (steps, K, N)
-        self.first_augmented = torch.tensor([one.first_augmented for one in recipes], device=device)[:, None]
+        self.first_augmented = torch.tensor([recipe.first_augmented for recipe in recipes], device=device)[
+            :, None
+        ]
         groups: dict[Augment, list[int]] = {}
-        for i, one in enumerate(recipes):
-            if one.augment is not None:
-                groups.setdefault(one.augment, []).append(i)
+        for i, recipe in enumerate(recipes):
+            if recipe.augment is not None:
+                groups.setdefault(recipe.augment, []).append(i)
         self.augmented = [
             (
                 augment,

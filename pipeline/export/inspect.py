@@ -104,7 +104,7 @@ def _inspect_export(path: Path, per_class: int) -> Contents:
     if manifest["study"]:
         facts["study"] = manifest["study"]["note"]
     height, width = manifest["image_size"]
-    pictures = [np.stack(each) if each else np.empty((0, height, width), np.uint8) for each in found]
+    pictures = [np.stack(images) if images else np.empty((0, height, width), np.uint8) for images in found]
     counts = list(zip(manifest["counts"], manifest["real_counts"], strict=True))
     return Contents(f"export, {formats}", manifest["class_names"], counts, (height, width), facts, pictures)
 

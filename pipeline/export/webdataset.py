@@ -34,7 +34,9 @@ def write_shard(shard: Shard, folder: Path) -> str:
     with (folder / shard.file_name(".tar")).open("wb") as file:
         for start in range(0, len(shard), _SAMPLES_AT_ONCE):
             part = slice(start, start + _SAMPLES_AT_ONCE)
-            names = [f"{each}.{suffix}" for each in shard.ids[part] for suffix in ("png", "cls", "json")]
+            names = [
+                f"{sample_id}.{suffix}" for sample_id in shard.ids[part] for suffix in ("png", "cls", "json")
+            ]
             samples = zip(shard.pngs[part], labels[part], texts[part], strict=True)
             members = _members(names, [content for sample in samples for content in sample])
             digest.update(members)

@@ -22,18 +22,18 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(what: str, total: float, unit: str) -> Iterator[Advance]:
+def progress(label: str, total: float, unit: str) -> Iterator[Advance]:
     """Show how far `what` is: units done of `total`, units per second, time left, and the last note.
 
     The pace is that of the last minute, without the first report, with which a training that goes on says what a
     killed one had done.
     """
-    with _terminal_bar(what, total, unit) if sys.stderr.isatty() else _lines(what, total, unit) as advance:
+    with _terminal_bar(label, total, unit) if sys.stderr.isatty() else _lines(label, total, unit) as advance:
         yield advance
 
 
 @contextmanager
-def _terminal_bar(what: str, total: float, unit: str) -> Iterator[Advance]:
+def _terminal_bar(label: str, total: float, unit: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -49,7 +49,7 @@ def _terminal_bar(what: str, total: float, unit: str) -> Iterator[Advance]:
     )
     pace = _Pace()
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total, speed="", note="")
+        task = bar.add_task(label, total=total, speed="", note="")
 
         def advance(units: float, note: str = "") -> None:
             rate = pace.after(bar.tasks[task].completed + units, time.monotonic())
@@ -60,7 +60,7 @@ def _terminal_bar(what: str, total: float, unit: str) -> Iterator[Advance]:
 
 
 @contextmanager
-def _lines(what: str, total: float, unit: str) -> Iterator[Advance]:
+def _lines(label: str, total: float, unit: str) -> Iterator[Advance]:
     last = time.monotonic()
     done = 0.0
     pace = _Pace()
@@ -76,7 +76,7 @@ def _lines(what: str, total: float, unit: str) -> Iterator[Advance]:
                 return
             last = now
             speed = f", {rate:,.0f} {unit}/s, {(total - done) / rate:.0f} s left" if rate else ""
-            print(f"{what}: {done / total:.0%}{speed}  {note}", file=sys.stderr, flush=True)
+            print(f"{label}: {done / total:.0%}{speed}  {note}", file=sys.stderr, flush=True)
 
     yield advance
 

@@ -146,7 +146,7 @@ def _describe(name: str, published: LabeledImages, indices: Indices, hashes: Any
 
 def all_pixels_sha256(hashes: Sequence[str]) -> str:
     """One hash of a split: of its images' `pixel_sha256`, one per line, in the split's order."""
-    return hashlib.sha256("".join(f"{one}\n" for one in hashes).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{digest}\n" for digest in hashes).encode()).hexdigest()
 
 
 def _twins(
@@ -154,8 +154,8 @@ def _twins(
 ) -> list[dict[str, Any]]:
     """Each dropped image of the published train split beside the first image that it equals."""
     first: dict[str, int] = {}
-    for index, one in zip(other_indices.tolist(), other_hashes, strict=True):
-        first.setdefault(one, index)
+    for index, digest in zip(other_indices.tolist(), other_hashes, strict=True):
+        first.setdefault(digest, index)
     return [
         {"published_train_index": index, "identical_to": other, "index": first[train_hashes[index]]}
         for index in dropped.tolist()

@@ -196,16 +196,16 @@ def take_counts(
     real: LabeledImages,
     synthetic: LabeledImages,
     wanted: npt.NDArray[np.int64],
-    what: str,
+    purpose: str,
     rng: np.random.Generator,
 ) -> LabeledImages:
-    """`wanted` synthetic images of each class, drawn without replacement; `what` asks for them, in the error.
+    """`wanted` synthetic images of each class, drawn without replacement; `purpose` asks for them, in the error.
 
     Raises:
         SynthGainError: as `mix`.
     """
     _require_own_generator(real, synthetic)
-    _require_enough(synthetic, wanted, what)
+    _require_enough(synthetic, wanted, purpose)
     chosen = [
         rng.choice(np.flatnonzero(synthetic.labels == label), size=count, replace=False)
         for label, count in enumerate(wanted)
@@ -225,7 +225,7 @@ def _require_own_generator(real: LabeledImages, synthetic: LabeledImages) -> Non
         raise SynthGainError(f"classes differ: real {real.class_names}, synthetic {synthetic.class_names}")
 
 
-def _require_enough(synthetic: LabeledImages, wanted: npt.NDArray[np.int64], what: str) -> None:
+def _require_enough(synthetic: LabeledImages, wanted: npt.NDArray[np.int64], purpose: str) -> None:
     """Refuse to draw more images of a class than there are, and say what to raise."""
     available = synthetic.counts()
     if not (wanted > available).any():
@@ -235,14 +235,14 @@ def _require_enough(synthetic: LabeledImages, wanted: npt.NDArray[np.int64], wha
     label_filter = synthetic.provenance.get("label_filter")
     if label_filter is None:
         raise SynthGainError(
-            f"generation.images_per_class: class {name} has {found} synthetic images; {what} needs {needed}"
+            f"generation.images_per_class: class {name} has {found} synthetic images; {purpose} needs {needed}"
         )
     judged = int(label_filter["judged"][label])
     # As many as would do at this rate of acceptance, and a tenth more: the rate of other images is another.
     raised = f"to about {math.ceil(1.1 * needed * judged / found)} " if found else ""
     raise SynthGainError(
         f"study.label_filter: found {label_filter['least_probability']}, which accepts {found} of the {judged}"
-        f" synthetic images of class {name}; {what} needs {needed}: raise generation.images_per_class {raised}or"
+        f" synthetic images of class {name}; {purpose} needs {needed}: raise generation.images_per_class {raised}or"
         " gan.total_images, or lower study.label_filter"
     )
 

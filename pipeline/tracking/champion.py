@@ -49,7 +49,7 @@ class Holder:
     protocol: str
 
 
-def no_candidate(params: Params) -> str | None:
+def reason_without_candidate(params: Params) -> str | None:
     """Why the exported replicate's generator has no score of its own, in a study of such parameters; None: it has."""
     if "synthetic_only" not in params.study.arms or not positive_ratios(params.study.synthetic_per_real):
         return "its score is that of the arm synthetic_only, which this study does not train"
@@ -64,7 +64,7 @@ def find_candidate(params: Params, *, cells: Path, splits: Path, generator: Path
     """The generator of the exported replicate, with its validation CAS.
 
     Args:
-        params: the parameters, of a study that has a candidate (`no_candidate`).
+        params: the parameters, of a study that has a candidate (`reason_without_candidate`).
         cells: `cells.csv`.
         splits: `splits.json`, which identifies the validation images.
         generator: its file.

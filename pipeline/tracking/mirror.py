@@ -226,7 +226,7 @@ def runs_left_running(store: Store) -> list[LeftRun] | None:
             return None
         check_store(store)
         client = client_of(store)
-        experiments = {each.experiment_id: each.name for each in client.search_experiments()}
+        experiments = {found.experiment_id: found.name for found in client.search_experiments()}
         runs = client.search_runs(list(experiments), "attributes.status = 'RUNNING'", max_results=1000)
         return [
             LeftRun(

@@ -76,8 +76,10 @@ def register_generator(
         }
         logged = _own_generator(client, candidate.generator_sha256, experiment_id, store)
         known = _versions(client, name)
-        same = [each for each in known if all(each.tags.get(tag) == value for tag, value in tags.items())]
-        version = max(same, key=lambda each: int(each.version), default=None)
+        same = [
+            version for version in known if all(version.tags.get(tag) == value for tag, value in tags.items())
+        ]
+        version = max(same, key=lambda version: int(version.version), default=None)
         if version is None:
             if not known:
                 with suppress(MlflowException):  # there already, without a version

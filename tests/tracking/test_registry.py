@@ -28,7 +28,7 @@ from pipeline.gan.generators import save_generator
 from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.gan.sampling import sample_images
 from pipeline.params import load_params
-from pipeline.tracking.champion import Candidate, Holder, decide, find_candidate, no_candidate
+from pipeline.tracking.champion import Candidate, Holder, decide, find_candidate, reason_without_candidate
 from pipeline.tracking.connection import default_store
 from pipeline.tracking.mirror import mirror
 from pipeline.tracking.planned_runs import PlannedRun
@@ -177,7 +177,7 @@ def changed(params, section, **values):
 
 def test_without_a_score_of_its_own_no_generator_is_a_candidate():
     params = load_params(ROOT / "params.yaml")
-    assert no_candidate(params) is None
+    assert reason_without_candidate(params) is None
     arms = [arm for arm in params.study.arms if arm != "synthetic_only"]
     for other, why in (
         (changed(params, "study", arms=arms), "arm synthetic_only"),
@@ -185,7 +185,7 @@ def test_without_a_score_of_its_own_no_generator_is_a_candidate():
         (changed(params, "study", generators_per_replicate=2), "of several generators"),
         (changed(params, "generation", latent_std=1.2), "latent_std is not 1"),
     ):
-        assert why in no_candidate(other)
+        assert why in reason_without_candidate(other)
 
 
 def test_a_server_in_trouble_makes_no_champion(mirrored, tmp_path, monkeypatch):
