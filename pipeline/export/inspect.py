@@ -87,7 +87,7 @@ def _inspect_export(path: Path, per_class: int) -> Contents:
             for label, image in zip(batch.labels.tolist(), batch.images, strict=True):
                 if 0 <= label < classes and len(found[label]) < wanted[label]:
                     found[label].append(image)
-            if all(len(have) >= need for have, need in zip(found, wanted, strict=True)):
+            if all(len(images) >= count for images, count in zip(found, wanted, strict=True)):
                 break  # the order mixes the classes: the first samples show them all
     except Unreadable as error:
         raise SynthGainError(f"{folders[0]}: {error}; `synthgain verify` says more") from None
@@ -104,7 +104,7 @@ def _inspect_export(path: Path, per_class: int) -> Contents:
     if manifest["study"]:
         facts["study"] = manifest["study"]["note"]
     height, width = manifest["image_size"]
-    pictures = [np.stack(each) if each else np.empty((0, height, width), np.uint8) for each in found]
+    pictures = [np.stack(images) if images else np.empty((0, height, width), np.uint8) for images in found]
     counts = list(zip(manifest["counts"], manifest["real_counts"], strict=True))
     return Contents(f"export, {formats}", manifest["class_names"], counts, (height, width), facts, pictures)
 

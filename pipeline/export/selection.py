@@ -65,7 +65,7 @@ def select_budget(
     by_size = sorted((selections[budget] for budget in declared), key=_size)
     if wanted != "recommended":
         return selections[wanted]
-    return next((each for each in reversed(by_size) if each.recommended), by_size[-1])
+    return next((selection for selection in reversed(by_size) if selection.recommended), by_size[-1])
 
 
 def _read_selections(comparison: Path) -> dict[Budget, Selection]:

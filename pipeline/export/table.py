@@ -113,7 +113,10 @@ class Shard:
     def table_with_images(self) -> pa.Table:
         """The sample table with the images as PNG, as Hugging Face's `datasets` reads it."""
         image = pa.StructArray.from_arrays(
-            [_array(self.pngs, pa.binary()), _array([f"{each}.png" for each in self.ids], pa.string())],
+            [
+                _array(self.pngs, pa.binary()),
+                _array([f"{sample_id}.png" for sample_id in self.ids], pa.string()),
+            ],
             fields=list(_IMAGE.type),
         )
         table = self.table.add_column(1, _IMAGE, image)
@@ -126,17 +129,17 @@ def shard_name(number: int, count: int, suffix: str) -> str:
 
 
 def cut_shard(samples: Samples, number: int, size: int) -> Shard:
-    """Samples number·size..(number + 1)·size − 1, as far as there are so many."""
+    """Samples number·size..(number + 1)·size − 1, or fewer in the last shard."""
     start, stop = number * size, min((number + 1) * size, len(samples))
     real = samples.real[start:stop].tolist()
     seed, generator = (samples.provenance.get(key) for key in ("seed", "generator_sha256"))
     columns: dict[str, list[Any]] = {
         "id": samples.ids(start, stop),
         "label": samples.labels[start:stop].tolist(),
-        "synthetic": [not each for each in real],
-        "seed": [None if each else seed for each in real],
+        "synthetic": [not is_real for is_real in real],
+        "seed": [None if is_real else seed for is_real in real],
         "z_sha256": samples.z_sha256(start, stop),
-        "generator_sha256": [None if each else generator for each in real],
+        "generator_sha256": [None if is_real else generator for is_real in real],
     }
     for name in ("label_score", "nearest_real_distance"):
         columns[name] = [None] * len(real)
@@ -156,7 +159,7 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     validity = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
     if kind in (pa.string(), pa.binary()):
         content = [
-            b"" if each is None else each.encode() if isinstance(each, str) else each for each in values
+            b"" if value is None else value.encode() if isinstance(value, str) else value for value in values
         ]
         ends = np.cumsum([0, *map(len, content)])
         if ends[-1] > _MOST_BYTES:
@@ -169,7 +172,7 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         buffers = [pa.py_buffer(np.packbits(np.array(values, dtype=np.bool_), bitorder="little"))]
     else:
         dtype = np.int64 if kind == pa.int64() else np.float32
-        buffers = [pa.py_buffer(np.array([0 if each is None else each for each in values], dtype=dtype))]
+        buffers = [pa.py_buffer(np.array([0 if value is None else value for value in values], dtype=dtype))]
     return pa.Array.from_buffers(kind, len(values), [validity, *buffers])
 
 

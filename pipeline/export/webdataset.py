@@ -34,7 +34,9 @@ def write_shard(shard: Shard, folder: Path) -> str:
     with (folder / shard.file_name(".tar")).open("wb") as file:
         for start in range(0, len(shard), _SAMPLES_AT_ONCE):
             part = slice(start, start + _SAMPLES_AT_ONCE)
-            names = [f"{each}.{suffix}" for each in shard.ids[part] for suffix in ("png", "cls", "json")]
+            names = [
+                f"{sample_id}.{suffix}" for sample_id in shard.ids[part] for suffix in ("png", "cls", "json")
+            ]
             samples = zip(shard.pngs[part], labels[part], texts[part], strict=True)
             members = _members(names, [content for sample in samples for content in sample])
             digest.update(members)
@@ -47,7 +49,11 @@ def write_shard(shard: Shard, folder: Path) -> str:
 
 
 def _members(names: list[str], contents: list[bytes]) -> bytes:
-    """Files in a ustar archive: owner 0, mode 644, time 0. The tarfile module takes thirty times as long."""
+    """Files in a ustar archive: owner 0, mode 644, time 0.
+
+    The tarfile module takes ten times as long (0.83 s for 10 000 samples), and fills in device numbers: the archives
+    of earlier exports would not come out the same.
+    """
     headers = np.zeros((len(names), _BLOCK), dtype=np.uint8)
     headers[:, : len(_HEADER)] = np.frombuffer(_HEADER, np.uint8)
     headers[:, _NAME] = np.array(names, dtype="S100").view(np.uint8).reshape(len(names), 100)
