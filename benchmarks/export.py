@@ -35,6 +35,7 @@ from pipeline.export.samples import select_samples
 from pipeline.export.shards import FORMATS
 from pipeline.export.source import open_images
 from pipeline.images import LabeledImages
+from pipeline.npz import write_npz
 
 MEMORY = Path("/dev/shm")
 
@@ -89,13 +90,13 @@ def ratio(count: int, workers: int, repeats: int, where: Path | None) -> None:
     )
     with tempfile.TemporaryDirectory(dir=where) as temporary:
         folder = Path(temporary)
-        np.savez(  # not compressed, as `synthgain generate` writes
-            folder / "images.npz",
-            images=images.images,
-            labels=labels,
-            class_names=np.array(images.class_names),
-            provenance=np.array(json.dumps(provenance)),
-        )
+        arrays = {
+            "images": images.images,
+            "labels": labels,
+            "class_names": np.array(images.class_names),
+            "provenance": np.array(json.dumps(provenance)),
+        }
+        write_npz(folder / "images.npz", arrays, compressed=False)  # as `synthgain generate` writes
         rounds: dict[str, list[float]] = {"ours": [], "plain": [], "bare": []}
         for number in range(repeats):
             place = folder / str(number)
@@ -117,9 +118,9 @@ def ratio(count: int, workers: int, repeats: int, where: Path | None) -> None:
     ours, plain, bare = (statistics.median(rounds[name]) for name in ("ours", "plain", "bare"))
     print(f"{count} images, {len(FORMATS)} formats, {workers} workers: {ours:.2f} s")
     print(f"plain loop, PNG and one zip: {plain:.2f} s; {count} bare files, one process: {bare:.2f} s")
-    each = ", ".join(f"{b / a:.1f}" for a, b in zip(rounds["ours"], rounds["plain"], strict=True))
+    ratios = ", ".join(f"{b / a:.1f}" for a, b in zip(rounds["ours"], rounds["plain"], strict=True))
     print(
-        f"ratio: {plain / ours:.1f} times as fast; by round {each} (wanted: 5, with 2 workers on 2 free cores)"
+        f"ratio: {plain / ours:.1f} times as fast; by round {ratios} (wanted: 5, with 2 workers on 2 free cores)"
     )
 
 
@@ -182,8 +183,8 @@ def finish(command: list[str], folder: Path, kill_after: float = math.inf) -> li
             process.wait()
             return []
         with suppress(psutil.Error):
-            for each in (tree, *tree.children(recursive=True)):
-                peaks[each.pid] = max(peaks.get(each.pid, 0), each.memory_info().rss // 2**20)
+            for member in (tree, *tree.children(recursive=True)):
+                peaks[member.pid] = max(peaks.get(member.pid, 0), member.memory_info().rss // 2**20)
         time.sleep(0.05)
     assert process.returncode == 0, command
     return sorted(peaks.values(), reverse=True)
@@ -191,8 +192,8 @@ def finish(command: list[str], folder: Path, kill_after: float = math.inf) -> li
 
 def digests(path: Path) -> dict[str, str]:
     """The SHA-256 of a file, or of each file below a folder."""
-    files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
-    return {each.relative_to(path).as_posix(): file_sha256(each) for each in files}
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return {file.relative_to(path).as_posix(): file_sha256(file) for file in files}
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def card(manifest: Mapping[str, Any]) -> str:
     mixed = f", beside {manifest['real_images']} real ones" if manifest["real_images"] else ""
     sections = [
         f"# Synthetic images, made by a generator: {synthetic} of {classes} classes{mixed}",
-        _what(manifest, width, height),
+        _opening(manifest, width, height),
         f"""## How they were made
 
 {manifest["made_with"]["name"]} {manifest["made_with"]["version"]}: a conditional GAN that learned from {learned_from}
@@ -75,20 +75,21 @@ and `pixel_sha256`. `sha256sum -c SHA256SUMS` checks the files, `synthgain verif
 
 def citation(manifest: Mapping[str, Any]) -> str:
     """What to write where the data set was used."""
-    of = f" Learned from {manifest['source']['name']}"
-    real = f": {manifest['source']['citation']}" if manifest["source"]["citation"] else ""
-    return f"Synthetic images made with SynthGain, data set {manifest['pixel_sha256'][:16]}.{of}{real}."
+    source = manifest["source"]
+    learned_from = f"{source['name']}: {source['citation']}" if source["citation"] else source["name"]
+    data_set = manifest["pixel_sha256"][:16]
+    return f"Synthetic images made with SynthGain, data set {data_set}. Learned from {learned_from}."
 
 
-def _what(manifest: Mapping[str, Any], width: int, height: int) -> str:
+def _opening(manifest: Mapping[str, Any], width: int, height: int) -> str:
     if manifest["real_images"]:
-        which = (
+        origin = (
             f"{manifest['real_images']} of the {manifest['images']} images are real: their ids begin with `real-`, and"
             " their column `synthetic` is false. The others are synthetic."
         )
     else:
-        which = "None of these images is real."
-    return f"{which} They are {width}×{height} greyscale."
+        origin = "None of these images is real."
+    return f"{origin} They are {width}×{height} greyscale."
 
 
 def _filtered(manifest: Mapping[str, Any]) -> str:
@@ -145,7 +146,7 @@ def _counts(manifest: Mapping[str, Any]) -> str:
     lines = ["| label | class | synthetic |" + (" real |" if real else "")]
     lines.append("| --- | --- | ---: |" + (" ---: |" if real else ""))
     rows = zip(manifest["class_names"], manifest["counts"], manifest["real_counts"], strict=True)
-    for label, (name, synthetic, of_real) in enumerate(rows):
+    for label, (name, synthetic, real_count) in enumerate(rows):
         safe = name.replace("|", "&#124;")
-        lines.append(f"| {label} | {safe} | {synthetic} |" + (f" {of_real} |" if real else ""))
+        lines.append(f"| {label} | {safe} | {synthetic} |" + (f" {real_count} |" if real else ""))
     return "\n".join(lines)

@@ -73,33 +73,38 @@ _ABOUT = {
 
 def croissant(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The Croissant of a data set, from its manifest."""
-    files = manifest["files"]
-    tables = [path for path in files if path.endswith(".parquet")]
-    fields = [
-        {
-            "@type": "cr:Field",
-            "@id": f"samples/{field.name}",
-            "name": field.name,
-            "description": _ABOUT[field.name],
-            "dataType": _TYPES[str(field.type)],
-            "source": {**_table(tables), "extract": {"column": field.name}},
-        }
-        for field in COLUMNS
-    ]
-    if manifest["format"] == "parquet":
-        image = {
-            "@type": "cr:Field",
-            "@id": "samples/image",
-            "name": "image",
-            "description": "The image, 8-bit grey.",
-            "dataType": "sc:ImageObject",
-            "source": {
-                **_table(tables),
-                "extract": {"column": "image"},
-                "transform": {"jsonPath": "bytes"},
-            },
-        }
-        fields.insert(1, image)
+    source = manifest["source"]
+    tables = [path for path in manifest["files"] if path.endswith(".parquet")]
+    return {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": f"synthetic-{source['key'].replace('_', '-')}-{manifest['pixel_sha256'][:16]}",
+        "description": (
+            f"Synthetic images made by a conditional GAN that learned from {source['name']}:"
+            f" {manifest['images']} images of {len(manifest['class_names'])} classes"
+            f" ({manifest['real_images']} of them real). README.md has the limits."
+        ),
+        "license": source["licence_url"] or source["licence"],
+        "version": f"{manifest['schema_version']}.0.0",
+        "citeAs": citation(manifest),
+        "isLiveDataset": False,
+        "keywords": ["synthetic", "GAN", "image classification", manifest["format"]],
+        "distribution": _distribution(manifest["files"], tables),
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet",
+                "@id": "samples",
+                "name": "samples",
+                "description": "One record per image.",
+                "key": {"@id": "samples/id"},
+                "field": _fields(tables, with_images=manifest["format"] == "parquet"),
+            }
+        ],
+    }
+
+
+def _distribution(files: Mapping[str, Any], tables: list[str]) -> list[dict[str, Any]]:
     distribution: list[dict[str, Any]] = [
         {
             "@type": "cr:FileObject",
@@ -126,34 +131,37 @@ def croissant(manifest: Mapping[str, Any]) -> dict[str, Any]:
                 "includes": "train-*.parquet",
             }
         )
-    source = manifest["source"]
-    return {
-        "@context": _CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": f"synthetic-{source['key'].replace('_', '-')}-{manifest['pixel_sha256'][:16]}",
-        "description": (
-            f"Synthetic images made by a conditional GAN that learned from {source['name']}:"
-            f" {manifest['images']} images of {len(manifest['class_names'])} classes"
-            f" ({manifest['real_images']} of them real). README.md has the limits."
-        ),
-        "license": source["licence_url"] or source["licence"],
-        "version": f"{manifest['schema_version']}.0.0",
-        "citeAs": citation(manifest),
-        "isLiveDataset": False,
-        "keywords": ["synthetic", "GAN", "image classification", manifest["format"]],
-        "distribution": distribution,
-        "recordSet": [
-            {
-                "@type": "cr:RecordSet",
-                "@id": "samples",
-                "name": "samples",
-                "description": "One record per image.",
-                "key": {"@id": "samples/id"},
-                "field": fields,
-            }
-        ],
-    }
+    return distribution
+
+
+def _fields(tables: list[str], *, with_images: bool) -> list[dict[str, Any]]:
+    """The columns of the sample table; with the images where the table holds them."""
+    fields = [
+        {
+            "@type": "cr:Field",
+            "@id": f"samples/{field.name}",
+            "name": field.name,
+            "description": _ABOUT[field.name],
+            "dataType": _TYPES[str(field.type)],
+            "source": {**_table(tables), "extract": {"column": field.name}},
+        }
+        for field in COLUMNS
+    ]
+    if with_images:
+        image = {
+            "@type": "cr:Field",
+            "@id": "samples/image",
+            "name": "image",
+            "description": "The image, 8-bit grey.",
+            "dataType": "sc:ImageObject",
+            "source": {
+                **_table(tables),
+                "extract": {"column": "image"},
+                "transform": {"jsonPath": "bytes"},
+            },
+        }
+        fields.insert(1, image)
+    return fields
 
 
 def _table(tables: list[str]) -> dict[str, Any]:

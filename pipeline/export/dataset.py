@@ -79,12 +79,8 @@ def export_dataset(
         raise SynthGainError(f"shard size {shard_size}, workers {workers}: both have to be at least 1")
     if {"idx", "idx_gz"} & set(formats):
         idx.check_classes(len(samples.class_names))
-    for name in formats:
-        if not force and (foreign := _files_in_the_way(out / name)):
-            raise SynthGainError(
-                f"{out / name}: holds {foreign[0]}{' and more' if len(foreign) > 1 else ''}, which no export"
-                " wrote; choose another --out, or pass --force to move it aside"
-            )
+    if not force:
+        _refuse_foreign_files(out, formats)
     facts = {"source": source, "study": study, "metrics": metrics, "shard_size": shard_size}
     with only_writer(out):  # of the unfinished work too
         work = _work_folder(out, formats, _fingerprint(samples, formats, facts))
@@ -104,6 +100,15 @@ def export_dataset(
                 ) from None
             raise
         shutil.rmtree(work)
+
+
+def _refuse_foreign_files(out: Path, formats: Sequence[str]) -> None:
+    for name in formats:
+        if foreign := _files_in_the_way(out / name):
+            raise SynthGainError(
+                f"{out / name}: holds {foreign[0]}{' and more' if len(foreign) > 1 else ''}, which no export"
+                " wrote; choose another --out, or pass --force to move it aside"
+            )
 
 
 def check_formats(formats: Sequence[str]) -> list[str]:

@@ -82,5 +82,9 @@ def _headers(samples: int, image_size: Sequence[int]) -> dict[str, bytes]:
 
 
 def _gzip(content: bytes, packed: bytes) -> bytes:
-    """A gzip member whose bytes depend on the content only."""
+    """A gzip member whose bytes depend on the content only.
+
+    The gzip module would compress the pixels a second time (0.06 to 0.13 s instead of 0.01 s for 10 000 images), to
+    other bytes than in earlier exports.
+    """
     return _GZIP + packed + struct.pack("<2I", zlib.crc32(content), len(content) % 2**32)

@@ -87,7 +87,7 @@ def _inspect_export(path: Path, per_class: int) -> Contents:
             for label, image in zip(batch.labels.tolist(), batch.images, strict=True):
                 if 0 <= label < classes and len(found[label]) < wanted[label]:
                     found[label].append(image)
-            if all(len(have) >= need for have, need in zip(found, wanted, strict=True)):
+            if all(len(images) >= count for images, count in zip(found, wanted, strict=True)):
                 break  # the order mixes the classes: the first samples show them all
     except Unreadable as error:
         raise SynthGainError(f"{folders[0]}: {error}; `synthgain verify` says more") from None

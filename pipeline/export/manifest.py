@@ -21,7 +21,7 @@ SCHEMA_VERSION = 2
 SCHEMA_FILE = Path(__file__).with_name("schemas") / "manifest-2.schema.json"
 MANIFEST, CHECKSUMS, CARD, CROISSANT = "manifest.json", "SHA256SUMS", "README.md", "croissant.json"
 
-# What the manifest says of the images' origin.
+# The origin of the images, in the manifest.
 _PROVENANCE = ("budget", "replicate", "seed", "z_dim", "generator_sha256", "real_subset_sha256")
 _PROVENANCE_OF_SOME = ("latent_std", "generators_sha256")  # latents not drawn at 1; more than one generator
 
@@ -57,31 +57,17 @@ def write_manifest(
         shards: how many.
         known_hashes: SHA-256 by path of files that were hashed when they were written.
     """
-    # What a killed run left of this function's own files is written anew, and is no data.
+    # This function writes its own files anew; those that a killed run left are no data.
     own = {MANIFEST, CARD, CROISSANT, CHECKSUMS}
     data = [path for path in _files(folder) if path not in own]
     checksums = {path: known_hashes.get(path) or file_sha256(folder / path) for path in data}
     manifest = {
-        "schema": SCHEMA,
-        "schema_version": SCHEMA_VERSION,
-        "synthetic": True,
+        **_facts_of_samples(samples),
         "format": format_name,
-        "made_with": {"name": "SynthGain", "version": _version()},
         "source": {"key": source, **asdict(real_source(source))},
-        "images": len(samples),
-        "real_images": int(samples.real.sum()),
-        "image_size": list(samples.synthetic_file.image_size),
-        "class_names": list(samples.class_names),
-        "counts": samples.counts(real=False),
-        "real_counts": samples.counts(real=True),
         "pixel_sha256": pixel_sha256,
         "shards": shards,
         "shard_size": shard_size,
-        "provenance": {
-            **{key: samples.provenance.get(key) for key in _PROVENANCE},
-            **{key: samples.provenance[key] for key in _PROVENANCE_OF_SOME if key in samples.provenance},
-        },
-        "label_filter": samples.label_filter,
         "study": study,
         "metrics": metrics,
         "files": {
@@ -90,15 +76,33 @@ def write_manifest(
             if not path.endswith(".png")
         },
     }
-    for path, text in (
-        (MANIFEST, to_json(manifest)),
-        (CARD, card(manifest)),
-        (CROISSANT, to_json(croissant(manifest))),
-    ):
+    texts = {MANIFEST: to_json(manifest), CARD: card(manifest), CROISSANT: to_json(croissant(manifest))}
+    for path, text in texts.items():
         (folder / path).write_text(text, encoding="utf-8", newline="\n")
         checksums[path] = file_sha256(folder / path)
     lines = [f"{checksums[path]}  {path}\n" for path in sorted(checksums)]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def _facts_of_samples(samples: Samples) -> dict[str, Any]:
+    """The part of a manifest that is the same in every format."""
+    return {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "synthetic": True,
+        "made_with": {"name": "SynthGain", "version": _version()},
+        "images": len(samples),
+        "real_images": int(samples.real.sum()),
+        "image_size": list(samples.synthetic_file.image_size),
+        "class_names": list(samples.class_names),
+        "counts": samples.counts(real=False),
+        "real_counts": samples.counts(real=True),
+        "provenance": {
+            **{key: samples.provenance.get(key) for key in _PROVENANCE},
+            **{key: samples.provenance[key] for key in _PROVENANCE_OF_SOME if key in samples.provenance},
+        },
+        "label_filter": samples.label_filter,
+    }
 
 
 def foreign_files(folder: Path) -> list[str]:
@@ -137,8 +141,8 @@ def _files(folder: Path) -> list[str]:
     """Every file below a folder, as sorted paths with `/`."""
     found = []
     # For a tree of 60 000 images, pathlib takes a second for what takes a tenth of one here.
-    for place, _, names in os.walk(folder):
-        below = Path(place).relative_to(folder).as_posix()
+    for parent, _, names in os.walk(folder):
+        below = Path(parent).relative_to(folder).as_posix()
         found += names if below == "." else [f"{below}/{name}" for name in names]
     return sorted(found)
 

@@ -33,7 +33,7 @@ def write_shard(shard: Shard, folder: Path) -> None:
     images = io.BytesIO()
     np.lib.format.write_array_header_1_0(images, np.lib.format.header_data_from_array_1_0(shard.images))
     header = images.getvalue()
-    # The pixels are compressed once for this format and for gzipped IDX: zipfile takes none that are.
+    # The pixels are compressed once for this format and for gzipped IDX.
     members = {
         "images": (
             zlib.crc32(shard.images.data, zlib.crc32(header)),
@@ -50,7 +50,11 @@ def write_shard(shard: Shard, folder: Path) -> None:
 
 
 def _zip(members: Mapping[str, tuple[int, int, bytes]]) -> bytes:
-    """A zip archive of `<name>.npy`, by name: CRC-32, size, and the content as a deflate stream."""
+    """A zip archive of `<name>.npy`, by name: CRC-32, size, and the content as a deflate stream.
+
+    The zipfile module takes no content that is compressed already. It would compress the pixels a second time (0.07 to
+    0.14 s instead of 0.01 s for 10 000 images), to other bytes than in earlier exports.
+    """
     body, directory = b"", b""
     for name, (check, size, packed) in members.items():
         if max(size, len(body) + len(packed)) > _MOST_BYTES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -143,59 +143,77 @@ def select_samples(
             f"{synthetic.path}: its kind is {kind}, only synthetic images may be exported; name a file that"
             " `synthgain generate` or the generate stage wrote"
         )
-    places = place_in_class(synthetic.labels)
-    measured = dict(synthetic.measurements)
+    measurements = dict(synthetic.measurements)
     if scores is not None:
-        measured["label_score"] = scores
+        measurements["label_score"] = scores
     kept = np.ones(len(synthetic), dtype=bool)
     label_filter = None
     if threshold is not None:
-        if "label_score" not in measured:
+        if "label_score" not in measurements:
             raise SynthGainError(f"{synthetic.path}: no label scores to filter by; name an --extractor")
-        kept = measured["label_score"] >= threshold
+        kept = measurements["label_score"] >= threshold
         label_filter = _filter_facts(synthetic, kept, threshold, scored_by)
     if max_per_class is not None:
         kept &= place_in_class(synthetic.labels, among=kept) < max_per_class
-    chosen = np.flatnonzero(kept)
-    labels, places, positions = synthetic.labels[chosen], places[chosen], chosen
-    is_real = np.zeros(len(chosen), dtype=bool)
-    measured = {name: values[chosen] for name, values in measured.items()}
-    if real is not None:
-        _check_real(real, synthetic)
-        labels = np.concatenate([labels, real.labels])
-        places = np.concatenate([places, place_in_class(real.labels)])
-        positions = np.concatenate([positions, np.arange(len(real))])
-        is_real = np.concatenate([is_real, np.ones(len(real), dtype=bool)])
-        unknown = np.full(len(real), np.nan, dtype=np.float32)
-        measured = {name: np.concatenate([values, unknown]) for name, values in measured.items()}
-    order = _even_order(labels, is_real)
-    return Samples(
-        labels[order],
-        places[order],
-        is_real[order],
-        positions[order],
-        synthetic,
-        real,
-        {name: values[order] for name, values in measured.items()},
-        label_filter,
-        latent_hashes,
+    positions = np.flatnonzero(kept)
+    samples = Samples(
+        labels=synthetic.labels[positions],
+        places=place_in_class(synthetic.labels)[positions],
+        real=np.zeros(len(positions), dtype=bool),
+        positions=positions,
+        synthetic_file=synthetic,
+        real_images=None,
+        measurements={name: values[positions] for name, values in measurements.items()},
+        label_filter=label_filter,
+        latent_hashes=latent_hashes,
+    )
+    return _in_even_order(samples if real is None else _with_real(samples, real))
+
+
+def _with_real(samples: Samples, real: LabeledImages) -> Samples:
+    """The samples, and all real images after them."""
+    synthetic = samples.synthetic_file
+    if real.class_names != synthetic.class_names or real.images.shape[2:] != synthetic.image_size:
+        raise SynthGainError(
+            f"{synthetic.path}: classes or size differ from those of the real images"
+            f" ({real.num_classes} classes, {real.images.shape[2]}×{real.images.shape[3]})"
+        )
+    unknown = np.full(len(real), np.nan, dtype=np.float32)
+    return replace(
+        samples,
+        labels=np.concatenate([samples.labels, real.labels]),
+        places=np.concatenate([samples.places, place_in_class(real.labels)]),
+        real=np.concatenate([samples.real, np.ones(len(real), dtype=bool)]),
+        positions=np.concatenate([samples.positions, np.arange(len(real))]),
+        real_images=real,
+        measurements={
+            name: np.concatenate([values, unknown]) for name, values in samples.measurements.items()
+        },
     )
 
 
-def _even_order(labels: Indices, real: npt.NDArray[np.bool_]) -> Indices:
-    group = 2 * labels + real
+def _in_even_order(samples: Samples) -> Samples:
+    group = 2 * samples.labels + samples.real
     counts = np.bincount(group)
     key = (place_in_class(group) + 0.5) / counts[group]
-    return np.lexsort((group, key))
+    order = np.lexsort((group, key))
+    return replace(
+        samples,
+        labels=samples.labels[order],
+        places=samples.places[order],
+        real=samples.real[order],
+        positions=samples.positions[order],
+        measurements={name: values[order] for name, values in samples.measurements.items()},
+    )
 
 
 def _filter_facts(
     synthetic: ImageFile, kept: npt.NDArray[np.bool_], threshold: float, scored_by: str | None
 ) -> dict[str, Any]:
     classes = len(synthetic.class_names)
-    of = np.bincount(synthetic.labels, minlength=classes)
+    generated = np.bincount(synthetic.labels, minlength=classes)
     accepted = np.bincount(synthetic.labels[kept], minlength=classes)
-    for name, before, after in zip(synthetic.class_names, of, accepted, strict=True):
+    for name, before, after in zip(synthetic.class_names, generated, accepted, strict=True):
         if before and not after:
             raise SynthGainError(
                 f"--filter: found {threshold:g}; no image of class {name} has that score; lower it, or leave it out"
@@ -204,13 +222,5 @@ def _filter_facts(
         "minimum_label_score": threshold,
         "classifier_sha256": scored_by,
         "accepted": accepted.tolist(),
-        "of": of.tolist(),
+        "of": generated.tolist(),
     }
-
-
-def _check_real(real: LabeledImages, synthetic: ImageFile) -> None:
-    if real.class_names != synthetic.class_names or real.images.shape[2:] != synthetic.image_size:
-        raise SynthGainError(
-            f"{synthetic.path}: classes or size differ from those of the real images"
-            f" ({real.num_classes} classes, {real.images.shape[2]}×{real.images.shape[3]})"
-        )

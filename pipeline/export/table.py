@@ -129,7 +129,7 @@ def shard_name(number: int, count: int, suffix: str) -> str:
 
 
 def cut_shard(samples: Samples, number: int, size: int) -> Shard:
-    """Samples number·size..(number + 1)·size − 1, as far as there are so many."""
+    """Samples number·size..(number + 1)·size − 1, or fewer in the last shard."""
     start, stop = number * size, min((number + 1) * size, len(samples))
     real = samples.real[start:stop].tolist()
     seed, generator = (samples.provenance.get(key) for key in ("seed", "generator_sha256"))

@@ -63,9 +63,9 @@ def find_exports(folder: Path) -> list[Path]:
         return [folder]
     found = [folder / name for name in FORMATS if (folder / name / MANIFEST).exists()]
     if not found:
-        what = "holds no export (no manifest.json)" if folder.is_dir() else "no such folder"
+        reason = "holds no export (no manifest.json)" if folder.is_dir() else "no such folder"
         raise SynthGainError(
-            f"{folder}: {what}; name what `synthgain export` wrote, or a format's folder in it"
+            f"{folder}: {reason}; name what `synthgain export` wrote, or a format's folder in it"
         )
     return found
 
@@ -108,8 +108,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def _manifest(folder: Path, findings: _Findings) -> dict[str, Any] | None:
     """The manifest, None if there is nothing to go by."""
-    import jsonschema
+    manifest = _parsed_manifest(folder, findings)
+    if manifest is None or not _keeps_to_the_schema(manifest, findings):
+        return None
+    # One file per shard, or fewer: a number beyond that would only cost time.
+    files, shards = set(manifest["files"]), min(manifest["shards"], len(manifest["files"]) + 1)
+    wanted = data_files(manifest["format"], shards)
+    for path in sorted(wanted - files)[:_SHOWN_OF_A_KIND]:
+        findings.add(
+            MANIFEST, f"{MANIFEST}: files: {path} is not among them, and {manifest['format']} needs it"
+        )
+    for path in sorted(files - wanted):
+        findings.add("path", f"{MANIFEST}: files: {path!r} is no file of {manifest['format']}")
+    sums = sum(manifest["counts"]), sum(manifest["real_counts"])
+    if (sum(sums), sums[1]) != (manifest["images"], manifest["real_images"]):
+        findings.add(MANIFEST, f"{MANIFEST}: counts add up to {sums[0]} synthetic and {sums[1]} real images")
+    return manifest
 
+
+def _parsed_manifest(folder: Path, findings: _Findings) -> dict[str, Any] | None:
+    """The manifest if it is one of ours and not of a newer version."""
     try:
         if (folder / MANIFEST).is_symlink():
             raise ValueError("a link")
@@ -131,33 +149,25 @@ def _manifest(folder: Path, findings: _Findings) -> dict[str, Any] | None:
             " knows; install a newer one",
         )
         return None
+    return manifest
+
+
+def _keeps_to_the_schema(manifest: Mapping[str, Any], findings: _Findings) -> bool:
+    import jsonschema
+
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     problems = list(jsonschema.Draft202012Validator(schema).iter_errors(manifest))
     for problem in problems:
         place = ".".join(str(part) for part in problem.absolute_path) or "as a whole"
         findings.add(MANIFEST, f"{MANIFEST}: {place}: {problem.message[:200]}")
     if problems:
-        return None
+        return False
     classes = len(manifest["class_names"])
     for name in ("counts", "real_counts"):
-        if len(manifest[name]) != classes:
-            findings.add(
-                MANIFEST, f"{MANIFEST}: {name} has {len(manifest[name])} numbers for {classes} classes"
-            )
-            return None
-    # One file per shard, or fewer: a number beyond that would only cost time.
-    files, shards = set(manifest["files"]), min(manifest["shards"], len(manifest["files"]) + 1)
-    wanted = data_files(manifest["format"], shards)
-    for path in sorted(wanted - files)[:_SHOWN_OF_A_KIND]:
-        findings.add(
-            MANIFEST, f"{MANIFEST}: files: {path} is not among them, and {manifest['format']} needs it"
-        )
-    for path in sorted(files - wanted):
-        findings.add("path", f"{MANIFEST}: files: {path!r} is no file of {manifest['format']}")
-    sums = sum(manifest["counts"]), sum(manifest["real_counts"])
-    if (sum(sums), sums[1]) != (manifest["images"], manifest["real_images"]):
-        findings.add(MANIFEST, f"{MANIFEST}: counts add up to {sums[0]} synthetic and {sums[1]} real images")
-    return manifest
+        if (found := len(manifest[name])) != classes:
+            findings.add(MANIFEST, f"{MANIFEST}: {name} has {found} numbers for {classes} classes")
+            return False
+    return True
 
 
 def _check_files(folder: Path, manifest: Mapping[str, Any], findings: _Findings) -> None:

@@ -49,7 +49,11 @@ def write_shard(shard: Shard, folder: Path) -> str:
 
 
 def _members(names: list[str], contents: list[bytes]) -> bytes:
-    """Files in a ustar archive: owner 0, mode 644, time 0. The tarfile module takes thirty times as long."""
+    """Files in a ustar archive: owner 0, mode 644, time 0.
+
+    The tarfile module takes ten times as long (0.83 s for 10 000 samples), and fills in device numbers: the archives
+    of earlier exports would not come out the same.
+    """
     headers = np.zeros((len(names), _BLOCK), dtype=np.uint8)
     headers[:, : len(_HEADER)] = np.frombuffer(_HEADER, np.uint8)
     headers[:, _NAME] = np.array(names, dtype="S100").view(np.uint8).reshape(len(names), 100)

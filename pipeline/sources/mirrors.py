@@ -1,4 +1,8 @@
-"""Files with a published checksum, from the first of several places that gives them unaltered."""
+"""Files with a published checksum, from the first of several places that gives them unaltered.
+
+The library for this, pooch, fetches one file from one address. It knows no mirrors in order and no local folders, and
+does not bound the time: a server that sent its answer byte by byte held it for 25 s, with timeouts of 1 and 2 s.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ class PublishedFile:
     md5: str
 
 
-class MirrorFailure(Exception):
+class _Unavailable(Exception):
     """Why one place did not give one file, in one line; `for_good` if it need not be asked for another."""
 
     def __init__(self, reason: str, *, for_good: bool = False, altered: bool = False) -> None:
@@ -104,8 +108,8 @@ def fetch_files(
                 say(f"{file.name}: asking {shown}")
             start = time.monotonic()
             try:
-                _fetch_one(file, target, mirror, dataset, wait)
-            except MirrorFailure as failure:
+                _fetch(file, target, mirror, dataset, wait)
+            except _Unavailable as failure:
                 reasons[shown] = str(failure)
                 if failure.altered:
                     say(f"{file.name}: refused from {shown}: {failure}")
@@ -137,19 +141,19 @@ def _difference(file: PublishedFile, md5: str, size: int) -> str | None:
     return f"altered or truncated (md5 expected {file.md5}, found {md5}, {size} bytes)"
 
 
-def _fetch_one(file: PublishedFile, target: Path, mirror: str, dataset: str, wait: float) -> None:
-    """One file from one mirror to `target`, or `MirrorFailure`."""
+def _fetch(file: PublishedFile, target: Path, mirror: str, dataset: str, wait: float) -> None:
+    """One file from one mirror to `target`, or `_Unavailable`."""
     try:
         parts = urlsplit(mirror)
     except ValueError as error:
-        raise MirrorFailure(f"no URL ({error})", for_good=True) from None
+        raise _Unavailable(f"no URL ({error})", for_good=True) from None
     scheme = parts.scheme
     if _is_remote(mirror) and scheme not in ("http", "https"):
-        raise MirrorFailure(
+        raise _Unavailable(
             f"{scheme}:// is no mirror; a base URL (http, https) or a local folder is", for_good=True
         )
     if _is_remote(mirror) and _may_be_cut(parts):
-        raise MirrorFailure(
+        raise _Unavailable(
             "a user or password in it holds one of / ? #; write it percent-encoded (%2F %3F %23)",
             for_good=True,
         )
@@ -168,7 +172,7 @@ def _fetch_one(file: PublishedFile, target: Path, mirror: str, dataset: str, wai
                 digest.update(chunk)
                 size += len(chunk)
         if problem := _difference(file, digest.hexdigest(), size):
-            raise MirrorFailure(problem, altered=True)
+            raise _Unavailable(problem, altered=True)
 
 
 def _may_be_cut(parts: SplitResult) -> bool:
@@ -184,19 +188,19 @@ def _may_be_cut(parts: SplitResult) -> bool:
 
 def _copy(folder: Path, name: str, dataset: str) -> Iterator[bytes]:
     if not folder.is_dir():
-        raise MirrorFailure("no such folder", for_good=True)
+        raise _Unavailable("no such folder", for_good=True)
     # The data set's own subfolder first: every data set of this family has files of the same names.
     for place in (folder / dataset / "raw" / name, folder / dataset / name, folder / name):
         if place.is_file():
             break
     else:
-        raise MirrorFailure(f"no such file there, in {dataset}/raw or in {dataset}")
+        raise _Unavailable(f"no such file there, in {dataset}/raw or in {dataset}")
     try:
         with place.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
     except PermissionError:
-        raise MirrorFailure("no permission to read the file") from None
+        raise _Unavailable("no permission to read the file") from None
 
 
 def _request(mirror: SplitResult, name: str) -> urllib.request.Request:
@@ -225,9 +229,9 @@ def _download(request: urllib.request.Request, name: str, wait: float) -> Iterat
                     chunk = response.read1(_CHUNK_BYTES)
                 except TimeoutError:
                     reason = f"no byte in {STALL_SECONDS:.0f} s after {received} of {length or '?'} bytes"
-                    raise MirrorFailure(reason, for_good=True) from None
+                    raise _Unavailable(reason, for_good=True) from None
                 except (OSError, http.client.HTTPException) as error:
-                    raise MirrorFailure(
+                    raise _Unavailable(
                         f"broke off after {received} of {length or '?'} bytes ({error})"
                     ) from None
                 if not chunk:
@@ -254,18 +258,18 @@ def _open(request: urllib.request.Request, wait: float) -> Any:
     try:
         answer = outcome.get(timeout=wait)
     except queue.Empty:
-        raise MirrorFailure(f"no answer in {wait:.0f} s", for_good=True) from None
+        raise _Unavailable(f"no answer in {wait:.0f} s", for_good=True) from None
     if isinstance(answer, urllib.error.HTTPError):
         with answer:
-            raise MirrorFailure(f"HTTP {answer.code} {answer.reason}")
+            raise _Unavailable(f"HTTP {answer.code} {answer.reason}")
     if isinstance(answer, urllib.error.URLError):
         reason = answer.reason
         words = (
             reason.strerror if isinstance(reason, socket.gaierror | OSError) and reason.strerror else reason
         )
-        raise MirrorFailure(f"cannot be reached ({words})", for_good=True)
+        raise _Unavailable(f"cannot be reached ({words})", for_good=True)
     if isinstance(answer, OSError | http.client.HTTPException | ValueError):
-        raise MirrorFailure(f"cannot be reached ({answer or type(answer).__name__})", for_good=True)
+        raise _Unavailable(f"cannot be reached ({answer or type(answer).__name__})", for_good=True)
     if isinstance(answer, Exception):
         raise answer
     return answer

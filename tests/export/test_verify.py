@@ -258,6 +258,26 @@ def test_a_png_bomb_or_a_wrong_size_is_not_unpacked(content, message):
         decode_png(content, (8, 8))
 
 
+@pytest.mark.parametrize("name", ["images", "labels", "ids"])
+def test_an_npz_bomb_is_not_unpacked(export, monkeypatch, name):
+    folder = export(formats=["npz"]) / "npz"
+    with np.load(folder / "train.npz") as arrays:
+        changed = {key: arrays[key] for key in arrays.files}
+    changed[name] = np.zeros(10_000_000, dtype=np.uint8)
+    np.savez_compressed(folder / "train.npz", **changed)
+    reseal(folder)
+    read, lengths = np.lib.format.read_array, []
+
+    def noted(*arguments, **options):
+        lengths.append(len(array := read(*arguments, **options)))
+        return array
+
+    monkeypatch.setattr(np.lib.format, "read_array", noted)
+    found = verify(folder)
+    assert any(f"{name}.npy has 10000128 bytes; up to" in line for line in found), found
+    assert max(lengths, default=0) <= 21
+
+
 def test_a_folder_without_an_export_is_one_line(tmp_path):
     with pytest.raises(SynthGainError, match="holds no export"):
         find_exports(tmp_path)
