@@ -33,7 +33,7 @@ from pipeline.errors import SynthGainError
 from pipeline.statistics import holm, mean_interval, paired_test
 from pipeline.study.arms import policy_words
 from pipeline.study.grid import DeclaredArm, Grid
-from pipeline.study.subsets import Budget
+from pipeline.study.subsets import Budget, replicate_numbers
 
 _KEY = ["budget", "arm", "synthetic_per_real", "replicate"]
 _RARE_RECALL = "test_rare_recall"
@@ -186,8 +186,10 @@ def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
     return row | {
         "best_synthetic": synthetic.arm.name,
         "judged_by": [
-            {"replicate": i, "best_remedy": before.name, "best_synthetic": after.name}
-            for i, (before, after) in enumerate(zip(remedy.without, synthetic.without, strict=True))
+            {"replicate": replicate, "best_remedy": before.name, "best_synthetic": after.name}
+            for replicate, before, after in zip(
+                replicate_numbers(grid.replicates), remedy.without, synthetic.without, strict=True
+            )
         ],
         "validation": on_validation,
         **on_test,

@@ -37,7 +37,7 @@ from pipeline.statistics import (
 )
 from pipeline.study.arms import ARMS, policy_words
 from pipeline.study.grid import DeclaredArm, Grid
-from pipeline.study.subsets import Budget
+from pipeline.study.subsets import Budget, replicate_numbers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -241,8 +241,10 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         "best_synthetic": _arm_key(synthetic.arm),
         "recommended": _arm_key(synthetic.arm if recommends else classic.arm),
         "judged_by": [
-            {"replicate": i, "best_classic": _arm_key(before), "best_synthetic": _arm_key(after)}
-            for i, (before, after) in enumerate(zip(classic.without, synthetic.without, strict=True))
+            {"replicate": replicate, "best_classic": _arm_key(before), "best_synthetic": _arm_key(after)}
+            for replicate, before, after in zip(
+                replicate_numbers(grid.replicates), classic.without, synthetic.without, strict=True
+            )
         ],
         "validation": on_validation,
         **on_test,

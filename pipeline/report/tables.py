@@ -492,7 +492,7 @@ def provenance(results: Results) -> Table:
                 _count(len(images)),
             ]
             for of in results.budgets
-            for replicate, images in enumerate(of.synthetic)
+            for replicate, images in enumerate(of.synthetic, start=1)
         ],
     )
 

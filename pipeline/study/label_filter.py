@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pipeline.errors import SynthGainError
 from pipeline.images import DAMAGED_ARCHIVE, LabeledImages, images_sha256
 from pipeline.runtime.outputs import atomic_output
+from pipeline.study.subsets import replicate_number
 
 _DECIMALS = 6
 
@@ -114,7 +115,7 @@ def save_agreements(path: Path, agreements: Sequence[LabelAgreement]) -> None:
 
 
 def load_agreement(path: Path, replicate: int) -> LabelAgreement:
-    """Read those of one replicate from what `save_agreements` wrote.
+    """Read those of one replicate (by index, from 0) from what `save_agreements` wrote.
 
     Raises:
         SynthGainError: if the file is missing, damaged, or does not hold the replicate.
@@ -133,7 +134,8 @@ def load_agreement(path: Path, replicate: int) -> LabelAgreement:
         raise SynthGainError(f"{path}: no such file; `dvc repro` makes it") from None
     except DAMAGED_ARCHIVE as error:
         raise SynthGainError(
-            f"{path}: no readable label scores of replicate {replicate} ({error}); `dvc repro` makes them again"
+            f"{path}: no readable label scores of replicate {replicate_number(replicate)} ({error});"
+            " `dvc repro` makes them again"
         ) from None
 
 
