@@ -19,7 +19,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pipeline.comparison.verdict import percent_interval, points, points_interval
+from pipeline.comparison.texts import percent_interval, points, points_interval
 from pipeline.report.drawing import LIGHT, say, stand_in, style, text_width, write
 from pipeline.statistics import mean_interval
 from pipeline.study.arms import ARMS, Arm

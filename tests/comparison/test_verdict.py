@@ -8,14 +8,9 @@ import pandas as pd
 import pytest
 
 from pipeline.comparison.cells import cell_values, count_test_images, load_cells, load_confusion
-from pipeline.comparison.verdict import (
-    CODES,
-    compare_cells,
-    p_value,
-    points,
-    points_interval,
-    verdict_table,
-)
+from pipeline.comparison.judgement import CODES
+from pipeline.comparison.texts import p_value, points, points_interval
+from pipeline.comparison.verdict import compare_cells, verdict_table
 from pipeline.errors import SynthGainError
 from pipeline.statistics import (
     holm,

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from pipeline.comparison.verdict import p_value, points, points_interval
+from pipeline.comparison.texts import p_value, points, points_interval
 from pipeline.errors import SynthGainError
 from pipeline.params import load_params
 from pipeline.report.page import write_report
