@@ -395,7 +395,7 @@ class Export(Section):
         list[Literal["idx", "idx_gz", "png", "npz", "parquet", "webdataset", "arrow"]], Field(min_length=1)
     ]
     real_images: Budget | Literal["recommended"]
-    replicate: Annotated[int, Field(ge=0)]
+    replicate: int
     allow_memorized: bool
 
 
@@ -456,10 +456,10 @@ class Params(Section):
                 f"export.real_images: found {self.export.real_images};"
                 f" recommended, or one of study.real_images {self.study.real_images}"
             )
-        if self.export.replicate >= self.study.replicates:
+        if not 1 <= self.export.replicate <= self.study.replicates:
+            beyond = f", and study.replicates is {self.study.replicates}" if self.export.replicate > 0 else ""
             problems.append(
-                f"export.replicate: found {self.export.replicate}; replicates count from 0,"
-                f" and study.replicates is {self.study.replicates}"
+                f"export.replicate: found {self.export.replicate}; replicates are counted from 1{beyond}"
             )
         if problems:
             raise ValueError("\n".join(problems))

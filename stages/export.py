@@ -32,6 +32,7 @@ def main(
     from pipeline.params import load_params
     from pipeline.runtime.device import available_cores
     from pipeline.runtime.outputs import write_text
+    from pipeline.study.subsets import replicate_index
 
     params = load_params(params_file)
     selection = select_budget(comparison, wanted=params.export.real_images, declared=params.study.real_images)
@@ -45,9 +46,8 @@ def main(
         typer.echo(f"NOT exported: {refusal}", err=True)
         return
     (out / "REFUSED.md").unlink(missing_ok=True)
-    images = open_study_images(
-        synthetic / str(budget) / f"{replicate}.npz", budget=budget, replicate=replicate
-    )
+    index = replicate_index(replicate)
+    images = open_study_images(synthetic / str(budget) / f"{index}.npz", budget=budget, replicate=index)
     export_dataset(
         select_samples(images, latent_hashes=latent_hashes(images.provenance)),
         out,

@@ -28,6 +28,7 @@ def main(
     from pipeline.runtime.outputs import atomic_output
     from pipeline.runtime.progress import progress
     from pipeline.runtime.seeds import derive_seed
+    from pipeline.study.subsets import replicate_number
 
     params = load_params(params_file)
     device = configure(params.execution)
@@ -39,7 +40,9 @@ def main(
                 path = generator_path(gan / budget / str(replicate), member)
                 generator, class_names, provenance = load_generator(path, device)
                 total = params.generation.images_per_class * len(class_names)
-                with progress(f"images {budget}, replicate {replicate + 1}", total, "images") as advance:
+                with progress(
+                    f"images {budget}, replicate {replicate_number(replicate)}", total, "images"
+                ) as advance:
                     images = synthetic_images(
                         generator,
                         class_names=class_names,

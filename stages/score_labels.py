@@ -37,7 +37,7 @@ def main(
     from pipeline.runtime.seeds import derive_seed
     from pipeline.study.arms import arms_at
     from pipeline.study.label_filter import LabelAgreement, acceptance, save_agreements
-    from pipeline.study.subsets import parse_budget, real_subset
+    from pipeline.study.subsets import parse_budget, real_subset, replicate_number
 
     params = load_params(params_file)
     real = LabeledImages.load(train)
@@ -71,7 +71,7 @@ def main(
         execution=params.execution,
         label=f"label scores, {budget} real",
     ):
-        shares[str(len(agreements))] = acceptance(
+        shares[str(replicate_number(len(agreements)))] = acceptance(
             job.synthetic, agreement, least_probability=params.study.label_filter
         )
         agreements.append(agreement)

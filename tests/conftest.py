@@ -24,6 +24,7 @@ from pipeline.images import LabeledImages
 from pipeline.params import load_params
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm, Grid
+from pipeline.study.subsets import replicate_number
 
 # MLflow asks the network for its telemetry's settings, in a thread and as soon as it is imported: a socket that
 # nobody closes is then the error of whichever test runs at that moment.
@@ -198,7 +199,7 @@ def _write_cells(
                     "arm": arm.name,
                     "synthetic_per_real": arm.synthetic_per_real,
                     "classic_augmentation": arm.policy,
-                    "replicate": replicate,
+                    "replicate": replicate_number(replicate),
                 }
                 rows.append(
                     key
@@ -297,7 +298,7 @@ def _write_generative_metrics(files: StudyFiles) -> None:
             "extractor_sha256": "ab" * 32,
             "extractor_test_accuracy": 0.985,
             "replicates": {
-                str(replicate): row(7.0 + replicate)
+                str(replicate_number(replicate)): row(7.0 + replicate)
                 | {"memorization": _memorization_of_replicate(files.class_names, replicate)}
                 for replicate in range(files.grid.replicates)
             },
@@ -315,7 +316,7 @@ def _write_generative_metrics(files: StudyFiles) -> None:
         history = [
             pd.DataFrame(
                 {
-                    "replicate": replicate,
+                    "replicate": replicate_number(replicate),
                     "step": steps,
                     "images_seen": steps * 64,
                     "d_loss": 0.6 + 0.1 / steps + 0.01 * replicate,

@@ -861,7 +861,7 @@ FAULTS = [
         PARAMS,
         "a replicate that there is not",
         with_params(export__replicate=4),
-        "error: params.yaml: export.replicate: found 4; replicates count from 0, and study.replicates is 1",
+        "error: params.yaml: export.replicate: found 4; replicates are counted from 1, and study.replicates is 1",
     ),
     Fault(
         PARAMS,
@@ -1183,7 +1183,7 @@ FAULTS = [
             lambda path: shutil.copyfile("data/prepared/train.npz", path),
         ),
         "error: 60 images of the test split are among the real training images of the cell budget 60, "
-        "arm real, synthetic_per_real 0, replicate 0: its scores there would be worth nothing; make "
+        "arm real, synthetic_per_real 0, replicate 1: its scores there would be worth nothing; make "
         "the splits again (`dvc repro prepare`) and train again",
     ),
     Fault(
@@ -1191,7 +1191,7 @@ FAULTS = [
         "a row of the table missing",
         with_changed("compare", "data/metrics/cells.csv", drop_first_row),
         "error: data/metrics/cells.csv: no row for the cell budget 60, arm real, synthetic_per_real 0, "
-        "replicate 0; `dvc repro` makes it",
+        "replicate 1; `dvc repro` makes it",
     ),
     Fault(
         RESULTS,
@@ -1218,7 +1218,7 @@ FAULTS = [
         RESULTS,
         "truncated metrics for the export",
         with_changed("export", "data/metrics/synthetic/60.json", halve),
-        "error: data/metrics/synthetic/60.json: not readable metrics of replicate 0 (…); `dvc repro` makes them"
+        "error: data/metrics/synthetic/60.json: not readable metrics of replicate 1 (…); `dvc repro` makes them"
         " again",
     ),
     Fault(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import SynthGainError
+from pipeline.study.subsets import replicate_number
 
 CELLS_KIND = "classifier_cells"
 _REAL_PIXELS = "real_pixels"  # beside the names of the weights
@@ -47,7 +48,8 @@ def refuse_leak(cell: TrainedCell, held_out_pixels: npt.NDArray[np.int64], *, sp
     """
     shared = np.intersect1d(cell.real_pixels, held_out_pixels)
     if len(shared):
-        key = {name: cell.facts[name] for name in ("budget", "arm", "synthetic_per_real", "replicate")}
+        key = {name: cell.facts[name] for name in ("budget", "arm", "synthetic_per_real")}
+        key["replicate"] = replicate_number(cell.facts["replicate"])
         raise SynthGainError(
             f"{len(shared)} images of the {split} split are among the real training images of the cell"
             f" {', '.join(f'{name} {value}' for name, value in key.items())}: its scores there would be worth"

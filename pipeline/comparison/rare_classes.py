@@ -13,24 +13,23 @@ Whoever compares all arms reads the p-values after Holm, one family per budget a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from pipeline.comparison.cells import cell_values, trained_arms
+from pipeline.comparison.cells import trained_arms
 from pipeline.comparison.cross_fitted_choice import choose, paired_choices
-from pipeline.comparison.verdict import (
-    Code,
-    basis_words,
-    change_words,
-    paired_columns,
-    rounded,
-    sign_of,
-    verdict_code,
+from pipeline.comparison.judgement import (
+    Judgement,
+    Wording,
+    judge,
+    judgement_columns,
+    verdict_sentence,
 )
+from pipeline.comparison.rows import arm_key, comparison_rows, metric_columns, paired_columns
+from pipeline.comparison.texts import change_words
 from pipeline.errors import SynthGainError
-from pipeline.statistics import holm, mean_interval, paired_test
 from pipeline.study.arms import policy_words
 from pipeline.study.grid import DeclaredArm, Grid
 from pipeline.study.subsets import Budget
@@ -73,12 +72,15 @@ def compare_imbalance(cells: pd.DataFrame, confusion: pd.DataFrame, grid: Grid) 
         "classes": dict(grid.imbalance),
         "metrics": list(metrics),
         "arms": [
-            _arm_row(table, budget, arm, metrics)
+            {"budget": budget, **arm_key(arm), **metric_columns(table, budget, arm, metrics)}
             for budget in grid.budgets
             for arm in trained_arms(table, grid, budget)
         ],
         "comparisons": [
-            row for budget in grid.budgets for row in _comparison_rows(table, grid, budget, metrics)
+            row
+            for budget in grid.budgets
+            for metric in metrics
+            for row in comparison_rows(table, budget, _trained_fills(table, grid, budget), [metric])
         ],
         "budgets": [_judge_budget(table, grid, budget) for budget in grid.budgets],
     }
@@ -110,45 +112,13 @@ def with_recalls(cells: pd.DataFrame, confusion: pd.DataFrame, names: Sequence[s
     return table.assign(**{_RARE_RECALL: table[columns].mean(axis=1)})
 
 
+def _trained_fills(table: pd.DataFrame, grid: Grid, budget: Budget) -> list[DeclaredArm]:
+    """Each remedy and each filling arm of a budget."""
+    return [arm for arm in trained_arms(table, grid, budget) if arm.recipe.rare_only]
+
+
 def _recall_column(name: str) -> str:
     return f"test_recall_{name}"
-
-
-def _arm_row(table: pd.DataFrame, budget: Budget, arm: DeclaredArm, metrics: Sequence[str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"budget": budget, "arm": arm.name, "synthetic_per_real": arm.synthetic_per_real}
-    for metric in metrics:
-        interval = mean_interval(cell_values(table, budget, arm, metric))
-        row[metric] = rounded(interval.mean)
-        row[f"{metric}_low"], row[f"{metric}_high"] = rounded(interval.low), rounded(interval.high)
-    return row
-
-
-def _comparison_rows(
-    table: pd.DataFrame, grid: Grid, budget: Budget, metrics: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Each remedy and each filling arm against its baseline; Holm over these arms, for each metric."""
-    trained = trained_arms(table, grid, budget)
-    rows = []
-    for metric in metrics:
-        family = []
-        for arm in grid.fill_arms():
-            if arm.baseline is None or arm not in trained:
-                continue
-            before, after = (cell_values(table, budget, one, metric) for one in (arm.baseline, arm))
-            family.append(
-                {
-                    "budget": budget,
-                    "candidate": arm.name,
-                    "baseline": arm.baseline.name,
-                    "metric": metric,
-                    "differences": [rounded(float(difference)) for difference in after - before],
-                    **paired_columns(paired_test(baseline=before, candidate=after)),
-                }
-            )
-        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = rounded(adjusted)
-        rows += family
-    return rows
 
 
 def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, Any]:
@@ -167,74 +137,46 @@ def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             "verdict": f"{start}, no arm with synthetic images in the gap was trained.",
         }
     synthetic = choose(table, budget, candidates, _CHOOSES)
-    on_validation, on_test, recall = (
-        paired_columns(paired_choices(table, budget, synthetic.without, remedy.without, metric))
-        for metric in (_CHOOSES, _MACRO_F1, _RARE_RECALL)
+    gap_left = [arm.baseline for arm in synthetic.without if arm.baseline is not None]
+    recall, over_real = (
+        paired_columns(paired_choices(table, budget, synthetic.without, baselines, metric))
+        for baselines, metric in ((remedy.without, _RARE_RECALL), (gap_left, _MACRO_F1))
     )
-    left = [arm.baseline for arm in synthetic.without if arm.baseline is not None]  # the gap left as it is
-    over_real = paired_columns(paired_choices(table, budget, synthetic.without, left, _MACRO_F1))
-    code = verdict_code(on_validation, on_test, over_real, helped=remedy.arm.name != "real")
-    sentence = _sentence(
-        code,
-        remedy=remedy.arm,
-        synthetic=synthetic.arm,
-        on_test=on_test,
-        recall=recall,
-        over_real=over_real,
-        recommends=sign_of(on_validation) == "above",
+    judgement = judge(
+        table, budget, baseline=remedy, candidate=synthetic, metric="macro_f1", over_real=over_real
     )
     return row | {
         "best_synthetic": synthetic.arm.name,
-        "judged_by": [
-            {"replicate": i, "best_remedy": before.name, "best_synthetic": after.name}
-            for i, (before, after) in enumerate(zip(remedy.without, synthetic.without, strict=True))
-        ],
-        "validation": on_validation,
-        **on_test,
+        **judgement_columns(judgement, baseline_column="best_remedy", arm_value=lambda arm: arm.name),
         "rare_recall": recall,
-        "over_real": over_real,
-        "code": code,
-        "verdict": f"{start}, {sentence} ({basis_words(remedy, synthetic)}).",
+        "verdict": f"{start}, {verdict_sentence(judgement, _wording(judgement, recall, over_real))}.",
     }
 
 
-def _sentence(
-    code: Code,
-    *,
-    remedy: DeclaredArm,
-    synthetic: DeclaredArm,
-    on_test: dict[str, Any],
-    recall: dict[str, Any],
-    over_real: dict[str, Any],
-    recommends: bool,
-) -> str:
-    """What to do, and what it rests on."""
-    instead = _remedy(remedy)
-    policy = synthetic.policy
-    images = "synthetic images in the gap" + (
-        f" with {policy_words(policy)} augmentation" if policy != "none" else ""
-    )
+def _wording(judgement: Judgement, recall: Mapping[str, Any], over_real: Mapping[str, Any]) -> Wording:
+    """The words for the choices of a budget.
+
+    Args:
+        judgement: of these choices, by macro-F1.
+        recall: their paired difference in the mean recall of the rare classes.
+        over_real: that of synthetic images to the gap as it is, in macro-F1.
+    """
+    policy, instead = judgement.candidate.arm.policy, _remedy(judgement.baseline.arm)
+    augmentation = f" with {policy_words(policy)} augmentation" if policy != "none" else ""
+    images = f"synthetic images in the gap{augmentation}"
     change = (
-        f"{change_words(on_test, f'points of macro-F1 against {instead}')},"
+        f"{change_words(judgement.on_test, f'points of macro-F1 against {instead}')},"
         f" and {change_words(recall, 'points of rare-class recall')}"
     )
-    if code == "gain":
-        return f"use {images}: {change}"
-    if code == "too_few_replicates":
-        return f"{images} gave {change}, which is no evidence: use {instead} until more replicates tell"
-    if code == "gain_not_confirmed" and recommends:
-        return f"validation, which chooses, recommends {images}, but test does not confirm it: {change}"
-    if code == "gain_not_confirmed":
-        return f"{images} gave {change}, but validation, which chooses, shows no gain: use {instead}"
-    if code == "prefer_classic":
-        gain = change_words(over_real, "points of macro-F1 over leaving the gap")
-        return f"{images} gave {gain}, but {change}: prefer {instead}"
-    if code == "harm":
-        return f"{images} do harm: {change}; use {instead}"
-    detectable = 100 * on_test["minimum_detectable_effect"]
-    return (
-        f"{images} have no detectable effect: {change}, where {detectable:.2f} points of macro-F1 would have been"
-        f" found; use {instead}"
+    gain = change_words(over_real, "points of macro-F1 over leaving the gap")
+    return Wording(
+        images=images,
+        images_in_use=images,
+        instead=instead,
+        change=change,
+        gain_over_real=f"{images} gave {gain}",
+        change_beside_gain=change,
+        unit="points of macro-F1",
     )
 
 

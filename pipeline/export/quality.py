@@ -13,6 +13,10 @@ from pipeline.errors import SynthGainError
 def read_quality(path: Path, *, replicate: int) -> dict[str, Any]:
     """The metrics of one replicate from `data/metrics/synthetic/<budget>.json` (JSON values).
 
+    Args:
+        path: that file.
+        replicate: its number, from 1.
+
     Raises:
         SynthGainError: if the file cannot be read or lacks the replicate.
     """

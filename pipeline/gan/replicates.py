@@ -32,7 +32,7 @@ from pipeline.runtime.store import (
     this_store,
     unfinished,
 )
-from pipeline.study.subsets import Budget, Imbalance, real_subset
+from pipeline.study.subsets import Budget, Imbalance, real_subset, replicate_number
 
 _GENERATOR, _FILM_STRIP, _HISTORY = "generator.safetensors", "film_strip.png", "history.json"
 
@@ -66,7 +66,7 @@ class GanJob:
     """A generator to train.
 
     Attributes:
-        replicate, member: its place: of a replicate's generators the first is 0.
+        replicate, member: its place, both from 0.
         real: the replicate's real subset.
         seed: of the training.
         folder: where generator and film strip go, and the history of all but the first.
@@ -109,7 +109,7 @@ def train_replicates(
         folder: gets a folder for each replicate.
 
     Returns:
-        The history of each replicate's first generator: a row per evaluation point, with its `replicate`.
+        The history of each replicate's first generator: a row per evaluation point, with its `replicate` (from 1).
 
     Raises:
         SynthGainError: if a training diverges or collapses. The last good state of every unfinished one is kept.
@@ -124,7 +124,7 @@ def train_replicates(
     rows: list[Mapping[str, float]] = []
     for job, history in histories:
         if job.member == 0:
-            rows += [{"replicate": job.replicate, **row} for row in history]
+            rows += [{"replicate": replicate_number(job.replicate), **row} for row in history]
     return pd.DataFrame(rows)
 
 
@@ -143,7 +143,7 @@ def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path) -> Iterator[Ga
                 real=real,
                 seed=derive_seed(study.seed, "gan", study.budget, replicate, *number),
                 folder=folder / str(replicate),
-                label=f"GAN {study.budget}{suffix}, replicate {replicate + 1} of {study.replicates}",
+                label=f"GAN {study.budget}{suffix}, replicate {replicate_number(replicate)} of {study.replicates}",
             )
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
 from pipeline.images import Indices, LabeledImages, index_sha256
+from pipeline.study.subsets import replicate_number
 
 Counts = npt.NDArray[np.int64]
 
@@ -20,7 +21,7 @@ class BudgetImages:
 
     Attributes:
         budget: real images the GANs were trained on, or "all".
-        synthetic: the images of each replicate, replicate 0 first.
+        synthetic: the images of each replicate, in order.
         train: the train split.
         subsets: of each replicate, the positions in the train split that its GAN was trained on.
         test: the test split.
@@ -33,7 +34,7 @@ class BudgetImages:
     test: LabeledImages
 
     def training_images(self, replicate: int) -> LabeledImages:
-        """What the GAN of a replicate was trained on."""
+        """What the GAN of a replicate was trained on; replicates by index, from 0."""
         return self.train.subset(self.subsets[replicate])
 
     def refuse_mismatch(self) -> None:
@@ -43,20 +44,22 @@ class BudgetImages:
             SynthGainError: if synthetic images are of another budget, replicate or real subset, or classes or sizes
                 differ.
         """
-        for replicate, images in enumerate(self.synthetic):
+        for index, images in enumerate(self.synthetic):
+            replicate = replicate_number(index)
             self._refuse_other_kind(images, label=f"synthetic images of replicate {replicate}")
-            found = images.provenance.get("budget"), images.provenance.get("replicate")
-            if found != (self.budget, replicate):
+            budget, found = images.provenance.get("budget"), images.provenance.get("replicate")
+            if (budget, found) != (self.budget, index):
+                said = replicate_number(found) if isinstance(found, int) else found
                 raise SynthGainError(
                     f"synthetic images of budget {self.budget}, replicate {replicate}:"
-                    f" the file says budget {found[0]}, replicate {found[1]}; generate them again"
+                    f" the file says budget {budget}, replicate {said}; generate them again"
                 )
         self._refuse_other_kind(self.train, label="train split")
         made_from = self.synthetic[0].provenance.get("real_subset_sha256")
         expected = index_sha256(self.subsets[0])
         if made_from != expected:
             raise SynthGainError(
-                f"synthetic images of replicate 0: made from the real subset {made_from},"
+                f"synthetic images of replicate {replicate_number(0)}: made from the real subset {made_from},"
                 f" but params.yaml gives {expected}; train the GAN and generate again"
             )
 

@@ -37,6 +37,7 @@ from pipeline.generative_metrics.precision_recall import manifold_metrics
 from pipeline.images import LabeledImages, draw_indices, pixel_sha256
 from pipeline.runtime.progress import progress
 from pipeline.runtime.seeds import derive_seed
+from pipeline.study.subsets import replicate_number
 
 # The original FID network and its identity, as `load_inception` gives them.
 Inception = tuple[InceptionFeatures, Extractor]
@@ -183,7 +184,7 @@ def warnings_about(table: Mapping[str, Any], *, n: int) -> list[str]:
 def evaluate_budget(
     images: BudgetImages, networks: FeatureNetworks, *, n: int, neighbors: int, seed: int
 ) -> dict[str, Any]:
-    """The table of one budget: a row per replicate, the floor and the copycat, all with the same n.
+    """The table of one budget: a row per replicate (from 1), the floor and the copycat, all with the same n.
 
     n is lowered to what the test split, the train split and every replicate offer in the test split's class
     shares. The floor's images are not among the copycat's, wherever the train split has enough others.
@@ -229,12 +230,13 @@ def evaluate_budget(
         copycat_row = evaluate(synthetic=networks.describe(copies))
         advance(n, f"copycat: FID {copycat_row['fid']:.3g}")
         rows = {}
-        for replicate, synthetic in enumerate(images.synthetic):
+        for index, synthetic in enumerate(images.synthetic):
+            replicate = str(replicate_number(index))
             all_synthetic = networks.describe_labels(synthetic)
             advance(len(synthetic))
-            drawn = networks.describe(draw(synthetic, "synthetic", images.budget, replicate))
-            rows[str(replicate)] = evaluate(synthetic=drawn, all_synthetic=all_synthetic)
-            advance(n, f"replicate {replicate}: FID {rows[str(replicate)]['fid']:.3g}")
+            drawn = networks.describe(draw(synthetic, "synthetic", images.budget, index))
+            rows[replicate] = evaluate(synthetic=drawn, all_synthetic=all_synthetic)
+            advance(n, f"replicate {replicate}: FID {rows[replicate]['fid']:.3g}")
     return {
         "budget": images.budget,
         "n": n,
@@ -259,7 +261,7 @@ def _draw(source: LabeledImages, *purpose: str | int, counts: Counts, seed: int)
 
 
 def _outside_subset(images: BudgetImages, counts: Counts) -> tuple[LabeledImages, bool]:
-    """The train images outside replicate 0's subset if they are enough, else all of them; and whether they are."""
+    """The train images outside the first replicate's subset if they are enough, else all; and whether they are."""
     in_subset = np.isin(pixel_sha256(images.train.images), pixel_sha256(images.training_images(0).images))
     others = images.train.subset(np.flatnonzero(~in_subset))
     enough = bool((others.counts() >= counts).all())

@@ -31,6 +31,7 @@ from pipeline.images import Indices, LabeledImages, draw_indices, pixel_sha256
 from pipeline.runtime.progress import progress
 from pipeline.runtime.seeds import derive_seed
 from pipeline.statistics import sampling_error
+from pipeline.study.subsets import replicate_number
 
 # Of held-out real images, this share counts as near copies (and as near duplicates) by definition.
 REAL_SHARE = 0.01
@@ -180,8 +181,8 @@ def evaluate_memorization(
         seed: the study's seed.
 
     Returns:
-        JSON values: `n`, `rule`, `real_test` and `copycat` (both by replicate 0's training images), and
-        `replicates`, each with `passed` and `reason`, the measures in `pixel` and `feature`,
+        JSON values: `n`, `rule`, `real_test` and `copycat` (both by the training images of replicate 1), and
+        `replicates` by number, each with `passed` and `reason`, the measures in `pixel` and `feature`,
         `exact_duplicates`, and the `closest_pairs` (positions in the synthetic file and in the train split).
 
     Raises:
@@ -202,18 +203,19 @@ def evaluate_memorization(
     anchors: dict[str, Any] = {}
     results: dict[str, Any] = {}
     with progress(f"memorisation, budget {images.budget}", len(images.synthetic) + 1, "sets") as advance:
-        for replicate, synthetic in enumerate(images.synthetic):
-            known = images.training_images(replicate)
-            reference = _Reference(points(known.images), known.labels, images.subsets[replicate], held_out)
-            if replicate == 0:
+        for index, synthetic in enumerate(images.synthetic):
+            known = images.training_images(index)
+            reference = _Reference(points(known.images), known.labels, images.subsets[index], held_out)
+            if index == 0:
                 copies = copycat(known, counts=counts, rng=rng("copycat", images.budget))
                 anchors["real_test"], _ = _measures(unseen, reference)
                 anchors["copycat"], _ = _measures(points(copies.images), reference)
                 advance(1)
-            chosen = draw_indices(synthetic.labels, counts, rng("synthetic", images.budget, replicate))
+            chosen = draw_indices(synthetic.labels, counts, rng("synthetic", images.budget, index))
             drawn = synthetic.images[chosen]
             measures, neighbors = _measures(points(drawn), reference)
             passed, reason = judge(measures, real_test=anchors["real_test"], n=n, gate=gate)
+            replicate = replicate_number(index)
             results[str(replicate)] = {
                 "passed": passed,
                 "reason": reason,

@@ -19,7 +19,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pipeline.comparison.verdict import percent_interval, points, points_interval
+from pipeline.comparison.texts import percent_interval, points, points_interval
 from pipeline.report.drawing import LIGHT, say, stand_in, style, text_width, write
 from pipeline.statistics import mean_interval
 from pipeline.study.arms import ARMS, Arm
@@ -278,7 +278,7 @@ def f1_differences(values: npt.NDArray[np.float64], class_names: Sequence[str]) 
         if low is not None and high is not None:
             axes.plot([low, high], [y, y], color=colour, linewidth=2)
         replicates = [
-            f"{name}\nreplicate {i}: {points(value)} points" for i, value in enumerate(values[:, y])
+            f"{name}\nreplicate {i}: {points(value)} points" for i, value in enumerate(values[:, y], start=1)
         ]
         _dots(axes, 100 * values[:, y], np.full(len(values), y), replicates, "ink")
     ends_of_all = [end for interval in intervals for end in (interval.low, interval.high) if end is not None]
@@ -493,7 +493,7 @@ def _difference(axes: Axes, row: Mapping[str, Any], y: float, line: Line) -> Non
     interval = points_interval(row["low"], row["high"])
     say(mean, [f"{name}\nmean {points(row['mean_difference'])} points, interval {interval}"])
     replicates = row["differences"]
-    words = [f"{name}\nreplicate {i}: {points(value)} points" for i, value in enumerate(replicates)]
+    words = [f"{name}\nreplicate {i}: {points(value)} points" for i, value in enumerate(replicates, start=1)]
     _dots(axes, 100 * np.asarray(replicates), np.full(len(replicates), y + 0.3), words, line.colour)
 
 

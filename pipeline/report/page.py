@@ -18,7 +18,7 @@ import yaml
 
 from pipeline.augmentation.policies import POLICIES
 from pipeline.comparison.cells import cell_values
-from pipeline.comparison.verdict import points, points_interval
+from pipeline.comparison.texts import points, points_interval
 from pipeline.report import charts, pictures, tables
 from pipeline.report.drawing import colour_variables
 from pipeline.report.pictures import Drawing

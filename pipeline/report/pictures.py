@@ -20,6 +20,7 @@ from pipeline.report import charts
 from pipeline.report.drawing import numbered, png, png_of_pixels, png_uri, svg_file, svg_of_page, svg_tree
 from pipeline.report.results import BudgetResults, Results
 from pipeline.runtime.outputs import atomic_output
+from pipeline.study.subsets import replicate_index
 
 _GAP = 2  # pixels between the two images of a pair
 _PAIR_SIZE = 56  # at least that many pixels is an image of a pair high
@@ -87,7 +88,7 @@ def sample_pictures(
         f"Real images of the train split beside synthetic images, {columns} of each class:"
         f" {', '.join(results.class_names)}.",
         f"Left: real images of the train split. Right: the first {columns} synthetic images of each"
-        f" class, not picked, from replicate 0 ({of.budget} real images). A row is a class.",
+        f" class, not picked, from replicate 1 ({of.budget} real images). A row is a class.",
         class_names=results.class_names,
         most_bytes=most_bytes // 2,
     )
@@ -96,7 +97,7 @@ def sample_pictures(
 def film_strips(of: BudgetResults, figures: Path, *, most_bytes: int) -> list[Picture]:
     """The same latents over the training of each replicate."""
     pictures = []
-    for replicate, strip in enumerate(of.film_strips):
+    for replicate, strip in enumerate(of.film_strips, start=1):
         with atomic_output(figures / f"film_strip_{of.budget}_{replicate}.png") as temporary:
             temporary.write_bytes(strip)
         with Image.open(io.BytesIO(strip)) as image:
@@ -134,7 +135,9 @@ def closest_pairs(
     for nearness, replicate, pair in found:
         picture = _beside(
             _image(
-                of.synthetic[replicate], pair["synthetic_index"], f"budget {of.budget}, replicate {replicate}"
+                of.synthetic[replicate_index(replicate)],
+                pair["synthetic_index"],
+                f"budget {of.budget}, replicate {replicate}",
             ),
             _image(results.train, pair["train_index"], "train split"),
         )

@@ -19,7 +19,7 @@ from pipeline.comparison.cells import load_cells, load_confusion, rows_of_arm
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
 from pipeline.study.grid import DeclaredArm, Grid
-from pipeline.study.subsets import Budget
+from pipeline.study.subsets import Budget, replicate_numbers
 
 _HISTORY_COLUMNS = ("replicate", "images_seen", "d_loss", "g_loss", "d_accuracy", "label_fidelity_1nn")
 _OPTIONAL_HISTORY_COLUMNS = ("d_accuracy_real", "d_accuracy_fake")
@@ -172,7 +172,7 @@ def _read_json(path: Path, *, needed: Sequence[str]) -> dict[str, Any]:
 def _read_generative(path: Path, replicates: int) -> dict[str, Any]:
     """The metrics of a budget's synthetic images, of its declared replicates only."""
     values = _read_json(path, needed=("replicates", "floor", "copycat", "n"))
-    declared = [str(replicate) for replicate in range(replicates)]
+    declared = [str(replicate) for replicate in replicate_numbers(replicates)]
     missing = [replicate for replicate in declared if replicate not in values["replicates"]]
     if missing:
         raise SynthGainError(f"{path}: no replicate {', '.join(missing)}; `dvc repro` makes it again")
@@ -188,9 +188,9 @@ def _read_history(path: Path, replicates: int) -> pd.DataFrame:
         raise SynthGainError(
             f"{path}: not a training history ({error}); `dvc repro` makes it again"
         ) from None
-    history = history[history["replicate"].isin(range(replicates))]
+    history = history[history["replicate"].isin(replicate_numbers(replicates))]
     if history["replicate"].nunique() < replicates:
-        raise SynthGainError(f"{path}: not every replicate of 0..{replicates - 1} is there; run `dvc repro`")
+        raise SynthGainError(f"{path}: not every replicate of 1..{replicates} is there; run `dvc repro`")
     return history
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline.comparison.cells import METRICS, cell_values
-from pipeline.comparison.verdict import p_value, percent_interval, points, points_interval
+from pipeline.comparison.texts import p_value, percent_interval, points, points_interval
 from pipeline.report.results import BudgetResults, Results
 from pipeline.statistics import paired_difference
 from pipeline.study.arms import ARMS
@@ -492,7 +492,7 @@ def provenance(results: Results) -> Table:
                 _count(len(images)),
             ]
             for of in results.budgets
-            for replicate, images in enumerate(of.synthetic)
+            for replicate, images in enumerate(of.synthetic, start=1)
         ],
     )
 

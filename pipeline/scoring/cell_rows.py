@@ -1,4 +1,4 @@
-"""The rows of the tidy tables: what one classifier scored."""
+"""The rows of the tidy tables: what one classifier scored. They count replicates from 1; the facts of a cell from 0."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ import numpy.typing as npt
 
 from pipeline.images import LabeledImages
 from pipeline.scoring.scores import scores_from_predictions
+from pipeline.study.subsets import replicate_number
 
 Predictions = npt.NDArray[np.int64]
 _KEY = ("budget", "arm", "synthetic_per_real", "classic_augmentation", "replicate")
+
+
+def numbered(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a cell as a table has them: with the replicate's number, from 1, in the place of its index."""
+    return {**facts, "replicate": replicate_number(facts["replicate"])}
 
 
 def cell_row(
@@ -24,7 +30,7 @@ def cell_row(
     test_predictions: Predictions,
 ) -> dict[str, Any]:
     """One row of `cells.csv`: the cell's facts and its scores on both splits, as fractions in 0..1."""
-    row = dict(facts)
+    row = numbered(facts)
     for split, images, predictions in (
         ("validation", validation, validation_predictions),
         ("test", test, test_predictions),
@@ -41,7 +47,8 @@ def confusion_rows(
     facts: Mapping[str, Any], *, test: LabeledImages, test_predictions: Predictions
 ) -> list[dict[str, Any]]:
     """The rows of `confusion.csv` of one cell: a count per (actual, predicted) class on the test split."""
-    key = {name: facts[name] for name in _KEY}
+    row = numbered(facts)
+    key = {name: row[name] for name in _KEY}
     confusion = scores_from_predictions(
         labels=test.labels, predictions=test_predictions, num_classes=test.num_classes
     ).confusion

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from pipeline.errors import SynthGainError
 from pipeline.study.arms import ARMS, Arm
-from pipeline.study.subsets import Budget
+from pipeline.study.subsets import Budget, replicate_numbers
 
 Ratio = int | float
-CellKey = tuple[str, str, float, int]  # budget as text, arm, synthetic_per_real, replicate
+CellKey = tuple[str, str, float, int]  # budget as text, arm, synthetic_per_real, replicate (from 1)
 
 
 class DeclaredStudy(Protocol):
@@ -117,10 +117,10 @@ class Grid:
         ]
 
     def cells_of_arm(self, budget: Budget, arm: DeclaredArm) -> list[CellKey]:
-        """The keys of an arm's cells, replicate 0 first."""
+        """The keys of an arm's cells in the tables, replicate 1 first."""
         return [
             (str(budget), arm.name, float(arm.synthetic_per_real), replicate)
-            for replicate in range(self.replicates)
+            for replicate in replicate_numbers(self.replicates)
         ]
 
 
@@ -138,7 +138,7 @@ def parse_ratio(text: str) -> int | float:
 def cell_key(
     *, budget: Budget, arm: Arm, synthetic_per_real: float, replicate: int
 ) -> Mapping[str, int | float | str]:
-    """The columns that name a cell in every table."""
+    """The facts that name a cell; `replicate` is the index, from 0. The tables have its number, from 1."""
     return {
         "budget": budget,
         "arm": arm.name,

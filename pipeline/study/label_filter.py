@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, images_sha256
 from pipeline.npz import open_npz, write_npz
+from pipeline.study.subsets import replicate_number
 
 _DECIMALS = 6
 
@@ -113,14 +114,14 @@ def save_agreements(path: Path, agreements: Sequence[LabelAgreement]) -> None:
 
 
 def load_agreement(path: Path, replicate: int) -> LabelAgreement:
-    """Read those of one replicate from what `save_agreements` wrote.
+    """Read those of one replicate (by index, from 0) from what `save_agreements` wrote.
 
     Raises:
         SynthGainError: if the file is missing, damaged, or does not hold the replicate.
     """
     with open_npz(
         path,
-        damaged=f"no readable label scores of replicate {replicate}",
+        damaged=f"no readable label scores of replicate {replicate_number(replicate)}",
         remedy="; `dvc repro` makes them again",
     ) as arrays:
         facts = json.loads(str(arrays["facts"]))[replicate]

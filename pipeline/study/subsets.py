@@ -22,6 +22,24 @@ Imbalance = Mapping[str, int | float]  # class name → its share of the common 
 _FEWEST_OF_A_CLASS = 2
 
 
+def replicate_number(index: int) -> int:
+    """What people read for a replicate: tables, pages and messages count from 1.
+
+    Folders, seeds, provenance and the facts inside artefacts keep the index, which counts from 0.
+    """
+    return index + 1
+
+
+def replicate_index(number: int) -> int:
+    """The index, from 0, of a replicate whose number a person or a table gave."""
+    return number - 1
+
+
+def replicate_numbers(count: int) -> range:
+    """The numbers of so many replicates: 1 to `count`."""
+    return range(replicate_number(0), replicate_number(count))
+
+
 def parse_budget(text: str) -> Budget:
     """The budget that DVC wrote on a command line: a whole number, or all."""
     if text == "all":

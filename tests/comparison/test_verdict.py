@@ -8,14 +8,9 @@ import pandas as pd
 import pytest
 
 from pipeline.comparison.cells import cell_values, count_test_images, load_cells, load_confusion
-from pipeline.comparison.verdict import (
-    CODES,
-    compare_cells,
-    p_value,
-    points,
-    points_interval,
-    verdict_table,
-)
+from pipeline.comparison.judgement import CODES
+from pipeline.comparison.texts import p_value, points, points_interval
+from pipeline.comparison.verdict import compare_cells, verdict_table
 from pipeline.errors import SynthGainError
 from pipeline.statistics import (
     holm,
@@ -354,17 +349,17 @@ def test_a_missing_cell_is_named(write_study):
     files = write_study()
     corrupt(files, lambda rows: rows.drop(index=rows.index[-1]))
     with pytest.raises(
-        SynthGainError, match=r"no row for the cell budget 60, arm synthetic_only, .* 1, replicate 2;"
+        SynthGainError, match=r"no row for the cell budget 60, arm synthetic_only, .* 1, replicate 3;"
     ):
         load_cells(files.cells, files.grid)
-    with pytest.raises(SynthGainError, match=r"replicate 3 \(and 8 more\)"):
+    with pytest.raises(SynthGainError, match=r"replicate 4 \(and 8 more\)"):
         load_cells(files.cells, Grid((60,), (0.5, 1.0), 4, files.grid.arm_names))
 
 
 def test_a_doubled_cell_is_named(write_study):
     files = write_study()
     corrupt(files, lambda rows: pd.concat([rows, rows.iloc[[0]]]))
-    with pytest.raises(SynthGainError, match=r"two rows for the cell budget 60, arm real, .* replicate 0"):
+    with pytest.raises(SynthGainError, match=r"two rows for the cell budget 60, arm real, .* replicate 1"):
         load_cells(files.cells, files.grid)
 
 
@@ -381,7 +376,7 @@ def set_last(column, value):
     [
         ("optimizer_steps", 2000, r"optimizer_steps \[1000, 2000\]; every arm must train equally long"),
         ("batch_size", 128, r"batch_size \[64, 128\]"),
-        ("real_subset_sha256", "f00", "budget 60, replicate 2 has arms from 2 real subsets"),
+        ("real_subset_sha256", "f00", "budget 60, replicate 3 has arms from 2 real subsets"),
         ("test_accuracy", 97.0, "a metric outside 0..1 in the cell budget 60, arm synthetic_only"),
         ("test_accuracy", None, "column test_accuracy holds text"),
     ],
@@ -516,7 +511,7 @@ def test_an_arm_of_extra_real_images_may_be_left_out_as_a_whole_and_is_named(wri
     assert ("extra_real", 2.0) not in {(r["arm"], r["synthetic_per_real"]) for r in comparison["arms"]}
     corrupt(files, lambda rows: rows.drop(index=rows.index[(rows.arm == "extra_real")][-1]))
     with pytest.raises(
-        SynthGainError, match=r"no row for the cell budget 60, arm extra_real, .* replicate 2"
+        SynthGainError, match=r"no row for the cell budget 60, arm extra_real, .* replicate 3"
     ):
         load_cells(files.cells, files.grid)
 

@@ -201,7 +201,7 @@ def test_every_row_has_the_same_images_per_class():
     assert (table["budget"], table["n"], table["neighbors"], table["features"]) == (30, 60, 3, "domain")
     # In the shares of the test split (60, 40, 20), though train and synthetic images are balanced.
     assert table["n_per_class"] == {"circle": 30, "square": 20, "cross": 10}
-    assert list(table["replicates"]) == ["0", "1"]
+    assert list(table["replicates"]) == ["1", "2"]
     for row in (table["floor"], table["copycat"], *table["replicates"].values()):
         assert ROWS < set(row)
     whole_test, *sets = study.seen
@@ -284,7 +284,7 @@ def test_the_draw_depends_on_the_seed_and_on_nothing_else():
     assert Study().evaluate()["floor"] != Study().evaluate(seed=SEED + 1)["floor"]
     three = Study(replicates=3).evaluate()
     two = Study(replicates=2).evaluate()
-    assert three["replicates"]["1"] == two["replicates"]["1"]
+    assert three["replicates"]["2"] == two["replicates"]["2"]
     assert three["floor"] == two["floor"]
 
 
@@ -320,8 +320,8 @@ def test_drawn_positions_have_the_counts_and_repeat_evenly(counts, seed):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"budget": 40}, "synthetic images of budget 40, replicate 0: the file says budget 30, replicate 0"),
-        ({"synthetic": "swapped"}, "budget 30, replicate 0: the file says budget 30, replicate 1"),
+        ({"budget": 40}, "synthetic images of budget 40, replicate 1: the file says budget 30, replicate 1"),
+        ({"synthetic": "swapped"}, "budget 30, replicate 1: the file says budget 30, replicate 2"),
         (
             {"subsets": "other"},
             "made from the real subset [0-9a-f]{64}, but params.yaml gives [0-9a-f]{64}",
@@ -354,7 +354,7 @@ def test_a_row_does_not_depend_on_the_batches_of_the_extractor(tmp_path):
             parts = [network(images[start : start + size]) for start in range(0, len(images), size)]
             return tuple(np.concatenate(values) for values in zip(*parts, strict=True))
 
-        return Study().evaluate(domain=described_in_parts)["replicates"]["0"]
+        return Study().evaluate(domain=described_in_parts)["replicates"]["1"]
 
     whole = in_batches_of(1000)
     for size in (1, 7, 59):

@@ -174,7 +174,7 @@ def test_honest_images_pass_and_copies_do_not():
     assert "near copies in pixel space (allowed up to 8.0%" in copied["reason"]
     assert 0.1 < partly["pixel"]["near_copies"] < 0.35
     # Copies of another replicate's images are none: each is held against what its own GAN saw.
-    stranger = evaluate([pictures(50, 150), memorised(60, 0, 1.0)])["replicates"]["1"]
+    stranger = evaluate([pictures(50, 150), memorised(60, 0, 1.0)])["replicates"]["2"]
     assert stranger["pixel"]["near_copies"] < 0.5
 
 
@@ -194,7 +194,7 @@ def test_anchors_stand_beside():
 def test_the_closest_pairs_are_pairs():
     synthetic = memorised(60, 0, 0.3)
     train = pictures(1, 200)
-    pairs = evaluate([synthetic])["replicates"]["0"]["closest_pairs"]
+    pairs = evaluate([synthetic])["replicates"]["1"]["closest_pairs"]
     in_pixels = [pair for pair in pairs if pair["space"] == "pixel"]
     assert len(in_pixels) == CLOSEST_PAIRS == len({pair["train_index"] for pair in in_pixels})
     assert [pair["nearness"] for pair in in_pixels] == sorted(pair["nearness"] for pair in in_pixels)
@@ -211,7 +211,7 @@ def test_the_whole_split_as_a_budget_and_exact_duplicates():
     synthetic.images[1] = synthetic.images[0]
     found = evaluate([synthetic], budget="all", n=10_000)
     assert found["n"] == 300
-    assert found["replicates"]["0"]["exact_duplicates"] == 1
+    assert found["replicates"]["1"]["exact_duplicates"] == 1
 
 
 def test_the_same_inputs_give_the_same_values():

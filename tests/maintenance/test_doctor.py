@@ -257,13 +257,13 @@ def test_cells_that_are_no_longer_declared(write_study):
     assert not stale_cells(files.root, load_params(files.params)).findings
     values = yaml.safe_load(files.params.read_text())
     values["study"] |= {"synthetic_per_real": [1.0], "replicates": 1}
-    values["export"]["replicate"] = 0
+    values["export"]["replicate"] = 1
     files.params.write_text(yaml.safe_dump(values))
     found = {
         (one.where, one.what.split(",")[0])
         for one in stale_cells(files.root, load_params(files.params)).findings
     }
-    assert ("data/metrics/cells.csv", "1 rows of budget 60") in found  # replicate 1 of what is declared
+    assert ("data/metrics/cells.csv", "1 rows of budget 60") in found  # replicate 2 of what is declared
     assert ("data/metrics/cells.csv", "2 rows of budget 60") in found  # ratio 0.5
     files_found = {where for where, _ in found} - {"data/metrics/cells.csv"}
     assert files_found == {f"data/classifier/60/{kind}/0.5.safetensors" for kind in ("augmented", "controls")}

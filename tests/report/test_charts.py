@@ -421,16 +421,20 @@ def test_every_arm_has_a_look_of_its_own_that_no_other_arm_changes(study):
 def test_an_arm_that_nobody_drew_yet_has_a_line_of_its_own(study, monkeypatch):
     cells, comparison = study(ratios=(0.5, 1))
     before = {name: charts.line_of(name) for name, arm in ARMS.items() if not arm.rare_only}
-    monkeypatch.setitem(ARMS, "synthetic_sieved", Arm("real_and_synthetic", own_name="synthetic_sieved"))
+    monkeypatch.setitem(
+        ARMS,
+        "synthetic_sieved",
+        Arm("real_and_synthetic", filtered=True, fresh=True, own_name="synthetic_sieved"),
+    )
     assert {name: charts.line_of(name) for name in before} == before
     new = [row | {"arm": "synthetic_sieved"} for row in comparison["arms"] if row["arm"] == "synthetic"]
     (_, lines), *_ = charts.ratio_panels([*comparison["arms"], *new])
-    assert [line.words for line in lines] == ["no augmentation", "affine", "synthetic sieved"]
+    assert [line.words for line in lines] == ["no augmentation", "affine", "real + fresh filtered synthetic"]
     assert lines[-1].arms == ("real", "synthetic_sieved")
     assert len({(line.colour, line.marker) for line in lines}) == 3
     cells = pd.concat([cells, cells[cells["arm"] == "synthetic"].assign(arm="synthetic_sieved")])
-    assert "synthetic sieved" in texts(charts.ratio_curve(cells, [*comparison["arms"], *new]))
-    assert "synthetic sieved" in texts(charts.differences([difference("synthetic_sieved")]))
+    assert "real + fresh filtered synthetic" in texts(charts.ratio_curve(cells, [*comparison["arms"], *new]))
+    assert "real + fresh filtered synthetic" in texts(charts.differences([difference("synthetic_sieved")]))
 
 
 def test_the_difference_of_confusion_matrices_says_what_got_better():

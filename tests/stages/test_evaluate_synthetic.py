@@ -102,7 +102,7 @@ def test_writes_the_agreed_table_and_the_same_bytes_again(files):
     }
     assert table["extractor_sha256"] == file_sha256(files / "extractor/extractor.safetensors")
     assert 0 <= table["extractor_test_accuracy"] <= 1
-    assert list(table["replicates"]) == ["0", "1"]
+    assert list(table["replicates"]) == ["1", "2"]
     for row in (table["floor"], table["copycat"], *table["replicates"].values()):
         assert set(row) - {"memorization"} == ROW
         assert set(row["fid_per_class"]) == set(row["label_fidelity_per_class"]) == set(CLASS_NAMES)
@@ -136,7 +136,7 @@ def test_another_subset_than_the_gan_was_trained_on_is_one_line(files):
     result = run(files)
     assert isinstance(result.exception, SynthGainError)
     (line,) = str(result.exception).splitlines()
-    assert line.startswith("synthetic images of replicate 0: made from the real subset ")
+    assert line.startswith("synthetic images of replicate 1: made from the real subset ")
     assert not (files / "metrics").exists()
 
 
@@ -146,9 +146,9 @@ def test_a_generator_that_repeats_its_training_images_does_not_pass(files):
     copies = subset.subset(np.tile(np.arange(BUDGET), 5), {**subset.provenance, "kind": "synthetic"})
     copies.save(files / f"synthetic/{BUDGET}/1.npz")
     result = run(files)
-    assert "replicate 1 does not pass the memorisation gate: 100.0% near copies" in result.output
+    assert "replicate 2 does not pass the memorisation gate: 100.0% near copies" in result.output
     assert "raise gan.real_augmentation" in result.output
-    assert "replicate 0 does not" not in result.output
+    assert "replicate 1 does not" not in result.output
     rows = json.loads((files / "metrics/30.json").read_text())["replicates"]
     assert [row["memorization"]["passed"] for row in rows.values()] == [True, False]
 

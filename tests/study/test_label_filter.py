@@ -108,10 +108,10 @@ def test_a_missing_or_damaged_file_and_a_missing_replicate_are_named(tmp_path):
     with pytest.raises(SynthGainError, match="no such file"):
         load_agreement(tmp_path / "absent.npz", 0)
     (tmp_path / "broken.npz").write_bytes(b"PK")
-    with pytest.raises(SynthGainError, match="no readable label scores of replicate 0"):
+    with pytest.raises(SynthGainError, match="no readable label scores of replicate 1"):
         load_agreement(tmp_path / "broken.npz", 0)
     save_agreements(tmp_path / "none.npz", [])
-    with pytest.raises(SynthGainError, match="no readable label scores of replicate 0"):
+    with pytest.raises(SynthGainError, match="no readable label scores of replicate 1"):
         load_agreement(tmp_path / "none.npz", 0)
 
 
