@@ -207,7 +207,7 @@ def test_a_torchvision_that_does_not_load_is_a_finding(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "missing, importer", [("torchvision", "pipeline.sources.published"), ("mlflow", "pipeline.tracking")]
+    "missing, importer", [("torchvision", "pipeline.sources.published"), ("mlflow", "pipeline.tracking.mirror")]
 )
 def test_a_broken_library_stops_no_other_check(project, monkeypatch, missing, importer):
     shutil.copyfile(ROOT / "params.yaml", project / "params.yaml")
@@ -384,7 +384,13 @@ def test_mlflow_that_shows_other_results_is_a_finding(write_study, monkeypatch):
     (files.root / "data/gan/60/0/generator.safetensors").write_bytes(b"weights")
     splits = prepared | {"splits": prepared["splits"] | {"validation": {"pixels_sha256": "cd" * 32}}}
     (files.root / "data/prepared/splits.json").write_text(json.dumps(splits))
-    subprocess.run([sys.executable, "-m", "stages.track"], cwd=files.root, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "stages.track"],
+        cwd=files.root,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+    )
     assert not check().findings and "all 8 runs are those of data/" in check().seen
     (files.root / "data/report/index.html").write_text("<p>another report</p>")
     assert check().findings[0].problem == "1 of 8 runs are not those of data/"
