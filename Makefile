@@ -40,7 +40,7 @@ demo: install  ## The whole pipeline on embedded digits, in build/demo
 
 .PHONY: repro
 repro: install  ## dvc repro: the whole pipeline with params.yaml (MNIST)
-	@synthgain mend
+	@synthgain doctor --fix
 	dvc repro
 
 .PHONY: literature

@@ -38,6 +38,7 @@ def main(
     params = load_params(params_file)
 
     from pipeline.export.selection import select_budget
+    from pipeline.study.subsets import replicate_index
     from pipeline.tracking.champion import find_candidate, reason_without_candidate
     from pipeline.tracking.connection import writing_to
     from pipeline.tracking.mirror import compare_with_store, mirror
@@ -83,7 +84,7 @@ def main(
             params,
             cells=metrics / "cells.csv",
             splits=prepared / "splits.json",
-            generator=gan / str(budget) / str(replicate) / "generator.safetensors",
+            generator=gan / str(budget) / str(replicate_index(replicate)) / "generator.safetensors",
             budget=str(budget),
         )
     )

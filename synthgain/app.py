@@ -32,7 +32,6 @@ from synthgain.export import export as export_command
 from synthgain.generate import generate as generate_command
 from synthgain.inspect import inspect
 from synthgain.literature import literature
-from synthgain.mend import mend
 from synthgain.reproduce_check import reproduce_check
 from synthgain.verify import verify
 from synthgain.workspace import workspace
@@ -46,7 +45,7 @@ app = typer.Typer(
 )
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (demo, literature, workspace),
-    "When in doubt": (doctor, mend, reproduce_check),
+    "When in doubt": (doctor, reproduce_check),
     "Labelled synthetic images to take away": (generate_command, export_command, verify, inspect),
 }
 for panel, commands in _COMMANDS.items():

@@ -31,11 +31,11 @@ def workspace(
 
 
 def run_pipeline(folder: Path) -> None:
-    """`dvc repro` in a workspace, then its verdict."""
-    from pipeline.maintenance.dvc_state import mend
+    """`dvc repro` in a workspace, after what a kill may have left there is repaired, then its verdict."""
+    from pipeline.maintenance.fixing import fix
     from pipeline.maintenance.workspace import dvc
 
-    for line in mend(folder):
+    for line in fix(folder):
         typer.echo(line)
     dvc(folder, "repro")
     show_result(folder)

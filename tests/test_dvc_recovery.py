@@ -167,14 +167,14 @@ def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_uninterrupted_
     moments = random.Random(7)
     for _ in range(kills):
         # As `make repro` does: a kill may have cut short a file of DVC's own.
-        run(project, "synthgain", "mend")
+        run(project, "synthgain", "doctor", "--fix")
         process = start_repro(project)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=moments.uniform(0, lasted / 4))
         with contextlib.suppress(ProcessLookupError):  # it had ended
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    run(project, "synthgain", "mend")
+    run(project, "synthgain", "doctor", "--fix")
     run(project, "dvc", "repro")
     assert results(project) == results(whole)
     assert list((project / ".work/unfinished").glob("*")) == []

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import SynthGainError
+from pipeline.maintenance.processes import whatever_runs
 from pipeline.params import Params, dump_params, overlay_params
 from pipeline.runtime.code import ROOT
 from pipeline.runtime.outputs import only_writer, write_text
@@ -43,28 +44,11 @@ def create_workspace(folder: Path, *, changes: Path) -> None:
 
 def _refuse_running(folder: Path) -> None:
     """A run in the workspace would go on with other code and values than it began with."""
-    from pipeline.maintenance.doctor import running_stages
-
-    running = [f"{stage.module} (process {stage.pid})" for stage in running_stages(folder)] + _dvc_in(folder)
+    running = whatever_runs(folder)
     if running:
         raise SynthGainError(
             f"{folder}: {running[0]} is running in it; wait for its end, or stop it, and give the command again"
         )
-
-
-def _dvc_in(folder: Path) -> list[str]:
-    """Commands of DVC that run in a folder: between two stages, none of these is there."""
-    import psutil
-
-    found = []
-    for process in psutil.process_iter():
-        try:
-            is_dvc = any(Path(part).name == "dvc" for part in process.cmdline()[:3])
-            if is_dvc and Path(process.cwd()).resolve() == folder.resolve():
-                found.append(f"dvc (process {process.pid})")
-        except (psutil.Error, OSError):  # ended meanwhile, or somebody else's
-            continue
-    return found
 
 
 def _own_folder(folder: Path, params: Params) -> Path | None:

@@ -43,12 +43,15 @@ def import_closure(source: Path, *, root: Path = ROOT, without: frozenset[str] =
 
 
 @cache
-def code_sha256(module: str) -> str:
-    """The hash of all files that a module is made of, without the tables: names and bytes."""
-    source = ROOT / (module.replace(".", "/") + ".py")
+def code_sha256(module: str, root: Path = ROOT) -> str:
+    """The hash of all files that a module is made of, without the tables: names and bytes.
+
+    `root` is the project, or a workspace with code of its own.
+    """
+    source = root / (module.replace(".", "/") + ".py")
     digest = hashlib.sha256()
-    for name in sorted(import_closure(source, without=NO_INFLUENCE | TABLES)):
-        digest.update(name.encode() + b"\0" + hashlib.sha256((ROOT / name).read_bytes()).digest())
+    for name in sorted(import_closure(source, root=root, without=NO_INFLUENCE | TABLES)):
+        digest.update(name.encode() + b"\0" + hashlib.sha256((root / name).read_bytes()).digest())
     return digest.hexdigest()
 
 

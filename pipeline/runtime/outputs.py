@@ -17,7 +17,7 @@ from pipeline.errors import SynthGainError
 
 WORK = Path(".work")  # for what a kill must not lose; outside of DVC's outs, and not in Git
 
-# Outputs that a thread of this process holds the lock of: (thread, place).
+# Outputs that a thread of this process holds the lock of: (thread, name of the lock).
 _held: set[tuple[int, str]] = set()
 
 # What is asked before a finished output takes its place (`outputs_checked_by`).
@@ -37,11 +37,8 @@ def atomic_output(path: Path) -> Iterator[Path]:
     with only_writer(path):
         is_new = not path.parent.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, before = (path.parent / f".{path.name}{what}.tmp" for what in ("", ".before"))
-        _remove(temporary)
-        if before.exists():  # killed after a folder had gone aside: without its successor, or with it
-            os.replace(before, temporary if path.exists() else path)
-            _remove(temporary)
+        clear_leftovers(path)
+        temporary, before = _temporaries(path)
         try:
             yield temporary
             _check(path)
@@ -55,6 +52,29 @@ def atomic_output(path: Path) -> Iterator[Path]:
             if is_new and not path.exists():
                 with suppress(OSError):  # another output came into it meanwhile
                     path.parent.rmdir()
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what a killed process left half-written of an output; its last whole version is put back.
+
+    For the holder of the output's lock.
+    """
+    temporary, before = _temporaries(path)
+    _remove(temporary)
+    if before.exists():  # killed after a folder had gone aside: without its successor, or with it
+        os.replace(before, temporary if path.exists() else path)
+        _remove(temporary)
+
+
+def output_of_temporary(temporary: Path) -> Path:
+    """The output that a temporary path of `atomic_output` belongs to."""
+    name = temporary.name.removeprefix(".").removesuffix(".tmp").removesuffix(".before")
+    return temporary.with_name(name)
+
+
+def _temporaries(path: Path) -> tuple[Path, Path]:
+    """Where the next version is written, and where a folder stays while the next takes its place."""
+    return path.parent / f".{path.name}.tmp", path.parent / f".{path.name}.before.tmp"
 
 
 @contextmanager
@@ -81,13 +101,11 @@ def only_writer(path: Path) -> Iterator[None]:
     if sys.platform == "win32":  # without flock, two at once are not noticed
         yield
         return
-    place = hashlib.sha256(os.path.realpath(path).encode()).hexdigest()[:32]
-    held = (threading.get_ident(), place)
+    lock = _lock_of(path)
+    held = (threading.get_ident(), lock.name)
     if held in _held:
         yield
         return
-    # A user's own: what somebody else left behind after a kill could not be opened.
-    lock = Path(tempfile.gettempdir()) / f"synthgain-{os.getuid()}-{place}.lock"
     while True:
         with lock.open("a+") as file:  # not emptied: it may be another's, who wrote its number into it
             if not _locked(file):
@@ -105,6 +123,28 @@ def only_writer(path: Path) -> Iterator[None]:
                 _held.discard(held)
                 lock.unlink(missing_ok=True)
             return
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a process of this user, or another thread of this one, holds the lock of an output now."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        with _lock_of(path).open() as file:  # shared and for a moment: two who look do not see each other
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock_of(path: Path) -> Path:
+    """A user's own: the file that somebody else left behind after a kill could not be opened."""
+    place = hashlib.sha256(os.path.realpath(path).encode()).hexdigest()[:32]
+    return Path(tempfile.gettempdir()) / f"synthgain-{os.getuid()}-{place}.lock"
 
 
 def _named_in(lock: IO[str]) -> str:

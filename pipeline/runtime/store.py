@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 4 << 30
 
 _SUMS, _ORIGIN = "SHA256SUMS", "computed_from.json"
+_UNFINISHED = "unfinished"  # beside the store
 
 
 @dataclass(frozen=True)
@@ -171,18 +172,35 @@ def origin_of(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
+def finished_results(store: Path) -> list[Path]:
+    """The folders of all results, the one that was used last first."""
+    if not store.is_dir():
+        return []
+    folders = (path for path in store.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)
+
+
+def unfinished_states(store: Path) -> list[Path]:
+    """The folders of the states of all trainings that are not finished, by name."""
+    folder = store.with_name(_UNFINISHED)
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def kind_of(folder: Path) -> str:
+    """`gan`, `classifier` …: the kind of a result, or of the state of one."""
+    return folder.name.rpartition("-")[0]
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of all files of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def shrink(store: Path, most_bytes: int = MOST_BYTES) -> int:
     """Remove the results that were not used for longest, until the others fit; how many went."""
-    if not store.is_dir():
-        return 0
-    folders = sorted(
-        (folder for folder in store.iterdir() if not folder.name.startswith(".")),
-        key=lambda folder: folder.stat().st_mtime,
-        reverse=True,
-    )
     total = removed = 0
-    for folder in folders:
-        total += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    for folder in finished_results(store):
+        total += size_of(folder)
         if total > most_bytes:
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
@@ -190,7 +208,7 @@ def shrink(store: Path, most_bytes: int = MOST_BYTES) -> int:
 
 
 def _state(store: Path, key: Key) -> Path:
-    return store.with_name("unfinished") / key.name
+    return store.with_name(_UNFINISHED) / key.name
 
 
 def _sha256(path: Path) -> str:

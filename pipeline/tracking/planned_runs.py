@@ -23,6 +23,7 @@ from pipeline.images import LabeledImages
 from pipeline.params import Params
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import Grid
+from pipeline.study.subsets import replicate_numbers
 
 _DIGEST_LENGTH = 16  # MLflow takes up to 36 characters and shows them in full
 _MAX_NOTE_LENGTH = 8000  # MLflow's limit for a tag, and the description is one
@@ -136,26 +137,26 @@ def plan_runs(
         quality = _read_json(quality_file, needed=("replicates", "floor", "copycat"))
         history_file = metrics / "gan" / f"{budget}.csv"
         history = _read_table(history_file, needed=("replicate", "images_seen"))
-        for replicate in range(grid.replicates):
+        for replicate in replicate_numbers(grid.replicates):
             for file, found in (
                 (history_file, (history["replicate"] == replicate).any()),
                 (quality_file, str(replicate) in quality["replicates"]),
             ):
                 if not found:
                     raise SynthGainError(f"{file}: replicate {replicate} is missing; `dvc repro` adds it")
-        scores = [quality["replicates"][str(replicate)] for replicate in range(grid.replicates)]
+        scores = [quality["replicates"][str(replicate)] for replicate in replicate_numbers(grid.replicates)]
         anchors = {name: quality[name] for name in ("floor", "copycat")}
         children.append(_summary_run(budget, real_images, comparison, scores, anchors))
-        for replicate in range(grid.replicates):
+        for index, replicate in enumerate(replicate_numbers(grid.replicates)):
             curves = history[history["replicate"] == replicate]
             real, made = _real_and_synthetic(
-                synthetic / budget / f"{replicate}.npz",
+                synthetic / budget / f"{index}.npz",
                 prepared / "train.npz",
                 params.data.source,
                 real_images,
             )
-            film_strip = gan / budget / str(replicate) / "film_strip.png"
-            children.append(_gan_run(budget, replicate, curves, scores[replicate], real, made, film_strip))
+            film_strip = gan / budget / str(index) / "film_strip.png"
+            children.append(_gan_run(budget, replicate, curves, scores[index], real, made, film_strip))
             for _, row in rows[rows["replicate"] == replicate].iterrows():
                 children.append(_cell_run(row, real, made, test))
     return [_study_run(params, params_file, metrics, report, comparison, children), *children]

@@ -1,5 +1,6 @@
 """`synthgain doctor`: it finds what is planted, says how to mend it, and is silent where nothing is wrong."""
 
+import functools
 import json
 import os
 import shutil
@@ -13,23 +14,20 @@ import yaml
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from pipeline.maintenance import doctor
+from pipeline.maintenance import environment as environment_module
 from pipeline.maintenance.doctor import (
-    dvc_files,
-    dvc_objects,
-    environment,
     examine,
-    left_behind,
     mirrored_results,
-    orphans,
     raw_data,
-    running_stages,
+    read_params,
     stale_cells,
-    torch_pair,
     unfinished_runs,
 )
+from pipeline.maintenance.dvc_objects import dvc_objects
+from pipeline.maintenance.dvc_state import dvc_files
+from pipeline.maintenance.environment import environment, torch_pair
+from pipeline.maintenance.processes import orphans, running_stages, whatever_runs
 from pipeline.params import load_params
-from pipeline.runtime.outputs import scratch_folder
 from pipeline.tracking.mirror import mirror
 from pipeline.tracking.planned_runs import PlannedRun
 from pipeline.tracking.store import find_store
@@ -79,9 +77,9 @@ def project(made, tmp_path):
 def cached(project: Path, content: bytes) -> Path:
     """The cache object of some bytes."""
     (path,) = (
-        each
-        for each in (project / ".dvc/cache/files/md5").rglob("*")
-        if each.is_file() and each.read_bytes() == content
+        path
+        for path in (project / ".dvc/cache/files/md5").rglob("*")
+        if path.is_file() and path.read_bytes() == content
     )
     return path
 
@@ -104,7 +102,7 @@ def test_a_damaged_object_is_found_though_it_is_read_only(project):
     damage(path)
     (found,) = dvc_objects(project).findings
     assert found.where == str(path)
-    assert "damaged" in found.what and "data/many/b/c.txt of many" in found.what
+    assert "damaged" in found.problem and "data/many/b/c.txt of many" in found.problem
     assert found.remedy.startswith(f"`rm -f {path} {project / 'data/many/b/c.txt'}`")
 
 
@@ -112,7 +110,7 @@ def test_a_damaged_list_of_a_folder_is_found(project):
     (listing,) = (project / ".dvc/cache/files/md5").rglob("*.dir")
     damage(listing)
     (found,) = dvc_objects(project).findings
-    assert found.where == str(listing) and "data/many of many" in found.what
+    assert found.where == str(listing) and "data/many of many" in found.problem
 
 
 def test_a_damaged_object_and_its_file_are_one_finding(project):
@@ -154,21 +152,21 @@ def test_a_bare_clone_is_no_fault(project):
 def test_a_lock_file_that_is_none(project):
     (project / "dvc.lock").write_text("stages: [")
     (found,) = dvc_objects(project).findings
-    assert found.where.endswith("dvc.lock") and "not readable" in found.what
+    assert found.where.endswith("dvc.lock") and "not readable" in found.problem
 
 
 def test_a_file_of_dvc_that_a_kill_cut_short(project):
     assert not dvc_files(project).findings
     (project / "dvc.lock").write_text("")
     (found,) = dvc_files(project).findings
-    assert found.where == "dvc.lock" and found.remedy == "`synthgain mend`"
+    assert found.where == "dvc.lock" and found.remedy == "`synthgain doctor --fix`"
 
 
 # --- the environment ---
 
 
 @pytest.mark.parametrize(
-    "torch, torchvision, said",
+    "torch, torchvision, problem",
     [
         ("2.14.1+cu130", "0.29.1+cu130", None),
         ("2.14.1", "0.29.0", None),
@@ -177,10 +175,10 @@ def test_a_file_of_dvc_that_a_kill_cut_short(project):
         ("2.14.1", "", None),  # not there: the import says so
     ],
 )
-def test_versions_that_do_not_belong_together(torch, torchvision, said):
+def test_versions_that_do_not_belong_together(torch, torchvision, problem):
     found = torch_pair(torch, torchvision)
-    assert len(found) == (said is not None)
-    assert all(said in one.what for one in found)
+    assert len(found) == (problem is not None)
+    assert all(problem in finding.problem for finding in found)
 
 
 def with_params(**execution):
@@ -193,10 +191,14 @@ def test_the_environment_is_judged_by_what_the_parameters_ask_for(monkeypatch, t
 
     assert not environment(with_params(threads=0), tmp_path).findings
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(doctor, "available_cores", lambda: 2)
-    monkeypatch.setattr(doctor, "_LEAST_FREE_BYTES", 10**18)
+    monkeypatch.setattr(environment_module, "available_cores", lambda: 2)
+    monkeypatch.setattr(environment_module, "_LEAST_FREE_BYTES", 10**18)
     found = environment(with_params(device="cuda", threads=3), tmp_path).findings
-    assert [one.where for one in found] == ["execution.device", "execution.threads", f"disk of {tmp_path}"]
+    assert [finding.where for finding in found] == [
+        "execution.device",
+        "execution.threads",
+        f"disk of {tmp_path}",
+    ]
 
 
 def test_a_torchvision_that_does_not_load_is_a_finding(monkeypatch, tmp_path):
@@ -206,7 +208,8 @@ def test_a_torchvision_that_does_not_load_is_a_finding(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "missing, importer", [("torchvision", "pipeline.sources.published"), ("mlflow", "pipeline.tracking")]
+    "missing, importer",
+    [("torchvision", "pipeline.sources.published"), ("mlflow", "pipeline.tracking.mirror")],
 )
 def test_a_broken_library_stops_no_other_check(project, monkeypatch, missing, importer):
     shutil.copyfile(ROOT / "params.yaml", project / "params.yaml")
@@ -215,7 +218,7 @@ def test_a_broken_library_stops_no_other_check(project, monkeypatch, missing, im
     monkeypatch.delitem(sys.modules, importer, raising=False)
     checks = list(examine(project, project / "params.yaml"))
     assert [check.name for check in checks][-1] == "MLflow runs"
-    assert {one.where for check in checks for one in check.findings} >= {missing}
+    assert {finding.where for check in checks for finding in check.findings} >= {missing}
 
 
 # --- data, cells, processes, MLflow ---
@@ -228,13 +231,13 @@ def test_raw_files_are_held_against_the_published_checksums(tmp_path):
     raw.mkdir(parents=True)
     (raw / "train-images-idx3-ubyte.gz").write_bytes(b"nothing of the kind")
     found = raw_data(tmp_path, params).findings
-    assert [one.where.rpartition("/")[2] for one in found] == [
+    assert [finding.where.rpartition("/")[2] for finding in found] == [
         "train-images-idx3-ubyte.gz",
         "train-labels-idx1-ubyte.gz",
         "t10k-images-idx3-ubyte.gz",
         "t10k-labels-idx1-ubyte.gz",
     ]
-    assert "altered or truncated" in found[0].what and "not there" in found[1].what
+    assert "altered or truncated" in found[0].problem and "not there" in found[1].problem
 
 
 def under_dvc(root):
@@ -260,8 +263,8 @@ def test_cells_that_are_no_longer_declared(write_study):
     values["export"]["replicate"] = 1
     files.params.write_text(yaml.safe_dump(values))
     found = {
-        (one.where, one.what.split(",")[0])
-        for one in stale_cells(files.root, load_params(files.params)).findings
+        (finding.where, finding.problem.split(",")[0])
+        for finding in stale_cells(files.root, load_params(files.params)).findings
     }
     assert ("data/metrics/cells.csv", "1 rows of budget 60") in found  # replicate 2 of what is declared
     assert ("data/metrics/cells.csv", "2 rows of budget 60") in found  # ratio 0.5
@@ -273,7 +276,7 @@ def test_files_of_a_budget_that_is_no_longer_declared(write_study):
     files = write_study(budgets=(60, 90), replicates=1)
     under_dvc(files.root)
     files.declare(real_images=[60])
-    places = {one.where for one in stale_cells(files.root, load_params(files.params)).findings}
+    places = {finding.where for finding in stale_cells(files.root, load_params(files.params)).findings}
     assert places == {
         "data/metrics/cells.csv",
         "data/metrics/gan/90.csv",
@@ -284,28 +287,31 @@ def test_files_of_a_budget_that_is_no_longer_declared(write_study):
 
 
 @pytest.fixture
-def sleeper(tmp_path):
-    """A stage of a folder that runs without DVC."""
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "stages/idle.py").write_text("import time; print('here', flush=True); time.sleep(60)")
-    started = []
+def started():
+    """Start processes that print a line and wait; they end with the test."""
+    processes = []
 
-    def start(**environment):
+    def start(command, folder, **environment):
         process = subprocess.Popen(
-            [sys.executable, "-m", "stages.idle"],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
+            command, cwd=folder, env={**os.environ, **environment}, stdout=subprocess.PIPE
         )
-        started.append(process)
+        processes.append(process)
         assert process.stdout.readline() == b"here\n"
         return process
 
     yield start
-    for process in started:
+    for process in processes:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@pytest.fixture
+def sleeper(tmp_path, started):
+    """A stage of a folder that runs without DVC."""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/idle.py").write_text("import time; print('here', flush=True); time.sleep(60)")
+    return functools.partial(started, [sys.executable, "-m", "stages.idle"], tmp_path)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="others do not show environments")
@@ -315,34 +321,24 @@ def test_a_stage_whose_dvc_has_ended_is_an_orphan_and_one_started_by_hand_is_non
     orphan = sleeper(DVC_STAGE="idle")
     running = running_stages(tmp_path)
     assert {stage.pid for stage in running} == {by_hand.pid, orphan.pid}
-    (found,) = orphans(tmp_path, running).findings
+    (found,) = orphans(running).findings
     assert found.where == "stages.idle" and found.remedy == f"`kill {orphan.pid}`"
     orphan.kill()
     deadline = time.monotonic() + 10
     while len(running_stages(tmp_path)) > 1:  # a zombie counts as ended
         assert time.monotonic() < deadline
     assert not running_stages(tmp_path.parent)
+    assert whatever_runs(tmp_path) == [f"stages.idle (process {by_hand.pid})"]
 
 
-def test_the_state_of_a_cut_off_training_is_named_unless_somebody_works_on_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data/gan/.60.tmp").mkdir(parents=True)
-    with scratch_folder("gan", "60", fingerprint={}) as folder:
-        (folder / "state.pt").write_bytes(b"12345")
-        assert [one.where for one in left_behind(tmp_path, []).findings] == ["data/gan/.60.tmp"]
-    with pytest.raises(RuntimeError), scratch_folder("gan", "60", fingerprint={}) as folder:
-        folder.joinpath("state.pt").write_bytes(b"12345")
-        raise RuntimeError
-    first, second = left_behind(tmp_path, []).findings
-    assert first.where == f".work/{folder.name}" and "cut off" in first.what
-    assert second.where == "data/gan/.60.tmp"
-    assert "`rm -r data/gan/.60.tmp`" in second.remedy
-
-
-def test_what_may_be_the_only_whole_output_is_not_to_be_removed_by_hand(tmp_path):
-    (tmp_path / "data/gan/.60.before.tmp").mkdir(parents=True)
-    (found,) = left_behind(tmp_path, []).findings
-    assert "an earlier output" in found.what and "puts it back" in found.remedy and "rm" not in found.remedy
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="others do not show folders of processes")
+def test_dvc_between_two_stages_is_what_runs(tmp_path, started):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (tmp_path / "dvc").write_text("import time; print('here', flush=True); time.sleep(60)")
+    process = started([sys.executable, str(tmp_path / "dvc"), "repro"], folder)
+    assert whatever_runs(folder) == [f"dvc (process {process.pid})"]
+    assert whatever_runs(tmp_path) == [] and running_stages(folder) == []
 
 
 def test_runs_left_running_are_named_with_who_ends_them(tmp_path, monkeypatch):
@@ -354,7 +350,10 @@ def test_runs_left_running_are_named_with_who_ends_them(tmp_path, monkeypatch):
     client = MlflowClient(store.uri, registry_uri=store.uri)
     client.create_run(mirrored.experiment_id, run_name="by hand")
     client.create_run(mirrored.experiment_id, run_name="cut off", tags={"synthgain.workspace": "local"})
-    found = {one.what.split()[1] + one.what.split()[2]: one for one in unfinished_runs(tmp_path).findings}
+    found = {
+        finding.problem.split()[1] + finding.problem.split()[2]: finding
+        for finding in unfinished_runs(tmp_path).findings
+    }
     assert set(found) == {"byhand", "cutoff"}
     assert "set_terminated" in found["byhand"].remedy and "dvc repro track" in found["cutoff"].remedy
     import fcntl
@@ -387,10 +386,16 @@ def test_mlflow_that_shows_other_results_is_a_finding(write_study, monkeypatch):
     (files.root / "data/gan/60/0/generator.safetensors").write_bytes(b"weights")
     splits = prepared | {"splits": prepared["splits"] | {"validation": {"pixels_sha256": "cd" * 32}}}
     (files.root / "data/prepared/splits.json").write_text(json.dumps(splits))
-    subprocess.run([sys.executable, "-m", "stages.track"], cwd=files.root, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "stages.track"],
+        cwd=files.root,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+    )
     assert not check().findings and "all 8 runs are those of data/" in check().seen
     (files.root / "data/report/index.html").write_text("<p>another report</p>")
-    assert check().findings[0].what == "1 of 8 runs are not those of data/"
+    assert check().findings[0].problem == "1 of 8 runs are not those of data/"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://host")
     assert check().seen.startswith("not checked: MLFLOW_TRACKING_URI: found ftp://host")
 
@@ -398,7 +403,7 @@ def test_mlflow_that_shows_other_results_is_a_finding(write_study, monkeypatch):
 def test_a_store_that_is_none_is_a_finding(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://host")
     (found,) = unfinished_runs(tmp_path).findings
-    assert found.where == "MLFLOW_TRACKING_URI" and "allowed are http" in found.what
+    assert found.where == "MLFLOW_TRACKING_URI" and "allowed are http" in found.problem
 
 
 # --- the command ---
@@ -411,12 +416,30 @@ def test_invalid_params_are_a_finding_and_the_rest_is_looked_at_all_the_same(pro
         "params",
         "environment",
         "processes",
-        "scratch",
+        "half-written outputs",
+        "store",
         "DVC files",
+        "code of the results",
         "DVC objects",
         "MLflow runs",
     }
     assert len(checks["params"].findings) > 5
+
+
+def test_a_key_that_has_moved_is_shown_with_its_new_name(tmp_path):
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["classifier"]["elastic_alpha"] = values["augmentation"].pop("elastic_alpha")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    params, check = read_params(tmp_path / "params.yaml")
+    assert params is None
+    problems = [finding.problem for finding in check.findings]
+    moved = "classifier.elastic_alpha: now called augmentation.elastic_alpha; move its value there"
+    assert sorted(problems) == [
+        "augmentation.elastic_alpha: missing; every value stands in params.yaml",
+        moved,
+    ]
+    shown = CliRunner().invoke(app, ["doctor", "--params", str(tmp_path / "params.yaml")])
+    assert shown.exit_code == 1 and sum(moved in line for line in shown.output.splitlines()) == 1
 
 
 def test_exit_status_and_lines(project, monkeypatch):

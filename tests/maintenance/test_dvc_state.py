@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from pipeline.maintenance.dvc_state import LOCK, RWLOCK, half_written, mend
+from pipeline.maintenance.dvc_state import LOCK, RWLOCK, half_written, put_away_half_written
 
 WHOLE = {
     "schema": "2.0",
@@ -33,22 +33,22 @@ def committed(root):
 
 
 def test_whole_files_stay_as_they_are(root):
-    assert mend(root) == []
+    assert put_away_half_written(root) == []
     assert (root / RWLOCK).read_text() == RUNNING and (root / LOCK).read_text() == WHOLE_TEXT
 
 
-def test_a_folder_without_them_has_nothing_to_mend(tmp_path):
-    assert mend(tmp_path) == []
+def test_a_folder_without_them_has_nothing_to_put_away_half_written(tmp_path):
+    assert put_away_half_written(tmp_path) == []
 
 
 @pytest.mark.parametrize("left", ["", RUNNING[:20], RUNNING[:-1], "[]", '{"write": {"data/raw": {}}}'])
 def test_a_broken_rwlock_is_removed(root, left):
     (root / RWLOCK).write_text(left)
     assert half_written(root) == [RWLOCK]
-    (line,) = mend(root)
+    (line,) = put_away_half_written(root)
     assert line == ".dvc/tmp/rwlock: half-written by a killed DVC; removed"
     assert not (root / RWLOCK).exists() and (root / LOCK).read_text() == WHOLE_TEXT
-    assert mend(root) == []
+    assert put_away_half_written(root) == []
 
 
 @pytest.mark.parametrize(
@@ -56,19 +56,19 @@ def test_a_broken_rwlock_is_removed(root, left):
 )
 def test_a_broken_dvc_lock_is_put_aside(root, left):
     (root / LOCK).write_text(left)
-    (line,) = mend(root)
+    (line,) = put_away_half_written(root)
     assert line.endswith("kept as dvc.lock.broken, DVC writes a new one")
     assert not (root / LOCK).exists() and (root / "dvc.lock.broken").read_text() == left
-    assert mend(root) == []
+    assert put_away_half_written(root) == []
 
 
 def test_the_committed_dvc_lock_takes_the_place_of_a_broken_one(root):
     committed(root)
     (root / LOCK).write_text(WHOLE_TEXT[:30])
-    (line,) = mend(root)
+    (line,) = put_away_half_written(root)
     assert line.endswith("kept as dvc.lock.broken, Git's version is in its place")
     assert (root / LOCK).read_text() == WHOLE_TEXT
-    assert mend(root) == []
+    assert put_away_half_written(root) == []
 
 
 def test_a_file_that_a_running_dvc_is_writing_is_let_alone(root, monkeypatch):
@@ -76,7 +76,7 @@ def test_a_file_that_a_running_dvc_is_writing_is_let_alone(root, monkeypatch):
     monkeypatch.setattr(
         "pipeline.maintenance.dvc_state.time.sleep", lambda _: (root / RWLOCK).write_text(RUNNING)
     )
-    assert mend(root) == []
+    assert put_away_half_written(root) == []
     assert (root / RWLOCK).read_text() == RUNNING
 
 
@@ -100,7 +100,7 @@ def test_dvc_itself_refuses_what_is_mended_and_starts_afterwards(tmp_path, name)
     assert dvc("repro").returncode == 0
     (tmp_path / name).write_text("")
     assert dvc("repro").returncode != 0
-    assert len(mend(tmp_path)) == 1
+    assert len(put_away_half_written(tmp_path)) == 1
     done = dvc("repro")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out").read_text() == "1\n"

@@ -61,7 +61,6 @@ def test_the_hand_over_commands_stand_at_the_top():
         "demo",
         "doctor",
         "literature",
-        "mend",
         "reproduce-check",
         "workspace",
     } == set(COMMANDS)
