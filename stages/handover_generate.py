@@ -65,7 +65,8 @@ def main(
         if model.startswith("models:/"):
             import os
 
-            from pipeline.tracking import fetch_generator, find_store
+            from pipeline.store import find_store
+            from pipeline.tracking import fetch_generator
 
             path = fetch_generator(model, find_store(os.environ, Path.cwd()))
         else:

@@ -1,0 +1,111 @@
+"""What earlier versions made is read: parameters, generators, exports of each format, workspaces, MLflow stores."""
+
+import json
+import shutil
+import sqlite3
+import tarfile
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.evaluation.cells import Grid, load_cells
+from pipeline.export.shards import FORMATS
+from pipeline.export.verify import verify
+from pipeline.gan.generators import load_generator
+from pipeline.gan.sampling import synthetic_images
+from pipeline.images import LabeledImages
+from pipeline.params import load_params
+from pipeline.runs import plan_runs
+from pipeline.tracking import find_store, mirror
+
+DATA = Path(__file__).parent / "data"
+VERSIONS = sorted(path.name for path in DATA.glob("v*"))
+
+
+@pytest.fixture(params=VERSIONS)
+def made(request):
+    """The folder of what one version made."""
+    return DATA / request.param
+
+
+@pytest.fixture
+def workspace(made, tmp_path):
+    """Its workspace, at another place than where it was made."""
+    with tarfile.open(made / "workspace.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+def test_there_is_a_version_to_come_back_to():
+    assert "v0.1.0" in VERSIONS
+
+
+def test_its_parameters_are_read(made):
+    params = load_params(made / "params.yaml")
+    assert params.data.source == "mnist" and "synthetic_affine" in params.study.arms
+
+
+def test_its_generator_draws_the_same_images(made):
+    kept = LabeledImages.load(made / "synthetic.npz")
+    generator, class_names, provenance = load_generator(made / "generator.safetensors", torch.device("cpu"))
+    assert class_names == kept.class_names
+    again = synthetic_images(
+        generator,
+        class_names=class_names,
+        images_per_class=3,
+        seed=kept.provenance["seed"],
+        provenance=provenance,
+        device=torch.device("cpu"),
+        advance=lambda units, note="": None,
+    )
+    assert np.array_equal(again.labels, kept.labels)
+    # Another kind of CPU rounds otherwise.
+    assert np.abs(again.images.astype(int) - kept.images.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_its_exports_are_whole(made, name, tmp_path):
+    folder = made / "export" / name
+    assert verify(folder) == []
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["counts"] == [3] * 10 and manifest["images"] == 30 and manifest["synthetic"]
+    copy = tmp_path / name
+    shutil.copytree(folder, copy)
+    largest = max((path for path in copy.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
+    assert verify(copy)
+
+
+def test_its_results_are_read_and_its_store_is_gone_on_with(workspace):
+    params = load_params(workspace / "params.yaml")
+    cells, ignored = load_cells(workspace / "data/metrics/cells.csv", Grid.declared(params.study))
+    assert len(cells) == 2 * 6 and ignored == 0
+    store = find_store({}, workspace)
+    with closing(sqlite3.connect(store.database)) as connection:  # as if the folder had never moved
+        (old,) = {
+            row[0].partition("/mlartifacts")[0]
+            for row in connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id > 0")
+        }
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            connection.execute(
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (old, workspace.as_uri())
+            )
+        connection.commit()
+    report = workspace / "data/report"
+    (report / "figures").mkdir(parents=True)
+    (report / "index.html").write_text("not kept")
+    runs = plan_runs(
+        params,
+        params_file=workspace / "params.yaml",
+        metrics=workspace / "data/metrics",
+        gan=workspace / "data/gan",
+        synthetic=workspace / "data/synthetic",
+        prepared=workspace / "data/prepared",
+        report=report,
+    )
+    first = mirror(runs, experiment="synthgain-digits", store=store, root=workspace)
+    assert first.kept + first.created == len(runs) and first.created == first.removed >= 1
+    assert mirror(runs, experiment="synthgain-digits", store=store, root=workspace).created == 0
