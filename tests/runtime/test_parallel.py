@@ -21,8 +21,11 @@ ROOT = Path(__file__).parents[2]
 
 # A file of its own: workers have to find these functions by the name of their module.
 WORK = """
-import os, signal, time
+import os, signal, sys, time
 from pipeline.errors import SynthGainError
+
+def imported_torch(job, advance):
+    return "torch" in sys.modules
 
 def squared(job, advance):
     advance(0.5)
@@ -64,6 +67,12 @@ def test_results_come_in_the_order_of_the_jobs_and_progress_adds_up(work, proces
     assert {note for _, note in told} >= {"job 6"}
     workers = {pid for _, (_, pid) in pairs}
     assert workers == {os.getpid()} if processes == 1 else os.getpid() not in workers
+
+
+@pytest.mark.parametrize(("device", "imported"), [(None, False), (torch.device("cpu"), True)])
+def test_a_worker_without_a_device_does_not_import_torch(work, device, imported):
+    done = side_by_side(work.imported_torch, [1, 2], workers=Workers(2, 1, device), advance=lambda *_: None)
+    assert [result for _, result in done] == [imported, imported]
 
 
 def test_jobs_are_made_as_they_are_needed(work):
