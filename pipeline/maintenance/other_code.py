@@ -33,15 +33,9 @@ def code_of_results(root: Path) -> Check:
     named, others = stages[:_NAMED], len(stages) - _NAMED
     names = f"{', '.join(named)} and {others} more" if others > 0 else " and ".join(named)
     stored = results_of_this_code(root)
-    store = (
-        f"{stored} results of this code are in the store"
-        if stored
-        else "the store holds no result of this code"
-    )
-    finding = Finding(
-        "made by another version of the code", "dvc.lock", f"`dvc repro` runs {names} again ({store})"
-    )
-    return Check(name, "", [finding])
+    store = f"the store holds {stored or 'no'} result{'s' if stored > 1 else ''} of this code"
+    remedy = f"`dvc repro` runs {names} again ({store})"
+    return Check(name, "", [Finding("made by another version of the code", "dvc.lock", remedy)])
 
 
 def stages_of_other_code(root: Path) -> list[str]:
@@ -56,9 +50,7 @@ def stages_of_other_code(root: Path) -> list[str]:
     with Repo(str(root)) as repo:
         stages = [stage for stage in repo.index.stages if not stage.frozen]
         names = [stage.name for stage in stages]
-        changed = {
-            stage.name for stage in stages if stage.name in recorded and _has_other_code(stage)
-        }
+        changed = {stage.name for stage in stages if stage.name in recorded and _has_other_code(stage)}
     kinds = {name.partition("@")[0] for name in names}
     if not changed and all(name.partition("@")[0] in kinds for name in recorded):
         return []

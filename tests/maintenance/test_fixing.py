@@ -190,6 +190,18 @@ def test_a_workspace_is_judged_by_its_own_code(root):
     assert results_of_this_code(root) == 0
 
 
+def test_a_state_of_a_module_that_has_gone_is_removed_and_one_of_a_broken_file_stays(root):
+    gone, broken = cut_off(root, 1), cut_off(root, 2)
+    origin = gone / "computed_from.json"
+    origin.write_text(origin.read_text().replace("pipeline.gan.training", "pipeline.gan.study"))
+    shutil.copytree(PROJECT / "pipeline", root / "pipeline")
+    (root / "pipeline/gan/training.py").write_text("def train_gan(")
+    assert is_of_this_code(gone, root) is False
+    assert is_of_this_code(broken, root) is None
+    assert len(list(fix(root))) == 1
+    assert broken.exists() and not gone.exists()
+
+
 def test_a_workspace_of_another_version_is_not_judged(root):
     """It may count other files: what looks like other code here may be its own."""
     state = cut_off(root, code="0" * 64)
@@ -264,7 +276,7 @@ def test_part_of_an_output_from_which_a_command_goes_on_stays(root):
 def test_while_something_runs_only_the_files_of_dvc_are_mended(root, monkeypatch):
     (root / "data/gan/.60.tmp").mkdir(parents=True)
     (root / ".dvc/tmp/rwlock").touch()
-    monkeypatch.setattr("pipeline.maintenance.fixing.whatever_runs", lambda root: ["dvc (process 7)"])
+    monkeypatch.setattr("pipeline.maintenance.fixing.running_commands", lambda root: ["dvc (process 7)"])
     assert list(fix(root)) == [".dvc/tmp/rwlock: half-written by a killed DVC; removed"]
     assert (root / "data/gan/.60.tmp").exists()
 
