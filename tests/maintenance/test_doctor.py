@@ -26,7 +26,7 @@ from pipeline.maintenance.doctor import (
 from pipeline.maintenance.dvc_objects import dvc_objects
 from pipeline.maintenance.dvc_state import dvc_files
 from pipeline.maintenance.environment import environment, torch_pair
-from pipeline.maintenance.processes import orphans, running_stages, running_commands
+from pipeline.maintenance.processes import orphans, running_commands, running_stages
 from pipeline.params import load_params
 from pipeline.tracking.mirror import find_store, mirror
 from pipeline.tracking.planned_runs import PlannedRun

@@ -16,7 +16,6 @@ from pipeline.maintenance import stored_results as stored_results_module
 from pipeline.maintenance.fixing import fix
 from pipeline.maintenance.half_written import half_written_outputs
 from pipeline.maintenance.stored_results import is_of_this_code, results_of_this_code, stored_results
-from pipeline.runtime.outputs import atomic_output, only_writer
 from pipeline.runtime.store import finished_results, keep_result, result_key, unfinished
 from synthgain.app import app
 
@@ -281,15 +280,17 @@ def test_while_something_runs_only_the_files_of_dvc_are_mended(root, monkeypatch
     assert (root / "data/gan/.60.tmp").exists()
 
 
-def test_what_is_left_is_what_the_next_writer_would_have_removed(root):
-    """The fix and `atomic_output` agree on the names."""
-    output = root / "data/gan/60"
-    with atomic_output(output) as temporary:
-        temporary.mkdir()
-        with only_writer(output):
-            assert [str(path) for path in (root / "data/gan").iterdir()] == [str(temporary)]
-        (root / "seen").write_text(temporary.name)
-    assert (root / "seen").read_text() == ".60.tmp"
+def test_what_a_killed_writer_leaves_is_removed(root):
+    """By SIGKILL within `atomic_output`: both agree on the names."""
+    code = (
+        "import os, sys; from pathlib import Path; from pipeline.runtime.outputs import atomic_output\n"
+        "with atomic_output(Path(sys.argv[1])) as half: half.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    output = root / "data/synthetic/60/0.npz"
+    killed = subprocess.run([sys.executable, "-c", code, str(output)], cwd=PROJECT, check=False)
+    assert killed.returncode == -9 and len(listing(output.parent)) == 1
+    assert len(list(fix(root))) == 1
+    assert listing(output.parent) == []
 
 
 # --- the command ---
