@@ -27,9 +27,9 @@ def doctor(
 
     One line per finding: where, what, and how to repair it. The exit status is 0 if there is none, 1 if there are.
 
-    With --fix, look at nothing else, and repair what takes a moment and loses nothing: files that DVC left
-    half-written, half-written outputs, trainings that the present code cannot go on from, damaged results in the
-    store, and a store that is too large. `make repro` begins with it.
+    With --fix, look at nothing else: repair what takes a moment and loses
+    nothing (docs/running.md lists it). It prints a line for each thing, and
+    nothing if nothing is wrong. `make repro` begins with it.
 
     Example: synthgain doctor --fix
     """

@@ -45,7 +45,7 @@ def reproduce_check(
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[dim]{escape(machine(device))}[/dim]")
     different = 0
-    for done in slices(
+    for result in slices(
         params,
         data=Path("data"),
         images_per_class=images_per_class,
@@ -54,15 +54,15 @@ def reproduce_check(
         device=device,
         dtype=training_dtype(execution, device),
     ):
-        if done.is_exact:
+        if result.is_exact:
             console.print(
-                f"[green]bit-exact[/green] {escape(done.what)} [dim]sha256 {done.on_disk[:16]}[/dim]"
+                f"[green]bit-exact[/green] {escape(result.label)} [dim]sha256 {result.on_disk[:16]}[/dim]"
             )
             continue
         different += 1
         console.print(
-            f"[red]differs[/red]   {escape(done.what)}: {escape(done.difference)}"
-            f" (sha256 {done.made_again[:16]}, on disk {done.on_disk[:16]}); {escape(done.reason)}"
+            f"[red]differs[/red]   {escape(result.label)}: {escape(result.difference)}"
+            f" (sha256 {result.made_again[:16]}, on disk {result.on_disk[:16]}); {escape(result.reason)}"
         )
     if different:
         raise typer.Exit(1)

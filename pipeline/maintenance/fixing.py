@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.maintenance.dvc_state import put_away_half_written
 from pipeline.maintenance.half_written import clear_half_written
-from pipeline.maintenance.processes import whatever_runs
+from pipeline.maintenance.processes import running_commands
 from pipeline.maintenance.stored_results import tidy_store
 
 
@@ -17,6 +17,6 @@ def fix(root: Path) -> Iterator[str]:
     While something runs in the folder only DVC's own files are looked at: the others may be in use.
     """
     yield from put_away_half_written(root)
-    if not whatever_runs(root):
+    if not running_commands(root):
         yield from clear_half_written(root)
         yield from tidy_store(root)

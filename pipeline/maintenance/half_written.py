@@ -45,7 +45,7 @@ def clear_half_written(root: Path) -> Iterator[str]:
         try:
             with only_writer(output):
                 clear_leftovers(output)
-        except SynthGainError:  # somebody is writing it
+        except (SynthGainError, OSError):  # somebody is writing it; what cannot be removed stops no run
             continue
         where = output.relative_to(root)
         if output.exists() and not existed:

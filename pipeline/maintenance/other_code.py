@@ -33,15 +33,9 @@ def code_of_results(root: Path) -> Check:
     named, others = stages[:_NAMED], len(stages) - _NAMED
     names = f"{', '.join(named)} and {others} more" if others > 0 else " and ".join(named)
     stored = results_of_this_code(root)
-    store = (
-        f"{stored} results of this code are in the store"
-        if stored
-        else "the store holds no result of this code"
-    )
-    finding = Finding(
-        "made by another version of the code", "dvc.lock", f"`dvc repro` runs {names} again ({store})"
-    )
-    return Check(name, "", [finding])
+    store = f"the store holds {stored or 'no'} result{'s' if stored > 1 else ''} of this code"
+    remedy = f"`dvc repro` runs {names} again ({store})"
+    return Check(name, "", [Finding("made by another version of the code", "dvc.lock", remedy)])
 
 
 def stages_of_other_code(root: Path) -> list[str]:

@@ -49,7 +49,7 @@ def running_stages(root: Path) -> list[RunningStage]:
     return found
 
 
-def whatever_runs(root: Path) -> list[str]:
+def running_commands(root: Path) -> list[str]:
     """Stages and DVC commands of a folder in words, such as `stages.train_gan (process 17)`.
 
     Between two stages of a `dvc repro` only DVC itself is there.
@@ -91,7 +91,6 @@ def _processes_in(root: Path) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         try:
             command = process.cmdline()
-            # Reading the folder of every process is slow: first those that may be ours.
             if _stage_module(command) is None and not _is_dvc(process):
                 continue
             if Path(process.cwd()).resolve() != here:

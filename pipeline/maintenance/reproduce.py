@@ -17,12 +17,13 @@ from pipeline.classifier.replicates import CellTraining, cell_jobs, train_cell
 from pipeline.classifier.saved_cells import load_cells
 from pipeline.errors import SynthGainError
 from pipeline.gan.generators import GENERATOR_KIND, generator_path, load_generator
+from pipeline.gan.networks import Generator
 from pipeline.gan.sampling import sample_images
 from pipeline.gan.training import images_shown, train_gan
 from pipeline.images import LabeledImages
 from pipeline.params import Params
 from pipeline.runtime.device import set_switches, workers_for
-from pipeline.runtime.progress import progress
+from pipeline.runtime.progress import Advance, progress
 from pipeline.runtime.seeds import derive_seed
 from pipeline.runtime.store import this_store
 from pipeline.study.arms import ARMS
@@ -35,13 +36,13 @@ class Reproduced:
     """One thing that was made again.
 
     Attributes:
-        what: in words, with its file.
+        label: its name in words, with its file.
         on_disk, made_again: their SHA-256.
         difference: how they differ, "" if they do not.
         reason: why that may be, "" if they do not differ.
     """
 
-    what: str
+    label: str
     on_disk: str
     made_again: str
     difference: str = ""
@@ -74,35 +75,19 @@ def reproduce_images(
     if any(class_names != stored.class_names for _, class_names, _ in members):
         raise SynthGainError(f"{synthetic_file}: has other classes than {names}; `dvc repro`")
     count = min(images_per_class, *stored.counts().tolist())
-    kept = np.concatenate(
-        [stored.images[stored.labels == label][:count] for label in range(stored.num_classes)]
-    )
+    classes = range(stored.num_classes)
+    kept = np.concatenate([stored.images[stored.labels == label][:count] for label in classes])
+    generators = [generator for generator, _, _ in members]
 
     def again() -> npt.NDArray[np.uint8]:
         with progress(f"images of {synthetic_file}", len(kept), "images") as advance:
-            parts = []
-            for label in range(stored.num_classes):
-                of_class = [
-                    sample_images(
-                        generator,
-                        seed=seed,
-                        label=label,
-                        start=0,
-                        count=count,
-                        latent_std=float(stored.provenance.get("latent_std", 1.0)),
-                        device=device,
-                    )
-                    for generator, _, _ in members
-                ]
-                parts.append(np.stack([of_class[i % len(members)][i] for i in range(count)]))
-                advance(count)
-        return np.concatenate(parts)
+            return _first_images(generators, stored, count, device, advance)
 
     made = again()
-    what = f"{synthetic_file}: the first {count} images of each of {stored.num_classes} classes"
+    label = f"{synthetic_file}: the first {count} images of each of {stored.num_classes} classes"
     digests = (_sha256(kept), _sha256(made))
     if digests[0] == digests[1]:
-        return Reproduced(what, *digests)
+        return Reproduced(label, *digests)
     changed = np.abs(kept.astype(np.int16) - made).reshape(len(kept), -1).max(axis=1)
     difference = (
         f"{np.count_nonzero(changed)} of {len(kept)} images differ, by at most {changed.max()} grey levels"
@@ -112,7 +97,34 @@ def reproduce_images(
         reason = f"made from another generator than {names} (generator_sha256); `dvc repro` makes it again"
     else:
         reason = _reason(repeats=np.array_equal(made, again()), device=device)
-    return Reproduced(what, *digests, difference, reason)
+    return Reproduced(label, *digests, difference, reason)
+
+
+def _first_images(
+    generators: Sequence[Generator],
+    stored: LabeledImages,
+    count: int,
+    device: torch.device,
+    advance: Advance,
+) -> npt.NDArray[np.uint8]:
+    """The first `count` images of every class, (N, C, H, W): image i is by generator i modulo their number."""
+    images = []
+    for label in range(stored.num_classes):
+        by_generator = [
+            sample_images(
+                generator,
+                seed=stored.provenance["seed"],
+                label=label,
+                start=0,
+                count=count,
+                latent_std=float(stored.provenance.get("latent_std", 1.0)),
+                device=device,
+            )
+            for generator in generators
+        ]
+        images.append(np.stack([by_generator[i % len(generators)][i] for i in range(count)]))
+        advance(count)
+    return np.concatenate(images)
 
 
 def reproduce_cell(
@@ -145,23 +157,23 @@ def reproduce_cell(
         classifier=params.classifier,
         seed=params.seed,
     )
-    how = CellTraining(params.classifier, params.augmentation, device, dtype, this_store())
+    training = CellTraining(params.classifier, params.augmentation, device, dtype, this_store())
 
     def again() -> Mapping[str, torch.Tensor]:
         """Trained, and not taken from the store."""
         set_switches(device, threads=1)  # as in the stage
         with progress(f"classifier of {budget} real images", params.classifier.steps, "steps") as advance:
-            return train_cell(job, how, advance).state_dict()
+            return train_cell(job, training, advance).state_dict()
 
     weights, facts = again(), job.facts
-    what = f"{baselines_file}: the classifier of arm real, replicate 0, {params.classifier.steps} steps"
-    other = sorted(name for name in facts if facts[name] != kept.facts.get(name))
-    if other:
-        reason = f"made with other parameters or data ({', '.join(other)}); `dvc repro` makes it again"
+    label = f"{baselines_file}: the classifier of arm real, replicate 0, {params.classifier.steps} steps"
+    differing = sorted(name for name in facts if facts[name] != kept.facts.get(name))
+    if differing:
+        reason = f"made with other parameters or data ({', '.join(differing)}); `dvc repro` makes it again"
         return Reproduced(
-            what, tensors_sha256(kept.weights), tensors_sha256(weights), "its facts differ", reason
+            label, tensors_sha256(kept.weights), tensors_sha256(weights), "its facts differ", reason
         )
-    return _compare_weights(what, kept.weights, weights, again, device)
+    return _compare_weights(label, kept.weights, weights, again, device)
 
 
 def reproduce_gan(
@@ -186,23 +198,23 @@ def reproduce_gan(
     set_switches(device, threads=workers_for(params.execution, device, trainings=trainings).threads)
 
     def again() -> Mapping[str, torch.Tensor]:
-        label = f"GAN of {budget} real images"
-        with progress(label, total=images_shown(params.gan), unit="images") as advance:
+        name = f"GAN of {budget} real images"
+        with progress(name, total=images_shown(params.gan), unit="images") as advance:
             run = train_gan(
-                subset, params.gan, seed=seed, device=device, dtype=dtype, label=label, advance=advance
+                subset, params.gan, seed=seed, device=device, dtype=dtype, label=name, advance=advance
             )
         return run.generator.state_dict()
 
     weights = again()
-    what = f"{generator_file}: the generator of replicate 0"
+    label = f"{generator_file}: the generator of replicate 0"
     made_with = {**subset.provenance, "gan_seed": seed}
-    other = sorted(name for name in made_with if metadata["provenance"].get(name) != made_with[name])
-    if other:
-        reason = f"made with other parameters or data ({', '.join(other)}); `dvc repro` makes it again"
+    differing = sorted(name for name in made_with if metadata["provenance"].get(name) != made_with[name])
+    if differing:
+        reason = f"made with other parameters or data ({', '.join(differing)}); `dvc repro` makes it again"
         return Reproduced(
-            what, tensors_sha256(stored), tensors_sha256(weights), "its provenance differs", reason
+            label, tensors_sha256(stored), tensors_sha256(weights), "its provenance differs", reason
         )
-    return _compare_weights(what, stored, weights, again, device)
+    return _compare_weights(label, stored, weights, again, device)
 
 
 def slices(
@@ -259,7 +271,7 @@ def _real_subset(train: LabeledImages, params: Params, budget: Budget, replicate
 
 
 def _compare_weights(
-    what: str,
+    label: str,
     kept: Mapping[str, torch.Tensor],
     made: Mapping[str, torch.Tensor],
     again: Callable[[], Mapping[str, torch.Tensor]],
@@ -267,16 +279,16 @@ def _compare_weights(
 ) -> Reproduced:
     digests = (tensors_sha256(kept), tensors_sha256(made))
     if digests[0] == digests[1]:
-        return Reproduced(what, *digests)
+        return Reproduced(label, *digests)
     if {name: tensor.shape for name, tensor in kept.items()} != {
         name: tensor.shape for name, tensor in made.items()
     }:
         reason = "made with other parameters; `dvc repro` makes it again"
-        return Reproduced(what, *digests, "the networks are of other shapes", reason)
+        return Reproduced(label, *digests, "the networks are of other shapes", reason)
     most = max(float((kept[name].double() - made[name].cpu().double()).abs().max()) for name in kept)
     repeats = tensors_sha256(again()) == digests[1]
     return Reproduced(
-        what, *digests, f"weights differ, by at most {most:.2g}", _reason(repeats=repeats, device=device)
+        label, *digests, f"weights differ, by at most {most:.2g}", _reason(repeats=repeats, device=device)
     )
 
 

@@ -76,10 +76,12 @@ def is_of_this_code(folder: Path, root: Path) -> bool | None:
     project = root.resolve() if (root / "pipeline").is_dir() else ROOT
     if not _counts_the_same_files(project):
         return None
+    if not (project / (module.replace(".", "/") + ".py")).is_file():
+        return False
     try:
         return code_sha256(module, project) == code
-    except (OSError, SyntaxError):  # the module has gone, or somebody is in the middle of an edit
-        return False if not (project / (module.replace(".", "/") + ".py")).is_file() else None
+    except (OSError, SyntaxError, ValueError):  # somebody is in the middle of an edit
+        return None
 
 
 def tidy_store(root: Path) -> Iterator[str]:
@@ -161,7 +163,7 @@ def _clear(output: Path) -> bool:
     try:
         with only_writer(output):
             clear_leftovers(output)
-    except SynthGainError:
+    except (SynthGainError, OSError):  # what cannot be removed stops no run
         return False
     return True
 
@@ -171,7 +173,7 @@ def _remove(folder: Path) -> bool:
     try:
         with only_writer(folder):
             shutil.rmtree(folder)
-    except SynthGainError:
+    except (SynthGainError, OSError):
         return False
     return True
 

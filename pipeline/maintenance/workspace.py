@@ -9,7 +9,7 @@ import sys
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import SynthGainError
-from pipeline.maintenance.processes import whatever_runs
+from pipeline.maintenance.processes import running_commands
 from pipeline.params import Params, dump_params, overlay_params
 from pipeline.runtime.code import ROOT
 from pipeline.runtime.outputs import only_writer, write_text
@@ -44,7 +44,7 @@ def create_workspace(folder: Path, *, changes: Path) -> None:
 
 def _refuse_running(folder: Path) -> None:
     """A run in the workspace would go on with other code and values than it began with."""
-    running = whatever_runs(folder)
+    running = running_commands(folder)
     if running:
         raise SynthGainError(
             f"{folder}: {running[0]} is running in it; wait for its end, or stop it, and give the command again"

@@ -26,7 +26,7 @@ from pipeline.maintenance.doctor import (
 from pipeline.maintenance.dvc_objects import dvc_objects
 from pipeline.maintenance.dvc_state import dvc_files
 from pipeline.maintenance.environment import environment, torch_pair
-from pipeline.maintenance.processes import orphans, running_stages, whatever_runs
+from pipeline.maintenance.processes import orphans, running_commands, running_stages
 from pipeline.params import load_params
 from pipeline.tracking.mirror import mirror
 from pipeline.tracking.planned_runs import PlannedRun
@@ -328,7 +328,7 @@ def test_a_stage_whose_dvc_has_ended_is_an_orphan_and_one_started_by_hand_is_non
     while len(running_stages(tmp_path)) > 1:  # a zombie counts as ended
         assert time.monotonic() < deadline
     assert not running_stages(tmp_path.parent)
-    assert whatever_runs(tmp_path) == [f"stages.idle (process {by_hand.pid})"]
+    assert running_commands(tmp_path) == [f"stages.idle (process {by_hand.pid})"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="others do not show folders of processes")
@@ -337,8 +337,8 @@ def test_dvc_between_two_stages_is_what_runs(tmp_path, started):
     folder.mkdir()
     (tmp_path / "dvc").write_text("import time; print('here', flush=True); time.sleep(60)")
     process = started([sys.executable, str(tmp_path / "dvc"), "repro"], folder)
-    assert whatever_runs(folder) == [f"dvc (process {process.pid})"]
-    assert whatever_runs(tmp_path) == [] and running_stages(folder) == []
+    assert running_commands(folder) == [f"dvc (process {process.pid})"]
+    assert running_commands(tmp_path) == [] and running_stages(folder) == []
 
 
 def test_runs_left_running_are_named_with_who_ends_them(tmp_path, monkeypatch):

@@ -16,7 +16,6 @@ from pipeline.maintenance import stored_results as stored_results_module
 from pipeline.maintenance.fixing import fix
 from pipeline.maintenance.half_written import half_written_outputs
 from pipeline.maintenance.stored_results import is_of_this_code, results_of_this_code, stored_results
-from pipeline.runtime.outputs import atomic_output, only_writer
 from pipeline.runtime.store import finished_results, keep_result, result_key, unfinished
 from synthgain.app import app
 
@@ -190,6 +189,18 @@ def test_a_workspace_is_judged_by_its_own_code(root):
     assert results_of_this_code(root) == 0
 
 
+def test_a_state_of_a_module_that_has_gone_is_removed_and_one_of_a_broken_file_stays(root):
+    gone, broken = cut_off(root, 1), cut_off(root, 2)
+    origin = gone / "computed_from.json"
+    origin.write_text(origin.read_text().replace("pipeline.gan.training", "pipeline.gan.study"))
+    shutil.copytree(PROJECT / "pipeline", root / "pipeline")
+    (root / "pipeline/gan/training.py").write_text("def train_gan(")
+    assert is_of_this_code(gone, root) is False
+    assert is_of_this_code(broken, root) is None
+    assert len(list(fix(root))) == 1
+    assert broken.exists() and not gone.exists()
+
+
 def test_a_workspace_of_another_version_is_not_judged(root):
     """It may count other files: what looks like other code here may be its own."""
     state = cut_off(root, code="0" * 64)
@@ -264,20 +275,22 @@ def test_part_of_an_output_from_which_a_command_goes_on_stays(root):
 def test_while_something_runs_only_the_files_of_dvc_are_mended(root, monkeypatch):
     (root / "data/gan/.60.tmp").mkdir(parents=True)
     (root / ".dvc/tmp/rwlock").touch()
-    monkeypatch.setattr("pipeline.maintenance.fixing.whatever_runs", lambda root: ["dvc (process 7)"])
+    monkeypatch.setattr("pipeline.maintenance.fixing.running_commands", lambda root: ["dvc (process 7)"])
     assert list(fix(root)) == [".dvc/tmp/rwlock: half-written by a killed DVC; removed"]
     assert (root / "data/gan/.60.tmp").exists()
 
 
-def test_what_is_left_is_what_the_next_writer_would_have_removed(root):
-    """The fix and `atomic_output` agree on the names."""
-    output = root / "data/gan/60"
-    with atomic_output(output) as temporary:
-        temporary.mkdir()
-        with only_writer(output):
-            assert [str(path) for path in (root / "data/gan").iterdir()] == [str(temporary)]
-        (root / "seen").write_text(temporary.name)
-    assert (root / "seen").read_text() == ".60.tmp"
+def test_what_a_killed_writer_leaves_is_removed(root):
+    """By SIGKILL within `atomic_output`: both agree on the names."""
+    code = (
+        "import os, sys; from pathlib import Path; from pipeline.runtime.outputs import atomic_output\n"
+        "with atomic_output(Path(sys.argv[1])) as half: half.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    output = root / "data/synthetic/60/0.npz"
+    killed = subprocess.run([sys.executable, "-c", code, str(output)], cwd=PROJECT, check=False)
+    assert killed.returncode == -9 and len(listing(output.parent)) == 1
+    assert len(list(fix(root))) == 1
+    assert listing(output.parent) == []
 
 
 # --- the command ---
