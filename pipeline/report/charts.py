@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from pipeline.augmentation.policies import POLICIES
 from pipeline.comparison.texts import percent_interval, points, points_interval
 from pipeline.report.drawing import LIGHT, say, stand_in, style, text_width, write
 from pipeline.statistics import mean_interval
-from pipeline.study.arms import ARMS, Arm
+from pipeline.study.arms import ARMS, Arm, policy_words
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -44,14 +46,20 @@ class Line:
     words: str
 
 
-_AUGMENTATION_LINES = (
-    Line(("real", "synthetic"), "blue", "o", "no augmentation"),
-    Line(("real_affine", "synthetic_affine"), "orange", "s", "affine"),
-    Line(("real_affine_elastic", "synthetic_affine_elastic"), "pink", "D", "affine + elastic"),
+_POLICY_LOOKS = (("blue", "o"), ("orange", "s"), ("pink", "D"))
+# Of each policy the real images alone, and with synthetic ones.
+_AUGMENTATION_LINES = tuple(
+    Line(
+        (Arm("real", policy).name, Arm("real_and_synthetic", policy).name),
+        colour,
+        marker,
+        "no augmentation" if policy == "none" else policy_words(policy),
+    )
+    for policy, (colour, marker) in zip(POLICIES, cycle(_POLICY_LOOKS), strict=False)
 )
 _MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v")
 _CONTROL_LOOKS = (("grey", "<"), ("violet", ">"), ("pink", "*"))
-CONTROLS = "controls, upper bound"  # the title of their panel
+CONTROLS, SYNTHETIC_ONLY = "controls, upper bound", "synthetic images only"  # the titles of their panels
 _LOW_DATA_LOOKS = (("blue", "o"), ("orange", "s"), ("pink", "D"), ("green", "^"))
 
 
@@ -80,18 +88,12 @@ def ratio_panels(arms: Rows) -> list[tuple[str, list[Line]]]:
     lines = {
         line.arms: line for line in (line_of(row["arm"]) for row in arms if not ARMS[row["arm"]].rare_only)
     }
-    of_kind: dict[str, list[Line]] = {"": [], CONTROLS: [], "synthetic images only": []}
+    panels: dict[str, list[Line]] = {"": [], CONTROLS: [], SYNTHETIC_ONLY: []}
     for line in sorted(lines.values(), key=_place):
         added = ARMS[line.arms[-1]]
-        kind = (
-            ""
-            if added.adds_synthetic
-            else "controls, upper bound"
-            if added.uses_real
-            else "synthetic images only"
-        )
-        of_kind[kind].append(line)
-    return [(title, found) for title, found in of_kind.items() if found]
+        title = "" if added.adds_synthetic else CONTROLS if added.uses_real else SYNTHETIC_ONLY
+        panels[title].append(line)
+    return [(title, found) for title, found in panels.items() if found]
 
 
 @style()
