@@ -3,20 +3,19 @@
 tests/test_result_tables.py holds the pages against them.
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.params import overlay_params
+from pipeline.results import ResultFolders, Results
 from pipeline.study.arms import ARMS, Arm, policy_words
+from pipeline.study.grid import Grid
 
 ROOT = Path(__file__).resolve().parents[1]
-# Page → its metrics: those of the default study, and copies of those of studies in workspaces.
-PAGES = {
-    "README.md": "docs/studies/full",
-    "docs/low-data.md": "docs/studies/low_data",
-}
+# Page → the study in studies/ whose metrics it shows; copies of these lie in docs/studies/.
+PAGES = {"README.md": "full", "docs/low-data.md": "low_data"}
 ARMS_PAGE = "docs/numbers.md"
 QUALITY = ("fid", "precision", "recall", "density", "coverage")
 
@@ -102,14 +101,16 @@ def tables(page: str) -> list[list[str]]:
     """The tables of a page: the arms; or the comparison, then the generative metrics of each budget."""
     if page == ARMS_PAGE:
         return [arms_table(rare_only=False), arms_table(rare_only=True)]
-    metrics = ROOT / PAGES[page]
-    comparison = json.loads((metrics / "comparison.json").read_text(encoding="utf-8"))
-    budgets = [row["budget"] for row in comparison["budgets"]]
-    files = [metrics / f"synthetic/{budget}.json" for budget in budgets]
-    return [
-        results_table(comparison),
-        *(quality_table(json.loads(file.read_text(encoding="utf-8"))) for file in files),
-    ]
+    results = committed_results(PAGES[page])
+    return [results_table(results.comparison), *(quality_table(part.generative) for part in results.budgets)]
+
+
+def committed_results(study: str) -> Results:
+    """The results of a study in studies/, of which docs/studies/ has the comparison and the generative metrics."""
+    metrics = ROOT / "docs/studies" / study
+    params = overlay_params(ROOT / "params.yaml", ROOT / f"studies/{study}.yaml")
+    folders = ResultFolders(metrics, gan=metrics, synthetic=metrics, prepared=metrics)
+    return Results(folders, Grid.declared(params.study))
 
 
 if __name__ == "__main__":

@@ -175,10 +175,10 @@ def probability_of_improvement(differences: Values) -> MeanInterval:
     share = float(halves.mean() / 2)
     if np.ptp(halves) == 0:
         return MeanInterval(array.size, share, None, None)
-    one = np.bincount(halves, minlength=3) / array.size
+    one_replicate = np.bincount(halves, minlength=3) / array.size
     total = np.ones(1)
     for _ in range(array.size):
-        total = np.convolve(total, one)
+        total = np.convolve(total, one_replicate)
     cumulative = np.cumsum(total)
     tail = (1 - CONFIDENCE) / 2
     low, high = (
