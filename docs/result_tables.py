@@ -1,50 +1,41 @@
-"""Print the result tables of a page from its committed metrics: `python docs/result_tables.py README.md`.
+"""Print the tables of a page from committed metrics and the table of arms: `python docs/result_tables.py README.md`.
 
 tests/test_result_tables.py holds the pages against them.
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.params import overlay_params
+from pipeline.results import ResultFolders, Results
+from pipeline.study.arms import ARMS, Arm, policy_words
+from pipeline.study.grid import Grid
+
 ROOT = Path(__file__).resolve().parents[1]
-# Page → its metrics: those of the default study, and copies of those of studies in workspaces.
-PAGES = {
-    "README.md": "docs/studies/full",
-    "docs/low-data.md": "docs/studies/low_data",
-}
-ADDED = {
-    "synthetic": "synthetic images",
-    "synthetic_affine": "synthetic images, affine",
-    "synthetic_affine_elastic": "synthetic images, affine + elastic",
-    "synthetic_fresh_affine": "new ones in each pass, affine",
-    "synthetic_fresh_affine_elastic": "new ones in each pass, affine + elastic",
-    "synthetic_fresh_filtered_affine_elastic": "new ones, filtered, affine + elastic",
-    "synthetic_only": "synthetic images in place of the real ones",
-    "repeat": "control: the same real images again",
-    "extra_real": "upper bound: other real images",
-    "extra_real_affine_elastic": "upper bound, affine + elastic",
-}
+# Page → the study in studies/ whose metrics it shows; copies of these lie in docs/studies/.
+PAGES = {"README.md": "full", "docs/low-data.md": "low_data"}
+ARMS_PAGE = "docs/numbers.md"
 QUALITY = ("fid", "precision", "recall", "density", "coverage")
 
 
 def results_table(comparison: Mapping[str, Any]) -> list[str]:
-    """A row per arm with something added: what it is added to, and the paired difference at each ratio."""
+    """A row per arm with a ratio: the same training without what it adds, and the paired difference at each ratio."""
     level = {(arm["arm"], arm["budget"]): arm for arm in comparison["arms"]}
     rows = [row for row in comparison["comparisons"] if row["metric"] == "test_accuracy"]
     ratios = sorted({row["synthetic_per_real"] for row in rows} - {0})
+    headings = " | ".join(f"{ratio:g} per real one" for ratio in ratios)
     lines = [
-        f"| real images | added | without it, % [95 %] | {' | '.join(f'{ratio:g} per real one' for ratio in ratios)} |",
+        f"| real images | arm | without what it adds, % [95 %] | {headings} |",
         "| ---: | --- | ---: |" + " ---: |" * len(ratios),
     ]
     for budget in dict.fromkeys(row["budget"] for row in rows):
-        for arm, words in ADDED.items():
+        for arm in ARMS.values():
             found = {
                 row["synthetic_per_real"]: row
                 for row in rows
-                if (row["candidate"], row["budget"]) == (arm, budget)
+                if (row["candidate"], row["budget"]) == (arm.name, budget) and row["synthetic_per_real"]
             }
             if not found:
                 continue
@@ -52,7 +43,7 @@ def results_table(comparison: Mapping[str, Any]) -> list[str]:
             low, high = (100 * without[f"test_accuracy_{end}"] for end in ("low", "high"))
             accuracy = f"{100 * without['test_accuracy']:.2f} [{low:.2f}, {high:.2f}]"
             cells = [difference(found[ratio]) if ratio in found else "" for ratio in ratios]
-            lines.append(f"| {budget} | {words} | {accuracy} | {' | '.join(cells)} |")
+            lines.append(f"| {budget} | {arm.words} | {accuracy} | {' | '.join(cells)} |")
     return lines
 
 
@@ -89,16 +80,37 @@ def quality_table(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def arms_table(*, rare_only: bool) -> list[str]:
+    """A row per arm: its name, what it trains on, its classic augmentation and its baseline."""
+    lines = ["| arm | trains on | classic augmentation | compared with |", "| --- | --- | --- | --- |"]
+    for arm in ARMS.values():
+        if arm.rare_only == rare_only:
+            baseline = f"`{arm.baseline}`" if arm.baseline else ""
+            augmentation = augmentation_words(arm)
+            images = arm.words.removesuffix(f", {augmentation}")
+            lines.append(f"| `{arm.name}` | {images} | {augmentation} | {baseline} |")
+    return lines
+
+
+def augmentation_words(arm: Arm) -> str:
+    """An arm's policy as its own words end with it: `affine + elastic`, `copies affine`."""
+    return f"{'copies ' * arm.copies_only}{policy_words(arm.policy)}"
+
+
 def tables(page: str) -> list[list[str]]:
-    """The tables of a page: the comparison, then the generative metrics of each budget."""
-    metrics = ROOT / PAGES[page]
-    comparison = json.loads((metrics / "comparison.json").read_text(encoding="utf-8"))
-    budgets = [row["budget"] for row in comparison["budgets"]]
-    files = [metrics / f"synthetic/{budget}.json" for budget in budgets]
-    return [
-        results_table(comparison),
-        *(quality_table(json.loads(file.read_text(encoding="utf-8"))) for file in files),
-    ]
+    """The tables of a page: the arms; or the comparison, then the generative metrics of each budget."""
+    if page == ARMS_PAGE:
+        return [arms_table(rare_only=False), arms_table(rare_only=True)]
+    results = committed_results(PAGES[page])
+    return [results_table(results.comparison), *(quality_table(part.generative) for part in results.budgets)]
+
+
+def committed_results(study: str) -> Results:
+    """The results of a study in studies/, of which docs/studies/ has the comparison and the generative metrics."""
+    metrics = ROOT / "docs/studies" / study
+    params = overlay_params(ROOT / "params.yaml", ROOT / f"studies/{study}.yaml")
+    folders = ResultFolders(metrics, gan=metrics, synthetic=metrics, prepared=metrics)
+    return Results(folders, Grid.declared(params.study))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main(
     """
     from pipeline.params import load_params
     from pipeline.report.page import write_report
-    from pipeline.report.results import load_results
+    from pipeline.results import load_results
     from pipeline.study.grid import Grid
 
     params = load_params(params_file)
@@ -34,6 +34,10 @@ def main(
         synthetic=synthetic,
         prepared=prepared,
         grid=Grid.declared(study),
+    )
+    write_report(
+        results,
+        out,
         settings={
             "seed": params.seed,
             "data": params.data.model_dump(),
@@ -46,8 +50,8 @@ def main(
             "evaluation": params.evaluation.model_dump(),
             "report": params.report.model_dump(),
         },
+        grid_images_per_class=params.report.grid_images_per_class,
     )
-    write_report(results, out, grid_images_per_class=params.report.grid_images_per_class)
     print(f"{out / 'index.html'}: open it in a browser")
 
 

@@ -57,12 +57,12 @@ def choose(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm], col
 def best_rows(values: npt.NDArray[np.float64]) -> tuple[int, list[int]]:
     """The row of (rows, replicates) with the highest mean; and for each replicate, the one on all others."""
 
-    def best(of: Sequence[int]) -> int:
-        return int(values[:, of].mean(axis=1).round(_DECIMALS).argmax())
+    def best(replicates: Sequence[int]) -> int:
+        return int(values[:, replicates].mean(axis=1).round(_DECIMALS).argmax())
 
-    everything = range(values.shape[1])
-    others = [[j for j in everything if j != i] or [i] for i in everything]
-    return best(everything), [best(of) for of in others]
+    replicates = range(values.shape[1])
+    others = [[j for j in replicates if j != i] or [i] for i in replicates]
+    return best(replicates), [best(chosen_by) for chosen_by in others]
 
 
 def paired_choices(

@@ -1,14 +1,12 @@
 """Rare classes: whether synthetic images fill their gap better than what needs no generator.
 
-The rule, per budget, is that of `comparison`, with macro-F1 in the place of accuracy:
+The rule is that of `judgement`, with macro-F1 in the place of accuracy. Validation chooses the best arm with synthetic
+images in the gap, and the best of those that need none: the real subset as it is, classic augmentation, repeated
+images, class weights, affine copies. Of equal arms it chooses the first.
 
-1. Choose on validation: the best arm with synthetic images in the gap, and the best of what needs none (the real
-   subset as it is, classic augmentation, repeated images, class weights, affine copies). Equal ones: the first.
-2. Look at test once: the paired difference, each replicate judged by what the others chose.
-
-Macro-F1 decides, because every class counts in it as much as any, and a class that is claimed too often costs it
-too. The recall of the rare classes alone could be had by claiming them always: it stands beside, class by class.
-Whoever compares all arms reads the p-values after Holm, one family per budget and metric.
+Macro-F1 decides, because every class counts in it as much as any, and a class that is claimed too often lowers it. The
+recall of the rare classes alone could be raised by claiming them always: it is reported too, class by class. To compare
+all arms, read the p-values after Holm, one family per budget and metric.
 """
 
 from __future__ import annotations

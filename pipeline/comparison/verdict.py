@@ -1,18 +1,12 @@
-"""From the cells of a study to its verdict: which arm helps, by how much, and whether replicates can tell.
+"""From the cells of a study to its verdict: which arm helps, by how much, and whether replicates can show it.
 
-The rule, per budget:
+Per budget, validation chooses the classic arm and the arm with synthetic images (and with it the ratio) that have the
+highest mean accuracy. Ties go to fewer synthetic images, then to no augmentation. `judgement` has the rule that
+follows. Where it recommends no synthetic images (one replicate, no detectable gain, harm), the classic arm is
+recommended, which needs no generator.
 
-1. Choose on validation: the classic arm and the synthetic arm (and with it the ratio) with the highest mean
-   validation accuracy. Ties go to fewer synthetic images, then to no augmentation.
-2. Recommend, still on validation: the synthetic arm if the paired validation difference has an interval above
-   zero. All else (one replicate, no detectable gain, harm) recommends the classic arm, which needs no generator.
-3. Look at test once: the paired difference, with its interval.
-
-Both differences are of the cross-fitted choice (`choice`): each replicate is judged by the arms that the others
-chose, so that the number of arms and ratios that were tried flatters none. Whoever looks at the ratios side by
-side instead reads the p-values after Holm, one family per arm, metric and budget (arms for rare classes: one of all).
-
-Test says how much the choice was worth, and whether it confirms the recommendation; it chooses nothing.
+The verdict rests on one difference per budget. To compare ratios side by side, read the p-values after Holm: one family
+per arm, metric and budget (arms for rare classes: one family of all).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from pipeline.augmentation.policies import POLICIES
 from pipeline.comparison.texts import percent_interval, points, points_interval
 from pipeline.report.drawing import LIGHT, say, stand_in, style, text_width, write
 from pipeline.statistics import mean_interval
-from pipeline.study.arms import ARMS, Arm
+from pipeline.study.arms import ARMS, Arm, policy_words
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -44,15 +46,21 @@ class Line:
     words: str
 
 
-_AUGMENTATION_LINES = (
-    Line(("real", "synthetic"), "blue", "o", "no augmentation"),
-    Line(("real_affine", "synthetic_affine"), "orange", "s", "affine"),
-    Line(("real_affine_elastic", "synthetic_affine_elastic"), "pink", "D", "affine + elastic"),
+_POLICY_STYLES = (("blue", "o"), ("orange", "s"), ("pink", "D"))
+# Of each policy the real images alone, and with synthetic ones.
+_AUGMENTATION_LINES = tuple(
+    Line(
+        (Arm("real", policy).name, Arm("real_and_synthetic", policy).name),
+        colour,
+        marker,
+        "no augmentation" if policy == "none" else policy_words(policy),
+    )
+    for policy, (colour, marker) in zip(POLICIES, cycle(_POLICY_STYLES), strict=False)
 )
 _MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v")
-_CONTROL_LOOKS = (("grey", "<"), ("violet", ">"), ("pink", "*"))
-CONTROLS = "controls, upper bound"  # the title of their panel
-_LOW_DATA_LOOKS = (("blue", "o"), ("orange", "s"), ("pink", "D"), ("green", "^"))
+_CONTROL_STYLES = (("grey", "<"), ("violet", ">"), ("pink", "*"))
+CONTROLS, SYNTHETIC_ONLY = "controls, upper bound", "synthetic images only"  # the titles of their panels
+_LOW_DATA_STYLES = (("blue", "o"), ("orange", "s"), ("pink", "D"), ("green", "^"))
 
 
 def line_of(name: str) -> Line:
@@ -68,7 +76,7 @@ def line_of(name: str) -> Line:
     if arm.adds_synthetic:  # nine looks before one comes again
         colour, marker = _MIXED_COLOURS[place % 3], _MIXED_MARKERS[(place + place // 3) % 3]
     else:
-        colour, marker = _CONTROL_LOOKS[place % 3]
+        colour, marker = _CONTROL_STYLES[place % 3]
     return Line(arms, colour, marker, arm.words)
 
 
@@ -80,18 +88,12 @@ def ratio_panels(arms: Rows) -> list[tuple[str, list[Line]]]:
     lines = {
         line.arms: line for line in (line_of(row["arm"]) for row in arms if not ARMS[row["arm"]].rare_only)
     }
-    of_kind: dict[str, list[Line]] = {"": [], CONTROLS: [], "synthetic images only": []}
+    panels: dict[str, list[Line]] = {"": [], CONTROLS: [], SYNTHETIC_ONLY: []}
     for line in sorted(lines.values(), key=_place):
         added = ARMS[line.arms[-1]]
-        kind = (
-            ""
-            if added.adds_synthetic
-            else "controls, upper bound"
-            if added.uses_real
-            else "synthetic images only"
-        )
-        of_kind[kind].append(line)
-    return [(title, found) for title, found in of_kind.items() if found]
+        title = "" if added.adds_synthetic else CONTROLS if added.uses_real else SYNTHETIC_ONLY
+        panels[title].append(line)
+    return [(title, found) for title, found in panels.items() if found]
 
 
 @style()
@@ -179,18 +181,18 @@ def low_data_curve(means: pd.DataFrame, dots: pd.DataFrame) -> Figure:
     names = list(dict.fromkeys(means["line"]))
     figure = Figure(figsize=(_WIDTH, 3.8 + 0.19 * _legend_rows(names)), layout="constrained")
     axes = figure.subplots()
-    for place, (name, (colour, marker)) in enumerate(zip(names, _LOW_DATA_LOOKS, strict=False)):
-        rows, of_line = means[means["line"] == name], dots[dots["line"] == name]
+    for place, (name, (colour, marker)) in enumerate(zip(names, _LOW_DATA_STYLES, strict=False)):
+        rows, line_dots = means[means["line"] == name], dots[dots["line"] == name]
         shift = 0.97 + 0.03 * place  # a factor: the axis is logarithmic
         x = rows["real_images"].to_numpy() * shift
         axes.fill_between(x, rows["low"], rows["high"], color=LIGHT[colour], alpha=0.15, linewidth=0)
         _dots(
             axes,
-            of_line["real_images"] * shift * 1.02,
-            of_line["value"],
+            line_dots["real_images"] * shift * 1.02,
+            line_dots["value"],
             [
                 f"{name}\n{budget} real images: {value:.2f} %"
-                for budget, value in _pairs(of_line, "budget", "value")
+                for budget, value in _pairs(line_dots, "budget", "value")
             ],
             colour,
         )
@@ -200,7 +202,7 @@ def low_data_curve(means: pd.DataFrame, dots: pd.DataFrame) -> Figure:
         say(
             drawn,
             [
-                f"{name}\n{row.budget} real images: {row.mean:.2f} %, interval {_percent_of(row.low, row.high)}"
+                f"{name}\n{row.budget} real images: {row.mean:.2f} %, interval {_percent_interval(row.low, row.high)}"
                 for row in rows.itertuples()
             ],
         )
@@ -584,10 +586,10 @@ def _matrix(
     return figure
 
 
-def _name(axis: Axis, class_names: Sequence[str], **look: Any) -> None:
+def _name(axis: Axis, class_names: Sequence[str], **text_style: Any) -> None:
     """Class names along an axis."""
     names = [short(name) for name in class_names]
-    axis.set_ticks(range(len(names)), [stand_in(name) for name in names], **look)
+    axis.set_ticks(range(len(names)), [stand_in(name) for name in names], **text_style)
     for tick, name in zip(axis.get_major_ticks(), names, strict=True):
         write(tick.label1, name)
 
@@ -630,7 +632,7 @@ def _wrapped(words: str) -> str:
     return "\n".join(textwrap.wrap(words, _MAX_WORDS))
 
 
-def _percent_of(low: float, high: float) -> str:
+def _percent_interval(low: float, high: float) -> str:
     """The interval of an accuracy that is in percent already; NaN stands for none."""
     return percent_interval(*(None if np.isnan(end) else end / 100 for end in (low, high)))
 

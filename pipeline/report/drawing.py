@@ -233,14 +233,14 @@ def _letters() -> Mapping[int, int]:
     return letters
 
 
-def _say(group: ET.Element, told: Mapping[str, Any]) -> None:
+def _say(group: ET.Element, said: Mapping[str, Any]) -> None:
     """Put the words of an artist into its marks, or a name in the place of its stand-in."""
-    if "text" in told:
+    if "text" in said:
         (text,) = group.iter("text")
-        text.text = told["text"]
+        text.text = said["text"]
         return
     marks = list(group.iter("use")) or list(group.iter("path"))
-    for mark, words in zip(marks, told["words"], strict=True):
+    for mark, words in zip(marks, said["words"], strict=True):
         ET.SubElement(mark, "title").text = words
 
 

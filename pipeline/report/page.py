@@ -22,8 +22,8 @@ from pipeline.comparison.texts import points, points_interval
 from pipeline.report import charts, pictures, tables
 from pipeline.report.drawing import colour_variables
 from pipeline.report.pictures import Drawing
-from pipeline.report.results import BudgetResults, Results
 from pipeline.report.tables import HASH_LENGTH, arm_text
+from pipeline.results import BudgetResults, Results, require_class_columns
 from pipeline.runtime.outputs import atomic_output
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm
@@ -38,17 +38,21 @@ _CONTROL_WORDS = (
 )
 
 
-def write_report(results: Results, out: Path, *, grid_images_per_class: int) -> None:
+def write_report(
+    results: Results, out: Path, *, settings: Mapping[str, Any], grid_images_per_class: int
+) -> None:
     """Write `index.html` and `figures/*.svg` and `*.png`; the same results give the same bytes.
 
     Args:
         results: what `load_results` returned.
         out: replaced as a whole.
+        settings: the parameters, for the appendix.
         grid_images_per_class: columns of the sample grid, for real and for synthetic images each.
     """
+    require_class_columns(results)
     with atomic_output(out) as folder:
         (folder / "figures").mkdir(parents=True)
-        content = page_content(results, folder / "figures", grid_images_per_class)
+        content = page_content(results, settings, folder / "figures", grid_images_per_class)
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_TEMPLATES),
             autoescape=True,
@@ -60,7 +64,7 @@ def write_report(results: Results, out: Path, *, grid_images_per_class: int) -> 
         (folder / "index.html").write_text(html, encoding="utf-8")
 
 
-def page_content(results: Results, folder: Path, columns: int) -> dict[str, Any]:
+def page_content(results: Results, settings: Mapping[str, Any], folder: Path, columns: int) -> dict[str, Any]:
     """What the template shows; the pictures are written to `folder` on the way."""
     comparison = results.comparison
     # Film strips and grids share what the drawings leave; base64 adds a third.
@@ -68,28 +72,31 @@ def page_content(results: Results, folder: Path, columns: int) -> dict[str, Any]
     room = max(_PAGE_BYTES - _DRAWING_BYTES * len(results.budgets), 1_000_000)
     most_bytes = room * 3 // 4 // number
     return {
-        "source": str(results.settings["data"]["source"]),
+        "source": str(settings["data"]["source"]),
         "replicates": results.grid.replicates,
         "test_images": comparison["test_images"],
         "confidence": round(100 * comparison["confidence"]),
         "verdicts": comparison["budgets"],
         "reading": comparison["reading"],
         "basis": tables.verdict_basis(results),
-        "worth": tables.worth(results),
+        "real_image_equivalents": tables.real_image_equivalents(results),
         "has_upper_bound": bool(comparison.get("worth_in_real_images")),
         "imbalance": _imbalance(comparison),
-        "curves": [_curve(results, of, folder) for of in results.budgets],
+        "curves": [_curve(results, budget_results, folder) for budget_results in results.budgets],
         "low_data": _low_data(results, folder),
         "arms": tables.arms(results),
         "comparisons": tables.comparisons(results),
         "tests": len(comparison["comparisons"]),
-        "budgets": [_budget(results, of, folder, columns, most_bytes) for of in results.budgets],
+        "budgets": [
+            _budget(results, budget_results, folder, columns, most_bytes)
+            for budget_results in results.budgets
+        ],
         "splits": tables.splits(results),
         "classes": tables.classes(results),
         "dropped": len(results.splits.get("dropped_from_train_and_validation", [])),
         "provenance": tables.provenance(results),
         "environment": tables.environment(results),
-        "settings": yaml.safe_dump(dict(results.settings), sort_keys=False, allow_unicode=True),
+        "settings": yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True),
         "some_budget_is_all": "all" in results.grid.budgets,
         "test_error": f"{100 * comparison['test_sampling_error']['standard_error']:.2f}",
         "light": colour_variables(0),
@@ -98,30 +105,34 @@ def page_content(results: Results, folder: Path, columns: int) -> dict[str, Any]
 
 
 def _budget(
-    results: Results, of: BudgetResults, folder: Path, columns: int, most_bytes: int
+    results: Results, budget_results: BudgetResults, folder: Path, columns: int, most_bytes: int
 ) -> dict[str, Any]:
     """What the sections show of one budget."""
-    confused = _confused_arms(of)
+    confused = _confused_arms(budget_results)
     return {
-        "budget": of.budget,
-        "f1": _f1(results, of, folder),
-        "f1_table": tables.f1(results, of.budget, of.classic, of.best_synthetic)
-        if of.best_synthetic
+        "budget": budget_results.budget,
+        "f1": _f1(results, budget_results, folder),
+        "f1_table": tables.f1(
+            results, budget_results.budget, budget_results.classic, budget_results.best_synthetic
+        )
+        if budget_results.best_synthetic
         else None,
-        "confusions": _confusions(results, of, folder, *confused),
-        "confusion_words": _confusion_words(of, confused[1]),
-        "grid": pictures.sample_pictures(results, of, folder, columns=columns, most_bytes=most_bytes),
-        "generative": tables.generative(of),
-        "by_inception": tables.generative_by_inception(of),
-        "per_class": tables.generative_per_class(results, of),
-        "facts": of.generative,
-        "extractor": str(of.generative["extractor_sha256"])[:HASH_LENGTH],
-        "anchors": _anchor_words(of.generative),
-        "floor_disjoint": of.generative.get("floor_disjoint_from_copycat", True),
-        "memorization": _memorization(results, of, folder),
-        "training": _training(of, folder),
-        "training_table": tables.training(of),
-        "film_strips": pictures.film_strips(of, folder, most_bytes=most_bytes),
+        "confusions": _confusions(results, budget_results, folder, *confused),
+        "confusion_words": _confusion_words(budget_results, confused[1]),
+        "grid": pictures.sample_pictures(
+            results, budget_results, folder, columns=columns, most_bytes=most_bytes
+        ),
+        "generative": tables.generative(budget_results),
+        "by_inception": tables.generative_by_inception(budget_results),
+        "per_class": tables.generative_per_class(results, budget_results),
+        "facts": budget_results.generative,
+        "extractor": str(budget_results.generative["extractor_sha256"])[:HASH_LENGTH],
+        "anchors": _anchor_words(budget_results.generative),
+        "floor_disjoint": budget_results.generative.get("floor_disjoint_from_copycat", True),
+        "memorization": _memorization(results, budget_results, folder),
+        "training": _training(budget_results, folder),
+        "training_table": tables.training(budget_results),
+        "film_strips": pictures.film_strips(budget_results, folder, most_bytes=most_bytes),
     }
 
 
@@ -134,30 +145,34 @@ def _imbalance(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"verdicts": verdicts, "table": tables.imbalance(section)}
 
 
-def _curve(results: Results, of: BudgetResults, folder: Path) -> dict[str, Any]:
+def _curve(results: Results, budget_results: BudgetResults, folder: Path) -> dict[str, Any]:
     """The ratio curve of a budget, and what adding synthetic images changed, ratio by ratio."""
-    arms = results.arm_rows(of.budget)
-    cells = results.cells[results.cells["budget"] == str(of.budget)]
+    arms = results.arm_rows(budget_results.budget)
+    cells = results.cells[results.cells["budget"] == str(budget_results.budget)]
     words = "; ".join(
         f"{ARMS[row['arm']].words}, {row['synthetic_per_real']} per real: {100 * row['test_accuracy']:.2f} %"
         for row in arms
     )
     curve = pictures.drawing(
         folder,
-        f"ratio_curve_{of.budget}",
+        f"ratio_curve_{budget_results.budget}",
         partial(charts.ratio_curve, cells, arms),
-        f"Test accuracy against synthetic images per real image, {of.budget} real images. {words}.",
+        f"Test accuracy against synthetic images per real image, {budget_results.budget} real images. {words}.",
         "Mean test accuracy (line), its interval (band, cut off where it would squeeze the rest) and each"
         f" replicate (small dots).{_CONTROL_WORDS if charts.CONTROLS in dict(charts.ratio_panels(arms)) else ''}",
     )
-    return {"budget": of.budget, "curve": curve, "differences": _differences(results, of, folder)}
+    return {
+        "budget": budget_results.budget,
+        "curve": curve,
+        "differences": _differences(results, budget_results, folder),
+    }
 
 
-def _differences(results: Results, of: BudgetResults, folder: Path) -> Drawing | None:
+def _differences(results: Results, budget_results: BudgetResults, folder: Path) -> Drawing | None:
     rows = [
         row
         for row in results.comparison["comparisons"]
-        if row["budget"] == of.budget
+        if row["budget"] == budget_results.budget
         and row["metric"] == "test_accuracy"
         and DeclaredArm(row["candidate"], row["synthetic_per_real"]) in results.grid.added_arms()
     ]
@@ -172,9 +187,9 @@ def _differences(results: Results, of: BudgetResults, folder: Path) -> Drawing |
     )
     return pictures.drawing(
         folder,
-        f"differences_{of.budget}",
+        f"differences_{budget_results.budget}",
         partial(charts.differences, rows),
-        f"Paired change of test accuracy by adding synthetic images, {of.budget} real images. {words}.",
+        f"Paired change of test accuracy by adding synthetic images, {budget_results.budget} real images. {words}.",
         "What adding synthetic images changed, replicate by replicate (dots), with mean and interval."
         " An interval that crosses 0 shows no detectable change.",
     )
@@ -208,14 +223,14 @@ def low_data_points(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
     Lines: each classic arm, and the best arm with synthetic images of each budget.
     """
     means, dots = [], []
-    for of in results.budgets:
-        real_images = int(results.arm_row(of.budget, DeclaredArm("real", 0))["training_images"])
+    for budget_results in results.budgets:
+        real_images = int(results.arm_row(budget_results.budget, DeclaredArm("real", 0))["training_images"])
         lines = [(arm.recipe.words, arm) for arm in results.grid.classic_arms()]
-        if of.best_synthetic:
-            lines.append(("best with synthetic", of.best_synthetic))
+        if budget_results.best_synthetic:
+            lines.append(("best with synthetic", budget_results.best_synthetic))
         for name, arm in lines:
-            row = results.arm_row(of.budget, arm)
-            key = {"line": name, "budget": str(of.budget), "real_images": real_images}
+            row = results.arm_row(budget_results.budget, arm)
+            key = {"line": name, "budget": str(budget_results.budget), "real_images": real_images}
             interval = {end: row[f"test_accuracy_{end}"] for end in ("low", "high")}
             means.append(
                 key
@@ -224,7 +239,7 @@ def low_data_points(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
             )
             dots += [
                 key | {"value": 100 * value}
-                for value in cell_values(results.cells, of.budget, arm, "test_accuracy").tolist()
+                for value in cell_values(results.cells, budget_results.budget, arm, "test_accuracy").tolist()
             ]
     table = pd.DataFrame(means)
     order = {name: place for place, name in enumerate(dict.fromkeys(table["line"]))}
@@ -234,16 +249,16 @@ def low_data_points(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table.reset_index(drop=True), pd.DataFrame(dots)
 
 
-def _confused_arms(of: BudgetResults) -> tuple[DeclaredArm, DeclaredArm]:
+def _confused_arms(budget_results: BudgetResults) -> tuple[DeclaredArm, DeclaredArm]:
     """Real only, and what it is compared with: the recommended arm, or else the best with synthetic images."""
     real = DeclaredArm("real", 0)
-    if of.recommended != real:
-        return real, of.recommended
-    return real, of.best_synthetic or of.classic
+    if budget_results.recommended != real:
+        return real, budget_results.recommended
+    return real, budget_results.best_synthetic or budget_results.classic
 
 
-def _confusion_words(of: BudgetResults, after: DeclaredArm) -> str:
-    if after == of.recommended and after.name != "real":
+def _confusion_words(budget_results: BudgetResults, after: DeclaredArm) -> str:
+    if after == budget_results.recommended and after.name != "real":
         return f"Recommended: {arm_text(after)}."
     if after.name == "real":
         return "Real only is recommended, and no other arm was trained to compare it with."
@@ -251,25 +266,33 @@ def _confusion_words(of: BudgetResults, after: DeclaredArm) -> str:
 
 
 def _confusions(
-    results: Results, of: BudgetResults, folder: Path, before: DeclaredArm, after: DeclaredArm
+    results: Results, budget_results: BudgetResults, folder: Path, before: DeclaredArm, after: DeclaredArm
 ) -> list[Drawing]:
     """The confusion matrices of two arms, and what changed from one to the other."""
-    found = [_confusion(results, of, folder, before, "real_only")]
+    found = [_confusion(results, budget_results, folder, before, "real_only")]
     if after == before:
         return found
     found.append(
-        _confusion(results, of, folder, after, "recommended" if after == of.recommended else "best_synthetic")
+        _confusion(
+            results,
+            budget_results,
+            folder,
+            after,
+            "recommended" if after == budget_results.recommended else "best_synthetic",
+        )
     )
-    change = results.confusion_counts(of.budget, after) - results.confusion_counts(of.budget, before)
+    change = results.confusion_counts(budget_results.budget, after) - results.confusion_counts(
+        budget_results.budget, before
+    )
     names = results.class_names
     gained = np.diag(change)
     title = "change against real only"
     found.append(
         pictures.drawing(
             folder,
-            f"confusion_{of.budget}_difference",
+            f"confusion_{budget_results.budget}_difference",
             partial(charts.confusion_difference, change, title),
-            f"Change of the confusion matrix from {arm_text(before)} to {arm_text(after)}, {of.budget} real"
+            f"Change of the confusion matrix from {arm_text(before)} to {arm_text(after)}, {budget_results.budget} real"
             f" images: {int(gained.sum()):+d} right predictions; the class with the largest gain is"
             f" {names[gained.argmax()]} ({int(gained.max()):+d}), that with the smallest is"
             f" {names[gained.argmin()]} ({int(gained.min()):+d}).",
@@ -281,32 +304,34 @@ def _confusions(
     return found
 
 
-def _confusion(results: Results, of: BudgetResults, folder: Path, arm: DeclaredArm, name: str) -> Drawing:
+def _confusion(
+    results: Results, budget_results: BudgetResults, folder: Path, arm: DeclaredArm, name: str
+) -> Drawing:
     names = list(results.class_names)
-    counts = results.confusion_counts(of.budget, arm)
+    counts = results.confusion_counts(budget_results.budget, arm)
     wrong = counts - np.diag(np.diag(counts))
     actual, predicted = np.unravel_index(wrong.argmax(), wrong.shape)
     return pictures.drawing(
         folder,
-        f"confusion_{of.budget}_{name}",
+        f"confusion_{budget_results.budget}_{name}",
         partial(charts.confusion_matrix, counts, arm_text(arm)),
-        f"Confusion matrix of {arm_text(arm)}, {of.budget} real images: {np.trace(counts)} of {counts.sum()}"
-        f" predictions right; the most frequent confusion is {names[actual]} taken for"
+        f"Confusion matrix of {arm_text(arm)}, {budget_results.budget} real images: {np.trace(counts)} of"
+        f" {counts.sum()} predictions right; the most frequent confusion is {names[actual]} taken for"
         f" {names[predicted]}, {wrong.max()} times.",
         f"{arm_text(arm)}: test predictions, summed over replicates; shade: share of the row.",
         class_names=names,
     )
 
 
-def _f1(results: Results, of: BudgetResults, folder: Path) -> Drawing | None:
+def _f1(results: Results, budget_results: BudgetResults, folder: Path) -> Drawing | None:
     """What synthetic images changed of each class's F1; None where no arm has any."""
-    classic, synthetic, names = of.classic, of.best_synthetic, results.class_names
+    classic, synthetic, names = budget_results.classic, budget_results.best_synthetic, results.class_names
     if not synthetic:
         return None
     values = np.stack(
         [
-            tables.f1_values(results, of.budget, name, synthetic)
-            - tables.f1_values(results, of.budget, name, classic)
+            tables.f1_values(results, budget_results.budget, name, synthetic)
+            - tables.f1_values(results, budget_results.budget, name, classic)
             for name in names
         ],
         axis=1,
@@ -316,23 +341,23 @@ def _f1(results: Results, of: BudgetResults, folder: Path) -> Drawing | None:
     )
     return pictures.drawing(
         folder,
-        f"f1_{of.budget}",
+        f"f1_{budget_results.budget}",
         partial(charts.f1_differences, values),
-        f"Change of F1 per class in points, {arm_text(synthetic)} against {arm_text(classic)}, {of.budget} real:"
-        f" {words}.",
+        f"Change of F1 per class in points, {arm_text(synthetic)} against {arm_text(classic)},"
+        f" {budget_results.budget} real: {words}.",
         f"Change of each class's F1: {arm_text(synthetic)}, against {arm_text(classic)}. Lines: intervals; dots:"
         " replicates.",
         class_names=names,
     )
 
 
-def _training(of: BudgetResults, folder: Path) -> Drawing:
-    last = of.history.groupby("replicate").last().mean(numeric_only=True)
+def _training(budget_results: BudgetResults, folder: Path) -> Drawing:
+    last = budget_results.history.groupby("replicate").last().mean(numeric_only=True)
     return pictures.drawing(
         folder,
-        f"gan_{of.budget}",
-        partial(charts.gan_curves, of.history),
-        f"GAN training with {of.budget} real images. At the end, mean over replicates: discriminator loss"
+        f"gan_{budget_results.budget}",
+        partial(charts.gan_curves, budget_results.history),
+        f"GAN training with {budget_results.budget} real images. At the end, mean over replicates: discriminator loss"
         f" {last['d_loss']:.2f}, generator loss {last['g_loss']:.2f}, discriminator accuracy"
         f" {last['d_accuracy']:.0%}, label fidelity {last['label_fidelity_1nn']:.0%}.",
         "Thin: replicates; thick: their mean. D accuracy on pairs: the share of pairs in which the discriminator"
@@ -341,29 +366,33 @@ def _training(of: BudgetResults, folder: Path) -> Drawing:
     )
 
 
-def _memorization(results: Results, of: BudgetResults, folder: Path) -> dict[str, Any] | None:
+def _memorization(results: Results, budget_results: BudgetResults, folder: Path) -> dict[str, Any] | None:
     """The gate's result, its measures and the closest pairs; None where they were not measured."""
-    replicates = of.generative["replicates"]
-    if "memorization" not in of.generative or any("memorization" not in row for row in replicates.values()):
+    replicates = budget_results.generative["replicates"]
+    if "memorization" not in budget_results.generative or any(
+        "memorization" not in row for row in replicates.values()
+    ):
         return None
     failed = [name for name, row in replicates.items() if not row["memorization"]["passed"]]
     galleries = [
         {
             "space": words,
-            "pairs": pictures.closest_pairs(results, of, folder, space=space, most=_CLOSEST_PAIRS),
+            "pairs": pictures.closest_pairs(
+                results, budget_results, folder, space=space, most=_CLOSEST_PAIRS
+            ),
         }
         for space, words in _SPACES.items()
     ]
     return {
         "passed": len(replicates) - len(failed),
-        "of": len(replicates),
+        "count": len(replicates),
         "reasons": [
             f"Replicate {name}: {row['memorization']['reason']}." for name, row in replicates.items()
         ],
         "failed": bool(failed),
-        "rule": of.generative["memorization"]["rule"],
-        "n": of.generative["memorization"]["n"],
-        "table": tables.memorization(of),
+        "rule": budget_results.generative["memorization"]["rule"],
+        "n": budget_results.generative["memorization"]["n"],
+        "table": tables.memorization(budget_results),
         "galleries": galleries,
     }
 

@@ -18,7 +18,7 @@ from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
 from pipeline.report import charts
 from pipeline.report.drawing import numbered, png, png_of_pixels, png_uri, svg_file, svg_of_page, svg_tree
-from pipeline.report.results import BudgetResults, Results
+from pipeline.results import BudgetResults, Results
 from pipeline.runtime.outputs import atomic_output
 from pipeline.study.subsets import replicate_index
 
@@ -76,29 +76,30 @@ def drawing(
 
 
 def sample_pictures(
-    results: Results, of: BudgetResults, figures: Path, *, columns: int, most_bytes: int
+    results: Results, budget_results: BudgetResults, figures: Path, *, columns: int, most_bytes: int
 ) -> Drawing:
     """Real images beside synthetic ones, a row per class."""
-    real, synthetic = results.train, of.synthetic[0]
+    real, synthetic = results.train, budget_results.replicates[0].synthetic
     columns = min(columns, int(real.counts().min()), int(synthetic.counts().min()))
     return drawing(
         figures,
-        f"samples_{of.budget}",
+        f"samples_{budget_results.budget}",
         partial(charts.sample_grid, _first_per_class(real, columns), _first_per_class(synthetic, columns)),
         f"Real images of the train split beside synthetic images, {columns} of each class:"
         f" {', '.join(results.class_names)}.",
         f"Left: real images of the train split. Right: the first {columns} synthetic images of each"
-        f" class, not picked, from replicate 1 ({of.budget} real images). A row is a class.",
+        f" class, not picked, from replicate 1 ({budget_results.budget} real images). A row is a class.",
         class_names=results.class_names,
         most_bytes=most_bytes // 2,
     )
 
 
-def film_strips(of: BudgetResults, figures: Path, *, most_bytes: int) -> list[Picture]:
+def film_strips(budget_results: BudgetResults, figures: Path, *, most_bytes: int) -> list[Picture]:
     """The same latents over the training of each replicate."""
     pictures = []
-    for replicate, strip in enumerate(of.film_strips, start=1):
-        with atomic_output(figures / f"film_strip_{of.budget}_{replicate}.png") as temporary:
+    for replicate_results in budget_results.replicates:
+        replicate, strip = replicate_results.number, replicate_results.film_strip
+        with atomic_output(figures / f"film_strip_{budget_results.budget}_{replicate}.png") as temporary:
             temporary.write_bytes(strip)
         with Image.open(io.BytesIO(strip)) as image:
             width = image.width
@@ -114,7 +115,7 @@ def film_strips(of: BudgetResults, figures: Path, *, most_bytes: int) -> list[Pi
 
 
 def closest_pairs(
-    results: Results, of: BudgetResults, figures: Path, *, space: str, most: int
+    results: Results, budget_results: BudgetResults, figures: Path, *, space: str, most: int
 ) -> list[Picture]:
     """The pairs of the smallest nearness over all replicates, closest first, for the page and as files.
 
@@ -124,20 +125,20 @@ def closest_pairs(
     found = sorted(
         (
             (pair["nearness"], int(replicate), pair)
-            for replicate, scores in of.generative["replicates"].items()
+            for replicate, scores in budget_results.generative["replicates"].items()
             for pair in scores["memorization"]["closest_pairs"]
             if pair["space"] == space
         ),
-        key=lambda each: each[:2],
+        key=lambda pair: pair[:2],
     )[:most]
     written = dict(zip(results.class_names, numbered(results.class_names), strict=True))
     pairs, in_page, in_png = [], [], []
     for nearness, replicate, pair in found:
         picture = _beside(
             _image(
-                of.synthetic[replicate_index(replicate)],
+                budget_results.replicates[replicate_index(replicate)].synthetic,
                 pair["synthetic_index"],
-                f"budget {of.budget}, replicate {replicate}",
+                f"budget {budget_results.budget}, replicate {replicate}",
             ),
             _image(results.train, pair["train_index"], "train split"),
         )
@@ -156,7 +157,7 @@ def closest_pairs(
         )
     if pairs:
         drawn = svg_file(svg_tree(charts.pair_gallery(in_page))), png(charts.pair_gallery(in_png))
-        _save(figures, f"closest_pairs_{of.budget}_{space}", *drawn)
+        _save(figures, f"closest_pairs_{budget_results.budget}_{space}", *drawn)
     return pairs
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from pipeline.comparison.cells import METRICS, cell_values
 from pipeline.comparison.texts import p_value, percent_interval, points, points_interval
-from pipeline.report.results import BudgetResults, Results
+from pipeline.results import BudgetResults, Results
 from pipeline.statistics import paired_difference
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm
@@ -77,14 +77,14 @@ def arm_text(arm: DeclaredArm) -> str:
 def verdict_basis(results: Results) -> Table:
     """The numbers behind each budget's verdict, all from `comparison.json`: a column per budget."""
     columns = []
-    for of in results.budgets:
-        judged = of.judged
+    for budget_results in results.budgets:
+        judged = budget_results.judged
         validation = judged.get("validation") or {}
         columns.append(
             [
-                Cell(arm_text(of.recommended)),
-                _arm_accuracy(results, of, of.classic),
-                _arm_accuracy(results, of, of.best_synthetic),
+                Cell(arm_text(budget_results.recommended)),
+                _arm_accuracy(results, budget_results, budget_results.classic),
+                _arm_accuracy(results, budget_results, budget_results.best_synthetic),
                 _points_cell(
                     validation.get("mean_difference"), validation.get("low"), validation.get("high")
                 ),
@@ -106,7 +106,7 @@ def verdict_basis(results: Results) -> Table:
     )
     return Table(
         "What the verdict rests on; intervals in brackets.",
-        ("", *(f"{of.budget} real images" for of in results.budgets)),
+        ("", *(f"{budget_results.budget} real images" for budget_results in results.budgets)),
         [[Cell(name), *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)],
     )
 
@@ -120,14 +120,14 @@ def _same_choice(judged: Mapping[str, Any]) -> Cell:
     return Cell(f"{same} of {len(by)}")
 
 
-def worth(results: Results) -> Table | None:
-    """What one synthetic image is worth in extra real ones; None where no gain tells."""
-    told = [
+def real_image_equivalents(results: Results) -> Table | None:
+    """How many extra real images one synthetic image is worth; None where no gain is certain."""
+    rows = [
         row
         for row in results.comparison.get("worth_in_real_images", [])
         if row["real_images_per_synthetic"] is not None
     ]
-    if not told:
+    if not rows:
         return None
     return Table(
         "Extra real images that one synthetic image is worth, where synthetic images help.",
@@ -138,9 +138,9 @@ def worth(results: Results) -> Table | None:
                 Cell(ARMS[row["arm"]].words),
                 _ratio_cell(row["synthetic_per_real"]),
                 Cell(f"{row['real_images_per_synthetic']:.2f}", row["real_images_per_synthetic"]),
-                Cell(_worth_interval(row)),
+                Cell(_equivalent_interval(row)),
             ]
-            for row in told
+            for row in rows
         ],
     )
 
@@ -187,7 +187,7 @@ def _rare_metric(name: str) -> str:
 def arms(results: Results) -> Table:
     """Every arm that was trained or left out; the recommended ones are marked."""
     rows = results.comparison["arms"]
-    recommended = [(of.budget, of.recommended) for of in results.budgets]
+    recommended = [(budget_results.budget, budget_results.recommended) for budget_results in results.budgets]
     marked = (
         index
         for index, row in enumerate(rows)
@@ -321,26 +321,26 @@ def f1(results: Results, budget: Budget, classic: DeclaredArm, synthetic: Declar
     )
 
 
-def generative(of: BudgetResults) -> Table:
+def generative(budget_results: BudgetResults) -> Table:
     """Each replicate's synthetic images against real test images, beside floor and copycat."""
-    return _generative(of, _GENERATIVE, "Compared with real test images.")
+    return _generative(budget_results, _GENERATIVE, "Compared with real test images.")
 
 
-def generative_by_inception(of: BudgetResults) -> Table | None:
+def generative_by_inception(budget_results: BudgetResults) -> Table | None:
     """The same in the features of the original FID network; None where it was not asked."""
-    if "inception_fid" not in of.generative["floor"]:
+    if "inception_fid" not in budget_results.generative["floor"]:
         return None
-    return _generative(of, _INCEPTION, "In the features of the original FID network (Inception).")
+    return _generative(budget_results, _INCEPTION, "In the features of the original FID network (Inception).")
 
 
-def generative_per_class(results: Results, of: BudgetResults) -> Table:
+def generative_per_class(results: Results, budget_results: BudgetResults) -> Table:
     """Label fidelity and FID of each class."""
-    replicates = list(of.generative["replicates"].values())
+    replicates = list(budget_results.generative["replicates"].values())
 
     def mean(metric: str, name: str) -> float:
         return float(np.mean([scores[f"{metric}_per_class"][name] for scores in replicates]))
 
-    floor = of.generative["floor"]["fid_per_class"]
+    floor = budget_results.generative["floor"]["fid_per_class"]
     return Table(
         "Per class, means over replicates.",
         ("class", f"label fidelity (%){_NO_BREAK}↑", f"FID{_NO_BREAK}↓", "floor FID"),
@@ -356,16 +356,16 @@ def generative_per_class(results: Results, of: BudgetResults) -> Table:
     )
 
 
-def memorization(of: BudgetResults) -> Table:
+def memorization(budget_results: BudgetResults) -> Table:
     """Near copies, authenticity, C_T and duplicates in pixels and in features, beside real and copied images."""
-    anchors = of.generative["memorization"]
+    anchors = budget_results.generative["memorization"]
     replicates = [
         (
             f"replicate {name}",
             scores["memorization"],
             "passed" if scores["memorization"]["passed"] else "failed",
         )
-        for name, scores in of.generative["replicates"].items()
+        for name, scores in budget_results.generative["replicates"].items()
         if "memorization" in scores
     ]
     rows = [
@@ -403,9 +403,9 @@ def memorization(of: BudgetResults) -> Table:
     )
 
 
-def training(of: BudgetResults) -> Table:
+def training(budget_results: BudgetResults) -> Table:
     """The end of each replicate's GAN training."""
-    last = of.history.groupby("replicate").last()
+    last = budget_results.history.groupby("replicate").last()
     known = [
         (column, heading, form)
         for column, heading, form in (
@@ -484,15 +484,15 @@ def provenance(results: Results) -> Table:
         (*_budget_heading(results), "replicate", "real subset", "generator", "seed", "synthetic images"),
         [
             [
-                *_budget_cells(results, of.budget),
-                Cell(str(replicate), replicate),
-                Cell(str(images.provenance["real_subset_sha256"])[:HASH_LENGTH]),
-                Cell(str(images.provenance["generator_sha256"])[:HASH_LENGTH]),
-                Cell(str(images.provenance["seed"])),
-                _count(len(images)),
+                *_budget_cells(results, budget_results.budget),
+                Cell(str(replicate.number), replicate.number),
+                Cell(str(replicate.provenance["real_subset_sha256"])[:HASH_LENGTH]),
+                Cell(str(replicate.provenance["generator_sha256"])[:HASH_LENGTH]),
+                Cell(str(replicate.provenance["seed"])),
+                _count(len(replicate.synthetic)),
             ]
-            for of in results.budgets
-            for replicate, images in enumerate(of.synthetic, start=1)
+            for budget_results in results.budgets
+            for replicate in budget_results.replicates
         ],
     )
 
@@ -503,16 +503,19 @@ def environment(results: Results) -> Table:
         ("Python", platform.python_version()),
         ("system", f"{platform.system()} {platform.machine()}"),
         *((name, _version(name)) for name in _SHOWN_PACKAGES),
-        *((f"SHA-256 of {name}", sha256) for name, sha256 in results.files.items()),
+        *((f"SHA-256 of {name}", sha256) for name, sha256 in results.table_sha256.items()),
         *(
-            (f"SHA-256 of the extractor, budget {of.budget}", str(of.generative["extractor_sha256"]))
-            for of in results.budgets
+            (
+                f"SHA-256 of the extractor, budget {budget_results.budget}",
+                str(budget_results.generative["extractor_sha256"]),
+            )
+            for budget_results in results.budgets
         ),
     ]
     return Table(
         "The environment that wrote this page, and the files it was written from.",
-        ("what", "value"),
-        [[Cell(what), Cell(value)] for what, value in rows],
+        ("name", "value"),
+        [[Cell(name), Cell(value)] for name, value in rows],
     )
 
 
@@ -523,9 +526,14 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _generative(of: BudgetResults, columns: Sequence[tuple[str, str, str, str]], caption: str) -> Table:
-    named = [(f"replicate {i}", row) for i, row in of.generative["replicates"].items()]
-    anchors = [("floor", of.generative["floor"]), ("copycat", of.generative["copycat"])]
+def _generative(
+    budget_results: BudgetResults, columns: Sequence[tuple[str, str, str, str]], caption: str
+) -> Table:
+    named = [(f"replicate {i}", row) for i, row in budget_results.generative["replicates"].items()]
+    anchors = [
+        ("floor", budget_results.generative["floor"]),
+        ("copycat", budget_results.generative["copycat"]),
+    ]
     known = [column for column in columns if any(column[0] in row for _, row in named)]
     return Table(
         caption,
@@ -555,10 +563,10 @@ def _ratio_cell(ratio: float) -> Cell:
     return Cell(str(ratio), ratio)
 
 
-def _arm_accuracy(results: Results, of: BudgetResults, arm: DeclaredArm | None) -> Cell:
+def _arm_accuracy(results: Results, budget_results: BudgetResults, arm: DeclaredArm | None) -> Cell:
     if arm is None:
         return Cell(NO_VALUE)
-    row = results.arm_row(of.budget, arm)
+    row = results.arm_row(budget_results.budget, arm)
     interval = _bracketed(percent_interval(row["test_accuracy_low"], row["test_accuracy_high"]))
     return Cell(f"{arm_text(arm)}: {100 * row['test_accuracy']:.2f}{interval}")
 
@@ -577,7 +585,7 @@ def _settling(replicates: int | None) -> Cell:
     return Cell(NO_VALUE, float("inf")) if replicates is None else _count(replicates)
 
 
-def _worth_interval(row: Mapping[str, Any]) -> str:
+def _equivalent_interval(row: Mapping[str, Any]) -> str:
     """The ends of a worth; an end beyond the most real images that were tried is not known."""
     low, high = row["low"], row["high"]
     if low is None:

@@ -14,7 +14,7 @@ from pipeline.comparison.texts import p_value, points, points_interval
 from pipeline.errors import SynthGainError
 from pipeline.params import load_params
 from pipeline.report.page import write_report
-from pipeline.report.results import load_results
+from pipeline.results import load_results
 from pipeline.study.arms import ARMS
 
 VOID = {"meta", "link", "img", "source", "br", "input", "hr"}
@@ -89,9 +89,9 @@ def make(files, out, grid_images_per_class=4):
         synthetic=data / "synthetic",
         prepared=data / "prepared",
         grid=files.grid,
-        settings=params.model_dump(exclude={"tracking", "export", "execution"}),
     )
-    write_report(results, out, grid_images_per_class=grid_images_per_class)
+    settings = params.model_dump(exclude={"tracking", "export", "execution"})
+    write_report(results, out, settings=settings, grid_images_per_class=grid_images_per_class)
     return Page((out / "index.html").read_text(encoding="utf-8"))
 
 
