@@ -692,6 +692,18 @@ FAULTS = [
     ),
     Fault(
         PARAMS,
+        "a key of an earlier version",
+        with_params(classifier__elastic_sigma=4.0),
+        "error: params.yaml: classifier.elastic_sigma: now called augmentation.elastic_sigma; move its value there",
+    ),
+    Fault(
+        PARAMS,
+        "an augmentation without smoothness",
+        with_params(augmentation__elastic_sigma=0),
+        "error: params.yaml: augmentation.elastic_sigma: found 0; allowed: greater than 0",
+    ),
+    Fault(
+        PARAMS,
         "a negative seed",
         with_params(seed=-1),
         "error: params.yaml: seed: found -1; allowed: greater than or equal to 0",

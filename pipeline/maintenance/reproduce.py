@@ -136,7 +136,7 @@ def reproduce_cell(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Reproduced:
-    """The classifier of the arm `real`, replicate 0, trained again from its first step to its last.
+    """The classifier of the arm `real`, first replicate, trained again from its first step to its last.
 
     Raises:
         SynthGainError: if the file is missing or damaged, or holds no such cell.
@@ -147,7 +147,7 @@ def reproduce_cell(
             break
     else:
         raise SynthGainError(
-            f"{baselines_file}: no cell of arm real, replicate 0; `dvc repro` makes it again"
+            f"{baselines_file}: no cell of arm real, replicate 1; `dvc repro` makes it again"
         )
 
     (job,) = cell_jobs(
@@ -166,7 +166,7 @@ def reproduce_cell(
             return train_cell(job, training, advance).state_dict()
 
     weights, facts = again(), job.facts
-    label = f"{baselines_file}: the classifier of arm real, replicate 0, {params.classifier.steps} steps"
+    label = f"{baselines_file}: the classifier of arm real, replicate 1, {params.classifier.steps} steps"
     differing = sorted(name for name in facts if facts[name] != kept.facts.get(name))
     if differing:
         reason = f"made with other parameters or data ({', '.join(differing)}); `dvc repro` makes it again"
@@ -185,7 +185,7 @@ def reproduce_gan(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Reproduced:
-    """The generator of replicate 0, trained again from its first step to its last: takes as long as the first time.
+    """The generator of the first replicate, trained again from its first step to its last: takes as long as the first time.
 
     Raises:
         SynthGainError: if the file is missing or damaged.
@@ -206,7 +206,7 @@ def reproduce_gan(
         return run.generator.state_dict()
 
     weights = again()
-    label = f"{generator_file}: the generator of replicate 0"
+    label = f"{generator_file}: the generator of replicate 1"
     made_with = {**subset.provenance, "gan_seed": seed}
     differing = sorted(name for name in made_with if metadata["provenance"].get(name) != made_with[name])
     if differing:

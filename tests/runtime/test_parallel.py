@@ -71,7 +71,7 @@ def test_results_come_in_the_order_of_the_jobs_and_progress_adds_up(work, proces
 
 @pytest.mark.parametrize(("device", "imported"), [(None, False), (torch.device("cpu"), True)])
 def test_a_worker_without_a_device_does_not_import_torch(work, device, imported):
-    done = side_by_side(work.imported_torch, [1, 2], workers=Workers(2, 1, device), advance=lambda *_: None)
+    done = parallel_map(work.imported_torch, [1, 2], workers=Workers(2, 1, device), advance=lambda *_: None)
     assert [result for _, result in done] == [imported, imported]
 
 
