@@ -555,7 +555,7 @@ def read_only_store(bench: Bench) -> list[str]:
     """`mirror` runs as another user: root may write what it likes."""
     import tempfile
 
-    from pipeline.tracking.mirror import mirror as tracking
+    import pipeline.tracking.mirror as tracking
     from pipeline.tracking.planned_runs import PlannedRun
     from pipeline.tracking.store import find_store
 
@@ -648,7 +648,7 @@ def in_any(*arguments: str) -> Act:
 
 
 def fault_of_ours(bench: Bench) -> list[str]:
-    from pipeline.evaluation import cells
+    from pipeline.comparison import cells
 
     def broken(*arguments, **options):
         return 1 / 0
@@ -1166,7 +1166,7 @@ FAULTS = [
         "a generator of a newer version",
         with_changed("generate", "data/gan/60/0/generator.safetensors", newer_generator),
         "error: data/gan/60/0/generator.safetensors: not a generator of this version of SynthGain "
-        "(Generator.__init__() got an unexpected keyword argument 'attention'); train it again",
+        "(GeneratorDesign.__init__() got an unexpected keyword argument 'attention'); train it again",
     ),
     Fault(
         RESULTS,

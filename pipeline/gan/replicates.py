@@ -194,7 +194,7 @@ def _find_or_train(
                 seed=job.seed,
                 device=device,
                 dtype=dtype,
-                scratch=scratch,
+                scratch=scratch / "state",  # which is there as soon as there is a state
                 label=job.label,
                 advance=advance,
             )

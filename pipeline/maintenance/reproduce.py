@@ -185,7 +185,7 @@ def reproduce_gan(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Reproduced:
-    """The generator of the first replicate, trained again from its first step to its last: takes as long as the first time.
+    """The generator of the first replicate, trained again from first step to last: takes as long as the first time.
 
     Raises:
         SynthGainError: if the file is missing or damaged.

@@ -59,14 +59,14 @@ def test_one_run_per_cell_gan_budget_and_study(plan, write_study):
 def test_a_cell_has_what_people_group_by_and_what_it_was_trained_on(plan, write_study):
     files = write_study(budgets=(60,), ratios=(0.5,), replicates=1)
     runs = by_key(plan(files))
-    mixed = runs["cell/60/synthetic_affine/0.5/0"]
-    assert mixed.name == "60 · synthetic_affine · 0.5 · replicate 0"
+    mixed = runs["cell/60/synthetic_affine/0.5/1"]
+    assert mixed.name == "60 · synthetic_affine · 0.5 · replicate 1"
     assert mixed.params == {
         "arm": "synthetic_affine",
         "synthetic_per_real": "0.5",
         "classic_augmentation": "affine",
         "real_images": "60",
-        "replicate": "0",
+        "replicate": "1",
         "training_images": "90",
         "optimizer_steps": "1000",
         "batch_size": "64",
@@ -74,8 +74,8 @@ def test_a_cell_has_what_people_group_by_and_what_it_was_trained_on(plan, write_
     names = {name for name, _, _ in mixed.metrics}
     assert {"test_accuracy", "test_macro_f1", "validation_accuracy", "test_f1_2"} <= names
     assert {images.name for images in mixed.inputs} == {"folder-real", "folder-synthetic", "folder-test"}
-    assert {images.name for images in runs["cell/60/real/0/0"].inputs} == {"folder-real", "folder-test"}
-    only = runs["cell/60/synthetic_only/0.5/0"].inputs
+    assert {images.name for images in runs["cell/60/real/0/1"].inputs} == {"folder-real", "folder-test"}
+    only = runs["cell/60/synthetic_only/0.5/1"].inputs
     assert {images.name for images in only} == {"folder-synthetic", "folder-test"}
     provenance = LabeledImages.load(files.root / "data/synthetic/60/0.npz").provenance
     digests = {images.name: images.digest for images in mixed.inputs}
@@ -88,7 +88,7 @@ def test_extra_real_images_are_no_synthetic_ones(plan, write_study):
     files = write_study(arms=("real", "synthetic", "repeat", "extra_real"), ratios=(0.5,), replicates=2)
     runs = by_key(plan(files))
     for arm in ("repeat", "extra_real"):
-        assert {images.name for images in runs[f"cell/60/{arm}/0.5/0"].inputs} == {
+        assert {images.name for images in runs[f"cell/60/{arm}/0.5/1"].inputs} == {
             "folder-real",
             "folder-test",
         }
@@ -131,7 +131,7 @@ def test_gan_curves_run_against_images_seen(plan, write_study):
     blank = table[1].split(",")
     blank[header.index("label_fidelity_1nn")] = ""  # not every row has every measurement
     (files.metrics / "gan/60.csv").write_text("\n".join([table[0], ",".join(blank), *table[2:]]) + "\n")
-    gan = by_key(plan(files))["gan/60/0"]
+    gan = by_key(plan(files))["gan/60/1"]
     steps = {name: [step for other, _, step in gan.metrics if other == name] for name, _, _ in gan.metrics}
     assert steps["d_loss"] == [6400 * point for point in range(1, 11)]
     assert steps["label_fidelity_1nn"] == steps["d_loss"][1:]
@@ -162,7 +162,7 @@ def test_undeclared_results_are_not_read(plan, write_study):
     files = write_study(ratios=(0.5, 1.0), replicates=2).declare(synthetic_per_real=[0.5], replicates=1)
     runs = by_key(plan(files))
     assert not any("/1/" in key for key in runs if key.startswith("cell"))
-    assert {run.params["replicate"] for run in runs.values() if run.kind in ("cell", "gan")} == {"0"}
+    assert {run.params["replicate"] for run in runs.values() if run.kind in ("cell", "gan")} == {"1"}
 
 
 @pytest.mark.parametrize("name", ["a/b", "../x", "q&a", "straße", "%", ""])
@@ -186,8 +186,8 @@ def test_missing_and_foreign_files_are_one_line_each(plan, write_study):
     (files.metrics / "synthetic/60.json").write_text("{")
     with pytest.raises(SynthGainError, match="not valid JSON"):
         plan(files)
-    (files.metrics / "synthetic/60.json").write_text('{"floor": {}, "copycat": {}, "replicates": {"0": {}}}')
-    with pytest.raises(SynthGainError, match=r"60\.json: replicate 1 is missing"):
+    (files.metrics / "synthetic/60.json").write_text('{"floor": {}, "copycat": {}, "replicates": {"1": {}}}')
+    with pytest.raises(SynthGainError, match=r"60\.json: replicate 2 is missing"):
         plan(files)
 
 
@@ -197,7 +197,7 @@ def test_a_gan_of_other_real_images_is_refused(plan, write_study):
     images = LabeledImages.load(path)
     other = {**images.provenance, "real_subset_sha256": "f" * 64}
     LabeledImages(images.images, images.labels, images.class_names, other).save(path)
-    with pytest.raises(SynthGainError, match="replicate 2 has other real images than the GAN"):
+    with pytest.raises(SynthGainError, match="replicate 3 has other real images than the GAN"):
         plan(files)
 
 
