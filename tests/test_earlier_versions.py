@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -41,6 +42,18 @@ def with_moved(values, moved):
     return values
 
 
+def count_from_one(metrics):
+    """The tables with replicates from 1, as `dvc repro` makes them again: before, they counted from 0."""
+    for path in metrics.rglob("*.csv"):
+        table = pd.read_csv(path)
+        table["replicate"] += 1
+        table.to_csv(path, index=False)
+    for path in (metrics / "synthetic").glob("*.json"):
+        values = json.loads(path.read_text())
+        values["replicates"] = {str(int(key) + 1): row for key, row in values["replicates"].items()}
+        path.write_text(json.dumps(values))
+
+
 @pytest.fixture(params=VERSIONS)
 def made(request):
     """The folder of what one version made."""
@@ -67,9 +80,11 @@ def test_its_parameters_are_read(made):
         lines = str(error).splitlines()
         moved = dict(found.groups() for found in map(MOVED.search, lines) if found)
         assert moved and len(lines) == len(moved) + 1  # and the section that they moved to is missing
-        params = parse_params(
-            with_moved(yaml.safe_load((made / "params.yaml").read_text()), moved), where="moved"
-        )
+        values = with_moved(yaml.safe_load((made / "params.yaml").read_text()), moved)
+        with pytest.raises(SynthGainError, match=r"^moved: export\.replicate: found 0; .* counted from 1$"):
+            parse_params(values, where="moved")
+        values["export"]["replicate"] += 1
+        params = parse_params(values, where="moved")
     assert params.data.source == "mnist" and "synthetic_affine" in params.study.arms
 
 
@@ -109,6 +124,8 @@ def test_its_results_are_read_and_its_store_is_gone_on_with(workspace):
     if "augmentation" not in values:
         names = [name for name in values["classifier"] if name.startswith(("affine", "elastic"))]
         values = with_moved(values, {f"classifier.{name}": f"augmentation.{name}" for name in names})
+        values["export"]["replicate"] += 1
+        count_from_one(workspace / "data/metrics")
     params = parse_params(values, where="moved")
     cells, ignored = load_cells(workspace / "data/metrics/cells.csv", Grid.declared(params.study))
     assert len(cells) == 2 * 6 and ignored == 0

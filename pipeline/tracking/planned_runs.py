@@ -17,13 +17,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from pipeline.checkpoints import file_sha256
-from pipeline.comparison.cells import load_cells
 from pipeline.errors import SynthGainError
-from pipeline.images import LabeledImages
 from pipeline.params import Params
+from pipeline.results import BudgetResults, ReplicateResults, Results, load_results
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import Grid
-from pipeline.study.subsets import replicate_numbers
 
 _DIGEST_LENGTH = 16  # MLflow takes up to 36 characters and shows them in full
 _MAX_NOTE_LENGTH = 8000  # MLflow's limit for a tag, and the description is one
@@ -116,50 +114,34 @@ def plan_runs(
         params_file: the file they come from.
         metrics: holds `cells.csv`, `confusion.csv`, `comparison.json`, `gan/<budget>.csv` and
             `synthetic/<budget>.json`.
-        gan: holds `<budget>/<replicate>/film_strip.png`.
-        synthetic: holds `<budget>/<replicate>.npz`.
+        gan: holds `<budget>/<replicate index>/film_strip.png`.
+        synthetic: holds `<budget>/<replicate index>.npz`.
         prepared: holds `splits.json`. The splits are named, not read: no test image is opened here.
         report: holds `index.html` and `figures/*.png`.
 
     Raises:
         SynthGainError: if a file is missing or damaged, or lacks what the parameters declare.
     """
-    study = params.study
-    grid = Grid.declared(study)
-    cells, _ = load_cells(metrics / "cells.csv", grid)
-    comparison = _read_json(metrics / "comparison.json", needed=("arms", "budgets", "verdict"))
-    test = _test_images(prepared, params.data.source)
+    results = load_results(
+        metrics=metrics,
+        gan=gan,
+        synthetic=synthetic,
+        prepared=prepared,
+        grid=Grid.declared(params.study),
+    )
+    source, train = params.data.source, prepared / "train.npz"
+    test = _test_images(results, source)
     children: list[PlannedRun] = []
-    for budget in map(str, grid.budgets):
-        rows = cells[cells["budget"] == budget]
+    for budget in results.budgets:
+        rows = results.cells[results.cells["budget"] == str(budget.budget)]
         real_images = int(rows["real_images"].iloc[0])
-        quality_file = metrics / "synthetic" / f"{budget}.json"
-        quality = _read_json(quality_file, needed=("replicates", "floor", "copycat"))
-        history_file = metrics / "gan" / f"{budget}.csv"
-        history = _read_table(history_file, needed=("replicate", "images_seen"))
-        for replicate in replicate_numbers(grid.replicates):
-            for file, found in (
-                (history_file, (history["replicate"] == replicate).any()),
-                (quality_file, str(replicate) in quality["replicates"]),
-            ):
-                if not found:
-                    raise SynthGainError(f"{file}: replicate {replicate} is missing; `dvc repro` adds it")
-        scores = [quality["replicates"][str(replicate)] for replicate in replicate_numbers(grid.replicates)]
-        anchors = {name: quality[name] for name in ("floor", "copycat")}
-        children.append(_summary_run(budget, real_images, comparison, scores, anchors))
-        for index, replicate in enumerate(replicate_numbers(grid.replicates)):
-            curves = history[history["replicate"] == replicate]
-            real, made = _real_and_synthetic(
-                synthetic / budget / f"{index}.npz",
-                prepared / "train.npz",
-                params.data.source,
-                real_images,
-            )
-            film_strip = gan / budget / str(index) / "film_strip.png"
-            children.append(_gan_run(budget, replicate, curves, scores[index], real, made, film_strip))
-            for _, row in rows[rows["replicate"] == replicate].iterrows():
+        children.append(_summary_run(budget, real_images, results.arm_rows(budget.budget)))
+        for replicate in budget.replicates:
+            real, made = _real_and_synthetic(replicate, train, source, real_images)
+            children.append(_gan_run(str(budget.budget), replicate, real, made))
+            for _, row in rows[rows["replicate"] == replicate.number].iterrows():
                 children.append(_cell_run(row, real, made, test))
-    return [_study_run(params, params_file, metrics, report, comparison, children), *children]
+    return [_study_run(params, params_file, metrics, report, results.comparison, children), *children]
 
 
 def _study_run(
@@ -188,18 +170,10 @@ def _study_run(
     )
 
 
-def _summary_run(
-    budget: str,
-    real_images: int,
-    comparison: Mapping[str, Any],
-    scores: Sequence[Mapping[str, Any]],
-    anchors: Mapping[str, Mapping[str, Any]],
-) -> PlannedRun:
+def _summary_run(results: BudgetResults, real_images: int, arms: Sequence[Mapping[str, Any]]) -> PlannedRun:
     """Mean and interval of each arm, `step` = ratio in percent; generative metrics with floor and copycat."""
-    arms = [arm for arm in comparison["arms"] if str(arm["budget"]) == budget]
-    finding = next((finding for finding in comparison["budgets"] if str(finding["budget"]) == budget), None)
-    if not arms or finding is None:
-        raise SynthGainError(f"comparison.json: budget {budget} is missing; `dvc repro` adds it")
+    budget, finding = results.budget, results.judged
+    scores = [replicate.scores for replicate in results.replicates]
     ratios = sorted({float(arm["synthetic_per_real"]) for arm in arms})
     names = {arm["arm"] for arm in arms}
     metrics: list[tuple[str, float, int]] = []
@@ -213,7 +187,8 @@ def _summary_run(
                 metrics += _interval(arm, more.name, 0.0)
     for name in _scores(scores[0]):
         metrics.append((name, sum(row[name] for row in scores) / len(scores), 0))
-    for anchor, row in anchors.items():
+    for anchor in ("floor", "copycat"):
+        row = results.generative[anchor]
         metrics += [(f"{anchor}_{name}", value, 0) for name, value in _scores(row).items()]
     for name, key in (
         ("gain_over_best_classic", "mean_difference"),
@@ -249,16 +224,9 @@ def _interval(arm: Mapping[str, Any], name: str, ratio: float) -> list[tuple[str
     ]
 
 
-def _gan_run(
-    budget: str,
-    replicate: int,
-    curves: pd.DataFrame,
-    scores: Mapping[str, Any],
-    real: Images,
-    made: Images,
-    film_strip: Path,
-) -> PlannedRun:
+def _gan_run(budget: str, replicate: ReplicateResults, real: Images, made: Images) -> PlannedRun:
     """Curves with `step` = real images seen, the final generative metrics, and the film strip of one GAN."""
+    curves, scores, number = replicate.history, replicate.scores, replicate.number
     metrics = [
         (_metric_name(name), float(row[name]), int(row["images_seen"]))
         for name in curves.columns
@@ -272,13 +240,13 @@ def _gan_run(
             metrics.append((_metric_name(f"{metric}_class_{class_name}"), float(value), 0))
     return PlannedRun(
         kind="gan",
-        key=f"gan/{budget}/{replicate}",
-        name=f"{budget} · gan · replicate {replicate}",
-        params={"real_images": str(real.count), "replicate": str(replicate)},
+        key=f"gan/{budget}/{number}",
+        name=f"{budget} · gan · replicate {number}",
+        params={"real_images": str(real.count), "replicate": str(number)},
         metrics=metrics,
         tags={"generator_sha256": made.tags["generator_sha256"]},
         inputs=[real],
-        artifacts=[(_needed(film_strip), "")],
+        artifacts=[(_needed(replicate.film_strip_file), "")],
     )
 
 
@@ -314,29 +282,27 @@ def _cell_run(row: pd.Series[Any], real: Images, made: Images, test: Images) -> 
     )
 
 
-def _test_images(prepared: Path, source: str) -> Images:
-    manifest = _read_json(prepared / "splits.json", needed=("image_size", "splits"))
+def _test_images(results: Results, source: str) -> Images:
+    """The test split, which is named and not read."""
+    prepared, manifest = results.folders.prepared, results.splits
     try:
         count, digest = (manifest["splits"]["test"][key] for key in ("images", "pixels_sha256"))
+        shape = (1, manifest["image_size"], manifest["image_size"])
     except KeyError as error:
         raise SynthGainError(
-            f"{prepared / 'splits.json'}: no {error} of test; `dvc repro` makes it again"
+            f"{prepared / 'splits.json'}: no {error.args[0]}; `dvc repro` makes it again"
         ) from None
-    shape = (1, manifest["image_size"], manifest["image_size"])
     return Images(
         f"{source}-test", digest[:_DIGEST_LENGTH], str(prepared / "test.npz"), "testing", count, shape
     )
 
 
-def _real_and_synthetic(path: Path, train: Path, source: str, real_images: int) -> tuple[Images, Images]:
+def _real_and_synthetic(
+    replicate: ReplicateResults, train: Path, source: str, real_images: int
+) -> tuple[Images, Images]:
     """The real subset of a replicate and what its generator made of it, both known to the latter's file."""
-    synthetic = LabeledImages.load(path)
-    try:
-        generator = str(synthetic.provenance["generator_sha256"])
-        subset = str(synthetic.provenance["real_subset_sha256"])
-    except KeyError as error:
-        raise SynthGainError(f"{path}: its provenance has no {error}; `dvc repro` makes it again") from None
-    shape = synthetic.images.shape[1:]
+    generator, subset = (str(replicate.provenance[key]) for key in ("generator_sha256", "real_subset_sha256"))
+    shape = replicate.synthetic.images.shape[1:]
     return (
         Images(
             f"{source}-real",
@@ -350,9 +316,9 @@ def _real_and_synthetic(path: Path, train: Path, source: str, real_images: int) 
         Images(
             f"{source}-synthetic",
             generator[:_DIGEST_LENGTH],
-            str(path),
+            str(replicate.synthetic_file),
             "training",
-            len(synthetic),
+            len(replicate.synthetic),
             shape,
             {"generator_sha256": generator},
         ),
@@ -405,23 +371,3 @@ def _needed(path: Path) -> Path:
     if not path.is_file():
         raise SynthGainError(f"{path}: no such file; `dvc repro` makes it")
     return path
-
-
-def _read_json(path: Path, *, needed: Sequence[str]) -> dict[str, Any]:
-    try:
-        values = json.loads(_needed(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SynthGainError(f"{path}: not valid JSON ({error}); `dvc repro` makes it again") from None
-    if missing := [key for key in needed if key not in values]:
-        raise SynthGainError(f"{path}: {', '.join(missing)} is missing; `dvc repro` makes it again")
-    return dict(values)
-
-
-def _read_table(path: Path, *, needed: Sequence[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(_needed(path))
-    except ValueError as error:  # pandas' parser errors are of this kind
-        raise SynthGainError(f"{path}: not a readable table ({error}); `dvc repro` makes it again") from None
-    if missing := [column for column in needed if column not in table.columns]:
-        raise SynthGainError(f"{path}: column {', '.join(missing)} is missing; `dvc repro` makes it again")
-    return table

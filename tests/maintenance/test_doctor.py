@@ -374,7 +374,7 @@ def test_mlflow_that_shows_other_results_is_a_finding(write_study, monkeypatch):
 
     missing = check()
     assert not missing.findings and missing.seen.startswith(
-        "not checked: data/prepared/splits.json: image_size"
+        "not checked: data/prepared/splits.json: no image_size"
     )
     prepared = {"image_size": 8, "splits": {"test": {"images": 300, "pixels_sha256": "ef" * 32}}}
     (files.root / "data/prepared/splits.json").write_text(json.dumps(prepared))

@@ -186,8 +186,10 @@ def test_missing_and_foreign_files_are_one_line_each(plan, write_study):
     (files.metrics / "synthetic/60.json").write_text("{")
     with pytest.raises(SynthGainError, match="not valid JSON"):
         plan(files)
-    (files.metrics / "synthetic/60.json").write_text('{"floor": {}, "copycat": {}, "replicates": {"1": {}}}')
-    with pytest.raises(SynthGainError, match=r"60\.json: replicate 2 is missing"):
+    (files.metrics / "synthetic/60.json").write_text(
+        '{"n": 9, "floor": {}, "copycat": {}, "replicates": {"1": {}}}'
+    )
+    with pytest.raises(SynthGainError, match=r"60\.json: no replicate 2, 3; `dvc repro`"):
         plan(files)
 
 
