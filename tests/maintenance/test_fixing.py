@@ -192,7 +192,7 @@ def test_a_workspace_is_judged_by_its_own_code(root):
 def test_a_state_of_a_module_that_has_gone_is_removed_and_one_of_a_broken_file_stays(root):
     gone, broken = cut_off(root, 1), cut_off(root, 2)
     origin = gone / "computed_from.json"
-    origin.write_text(origin.read_text().replace("pipeline.gan.training", "pipeline.gan.replicates"))
+    origin.write_text(origin.read_text().replace("pipeline.gan.training", "pipeline.gan.gone"))
     shutil.copytree(PROJECT / "pipeline", root / "pipeline")
     (root / "pipeline/gan/training.py").write_text("def train_gan(")
     assert is_of_this_code(gone, root) is False
