@@ -23,28 +23,25 @@ def main(
     import json
 
     from pipeline.checkpoints import file_sha256
+    from pipeline.classifier.extractor import find_or_train_extractor
     from pipeline.classifier.network import load_features_and_probabilities, save_extractor
-    from pipeline.classifier.training import Recipe, train_classifier
     from pipeline.generative_metrics.extractor import evaluate_extractor
     from pipeline.generative_metrics.features import Extractor
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
-    from pipeline.runtime.device import configure, training_dtype
+    from pipeline.runtime.device import configure
     from pipeline.runtime.outputs import atomic_output, write_text
-    from pipeline.runtime.progress import progress
     from pipeline.runtime.seeds import derive_seed
 
     params = load_params(params_file)
     device = configure(params.execution)
     train_images, validation_images = LabeledImages.load(train), LabeledImages.load(validation)
-    with progress("extractor", params.extractor.steps, "steps") as advance:
-        network = train_classifier(
-            Recipe(train_images, derive_seed(params.seed, "extractor")),
-            params.extractor,
-            device=device,
-            dtype=training_dtype(params.execution, device),
-            advance=advance,
-        )
+    network = find_or_train_extractor(
+        train_images,
+        params.extractor,
+        seed=derive_seed(params.seed, "extractor"),
+        execution=params.execution,
+    )
     with atomic_output(out) as folder:
         folder.mkdir()
         checkpoint = folder / "extractor.safetensors"
