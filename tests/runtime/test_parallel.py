@@ -71,8 +71,24 @@ def test_results_come_in_the_order_of_the_jobs_and_progress_adds_up(work, proces
 
 @pytest.mark.parametrize(("device", "imported"), [(None, False), (torch.device("cpu"), True)])
 def test_a_worker_without_a_device_does_not_import_torch(work, device, imported):
-    done = parallel_map(work.imported_torch, [1, 2], workers=Workers(2, 1, device), advance=lambda *_: None)
-    assert [result for _, result in done] == [imported, imported]
+    """In a process of its own: the fork server of this one may have imported torch for another test."""
+    code = (
+        "import torch, work_side_by_side as work\n"
+        "from pipeline.runtime.device import Workers\n"
+        "from pipeline.runtime.parallel import parallel_map\n"
+        f"workers = Workers(2, 1, {f'torch.device({str(device)!r})' if device else None})\n"
+        "done = parallel_map(work.imported_torch, [1, 2], workers=workers, advance=lambda *_: None)\n"
+        "print([result for _, result in done])\n"
+    )
+    paths = os.pathsep.join([str(Path(work.__file__).parent), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str([imported, imported])
 
 
 def test_jobs_are_made_as_they_are_needed(work):
