@@ -167,7 +167,10 @@ def computed(output: str) -> dict[str, tuple[int, int]]:
 def finished(workspace, tmp_path):
     """A copy of the finished workspace, for one test."""
     folder = tmp_path / "copy"
-    shutil.copytree(workspace, folder, symlinks=True)
+    # Without MLflow's store: it names the folder it was made in, and refuses to write from another one.
+    shutil.copytree(
+        workspace, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts")
+    )
     change_params(folder, "study", synthetic_per_real=[0.5, 1.0])
     dvc(folder, "repro")
     return folder

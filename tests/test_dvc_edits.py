@@ -101,7 +101,7 @@ def test_edits_of_other_sections_stop_nothing_and_an_edit_of_the_code_does(proje
         file.write("\n")
     said = process.communicate(timeout=300)[0]
     assert process.returncode != 0, said
-    assert "error: train_gan@60: pipeline/gan/losses.py changed while this stage ran" in said
+    assert "error: train_gan@60: pipeline/gan changed while this stage ran" in said
     assert locked(project, "train_gan@60")["gan"]["beta2"] == 0.95  # the run before
 
 

@@ -239,6 +239,8 @@ def test_a_full_disk_keeps_the_last_good_state_and_the_training_goes_on_from_it(
     stage = [sys.executable, "-m", "stages.train_gan", *arguments]
     run(project, *stage)
     whole = results(project)
+    shutil.rmtree(project / ".work")  # the store, which would give the finished GAN back
+    shutil.rmtree(project / "data/gan/60")
     kilobytes = str(size_of_a_state(project, stage) * 3 // 2 // 1024)
     shutil.rmtree(project / ".work")
     full = subprocess.run(
