@@ -9,7 +9,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -46,26 +45,33 @@ class Line:
     words: str
 
 
-_POLICY_STYLES = (("blue", "o"), ("orange", "s"), ("pink", "D"))
-# Of each policy the real images alone, and with synthetic ones.
-_AUGMENTATION_LINES = tuple(
-    Line(
-        (Arm("real", policy).name, Arm("real_and_synthetic", policy).name),
-        colour,
-        marker,
-        "no augmentation" if policy == "none" else policy_words(policy),
-    )
-    for policy, (colour, marker) in zip(POLICIES, cycle(_POLICY_STYLES), strict=False)
-)
+_POLICY_COLOURS, _POLICY_MARKERS = ("blue", "orange", "pink"), ("o", "s", "D")
 _MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v")
 _CONTROL_STYLES = (("grey", "<"), ("violet", ">"), ("pink", "*"))
 CONTROLS, SYNTHETIC_ONLY = "controls, upper bound", "synthetic images only"  # the titles of their panels
 _LOW_DATA_STYLES = (("blue", "o"), ("orange", "s"), ("pink", "D"), ("green", "^"))
 
 
+def _augmentation_lines() -> list[Line]:
+    """Of each policy the real images alone, and with synthetic ones: those of the two that the table of arms has."""
+    lines = []
+    for place, policy in enumerate(POLICIES):
+        pair = (Arm("real", policy).name, Arm("real_and_synthetic", policy).name)
+        words = "no augmentation" if policy == "none" else policy_words(policy)
+        arms = tuple(name for name in pair if name in ARMS)
+        if arms:
+            lines.append(Line(arms, *_look(place, _POLICY_COLOURS, _POLICY_MARKERS), words))
+    return lines
+
+
+def _look(place: int, colours: Sequence[str], markers: Sequence[str]) -> tuple[str, str]:
+    """A colour and a marker: as many looks as there are pairs before one comes again."""
+    return colours[place % len(colours)], markers[(place + place // len(colours)) % len(markers)]
+
+
 def line_of(name: str) -> Line:
     """How an arm is drawn on the ratio curve: always alike, whatever other arms a study has."""
-    for line in _AUGMENTATION_LINES:
+    for line in _augmentation_lines():
         if name in line.arms:
             return line
     arm = ARMS[name]
@@ -73,8 +79,8 @@ def line_of(name: str) -> Line:
     if not arm.uses_real:
         return Line(arms, "green", "^", arm.words)
     place = _kin(arm).index(name)
-    if arm.adds_synthetic:  # nine looks before one comes again
-        colour, marker = _MIXED_COLOURS[place % 3], _MIXED_MARKERS[(place + place // 3) % 3]
+    if arm.adds_synthetic:
+        colour, marker = _look(place, _MIXED_COLOURS, _MIXED_MARKERS)
     else:
         colour, marker = _CONTROL_STYLES[place % 3]
     return Line(arms, colour, marker, arm.words)
@@ -91,7 +97,10 @@ def ratio_panels(arms: Rows) -> list[tuple[str, list[Line]]]:
     panels: dict[str, list[Line]] = {"": [], CONTROLS: [], SYNTHETIC_ONLY: []}
     for line in sorted(lines.values(), key=_place):
         added = ARMS[line.arms[-1]]
-        title = "" if added.adds_synthetic else CONTROLS if added.uses_real else SYNTHETIC_ONLY
+        if added.adds_synthetic or added.images == "real":
+            title = ""
+        else:
+            title = CONTROLS if added.uses_real else SYNTHETIC_ONLY
         panels[title].append(line)
     return [(title, found) for title, found in panels.items() if found]
 
@@ -422,7 +431,7 @@ def limits(values: Sequence[float], ends: Sequence[float]) -> tuple[float, float
 
 def _kin(arm: Arm) -> list[str]:
     """The arms of its kind that need a look of their own, in the order of the table of arms."""
-    drawn = {name for line in _AUGMENTATION_LINES for name in line.arms}
+    drawn = {name for line in _augmentation_lines() for name in line.arms}
     return [
         other.name
         for other in ARMS.values()
@@ -436,8 +445,9 @@ def _kin(arm: Arm) -> list[str]:
 
 def _place(line: Line) -> tuple[int, int]:
     """Where a line stands in a legend: those of the augmentations first, then in the order of the table of arms."""
-    if line in _AUGMENTATION_LINES:
-        return 0, _AUGMENTATION_LINES.index(line)
+    of_policies = _augmentation_lines()
+    if line in of_policies:
+        return 0, of_policies.index(line)
     return 1, list(ARMS).index(line.arms[-1])
 
 

@@ -17,6 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from PIL import Image
 
+from pipeline.augmentation.policies import POLICIES
 from pipeline.comparison.cells import load_cells
 from pipeline.report import charts, drawing
 from pipeline.report.drawing import COLOURS, LIGHT
@@ -435,6 +436,26 @@ def test_an_arm_that_nobody_drew_yet_has_a_line_of_its_own(study, monkeypatch):
     cells = pd.concat([cells, cells[cells["arm"] == "synthetic"].assign(arm="synthetic_sieved")])
     assert "real + fresh filtered synthetic" in texts(charts.ratio_curve(cells, [*comparison["arms"], *new]))
     assert "real + fresh filtered synthetic" in texts(charts.differences([difference("synthetic_sieved")]))
+
+
+def test_a_policy_with_a_baseline_only_is_drawn_among_the_lines_of_the_policies(study, monkeypatch):
+    """The table of arms need not have the synthetic images of every policy."""
+    cells, comparison = study(ratios=(0.5, 1))
+    monkeypatch.setitem(POLICIES, "elastic", ("elastic",))
+    for arm in (Arm("real", "elastic"), Arm("real_and_synthetic", "elastic", fresh=True)):
+        monkeypatch.setitem(ARMS, arm.name, arm)
+    stand_ins = {"real_affine": "real_elastic", "synthetic_affine": "synthetic_fresh_elastic"}
+    rows = [row | {"arm": stand_ins.get(row["arm"], row["arm"])} for row in comparison["arms"]]
+    cells = cells.assign(arm=cells["arm"].replace(stand_ins))
+    (title, lines), *_ = charts.ratio_panels(rows)
+    assert title == ""
+    assert [line.arms for line in lines] == [
+        ("real", "synthetic"),
+        ("real_elastic",),
+        ("real_elastic", "synthetic_fresh_elastic"),
+    ]
+    assert len({(line.colour, line.marker) for line in lines}) == 3
+    assert "real + fresh synthetic, elastic" in texts(charts.ratio_curve(cells, rows))
 
 
 def test_the_difference_of_confusion_matrices_says_what_got_better():
