@@ -48,7 +48,7 @@ def environment() -> dict[str, str]:
         **{
             key: value
             for key, value in os.environ.items()
-            if key not in ("MLFLOW_TRACKING_URI", "SYNTHGAIN_STORE")
+            if key not in ("MLFLOW_TRACKING_URI", "SYNTHGAIN_STORE", "PYTHONDONTWRITEBYTECODE")
         },
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
@@ -227,17 +227,15 @@ def test_a_made_up_arm_and_policy_train_and_score_only_themselves(finished):
 
 
 def test_a_ratio_an_arm_or_a_replicate_more_or_less_scores_no_cell_again(finished):
+    fewer = {"arms": [arm for arm in TINY["study"]["arms"] if arm != "synthetic_affine"]}
     scored = {}
     for name, changes in {
-        "a ratio less": {"synthetic_per_real": [1.0]},
-        "the same ratio in other words": {"synthetic_per_real": [1]},
-        "a ratio more": {"synthetic_per_real": [1, 0.5]},
-        "an arm less": {"arms": [arm for arm in TINY["study"]["arms"] if arm != "synthetic_affine"]},
-        "the arm again": {"arms": TINY["study"]["arms"]},
+        "a ratio and an arm less, the ratio in other words": {"synthetic_per_real": [1], **fewer},
+        "both again": {"synthetic_per_real": [1, 0.5], "arms": TINY["study"]["arms"]},
         "a replicate more": {"replicates": 3},
     }.items():
         change_params(finished, "study", **changes)
-        found = computed(dvc(finished, "repro"))
+        found = computed(dvc(finished, "repro", "evaluate_classifiers"))
         scored[name] = found["cells"][0]
         trained = sum(new for label, (new, _) in found.items() if label != "cells")
         if name != "a replicate more":

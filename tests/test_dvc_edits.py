@@ -1,7 +1,6 @@
 """Edited while it runs, hostile values, a bare clone: the real DVC writes nothing wrong down, and loses nothing."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from tests.test_dvc_recovery import environment, project, run, start_repro
 
 __all__ = ["project"]  # a fixture
 pytestmark = pytest.mark.slow
-LONG = {"total_images": 64_000}
+LONG = {"total_images": 24_000}
 
 
 def change(folder: Path, section: str, /, **values: object) -> str:
@@ -101,7 +100,7 @@ def test_edits_of_other_sections_stop_nothing_and_an_edit_of_the_code_does(proje
         file.write("\n")
     said = process.communicate(timeout=300)[0]
     assert process.returncode != 0, said
-    assert "error: train_gan@60: pipeline/gan changed while this stage ran" in said
+    assert "error: train_gan@60: pipeline/gan/losses.py changed while this stage ran" in said
     assert locked(project, "train_gan@60")["gan"]["beta2"] == 0.95  # the run before
 
 
@@ -166,36 +165,3 @@ def test_coordinates_of_the_matrix_reach_no_shell(project):
         assert status != 0 and "Traceback" not in said, said
         assert "error: --budget: found 60; touch PWNED; a whole number" in said or "found '$(touch" in said
     assert not list(project.rglob("PWNED"))
-
-
-def test_a_bare_clone_keeps_what_git_holds(project, tmp_path):
-    run(project, "dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
-    run(project, "dvc", "repro")
-    run(project, "dvc", "push")
-    run(project, "git", "add", ".")
-    run(project, "git", "commit", "-qm", "results")
-    held = [path for path in run(project, "git", "ls-files", "data").split() if path != "data/own/README.md"]
-    assert {"data/metrics/cells.csv", "data/prepared/splits.json", "data/metrics/gan/60.csv"} <= set(held)
-    assert not [path for path in held if path.endswith(".gitignore")]
-    for number, arguments in enumerate(
-        (
-            ["--pull", "--allow-missing"],
-            ["--allow-missing"],
-            ["--single-item", "evaluate_classifiers"],
-            ["--single-item", "compare", "--force"],
-        )
-    ):
-        clone = tmp_path / f"clone{number}"
-        run(tmp_path, "git", "clone", "-q", str(project), str(clone))
-        _, said = repro(clone, *arguments)
-        assert "Traceback" not in said
-        for path in held:
-            assert (clone / path).read_bytes() == (project / path).read_bytes(), (arguments, path)
-        if "--allow-missing" in arguments:
-            assert "Running stage" not in said, said
-    # Its data gone, a stage that must run fails and leaves the tables of the last run in place.
-    shutil.rmtree(project / "data/classifier")
-    change(project, "study", synthetic_per_real=[0, 1.0])
-    status, said = repro(project, "--single-item", "evaluate_classifiers")
-    assert status != 0
-    assert (project / "data/metrics/cells.csv").is_file()

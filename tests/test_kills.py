@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 KILLS, KILLS_IN_THE_FAST_RING = 20, 2
-TRAININGS = 200
+TRAININGS = 100
 KILLED_STAGES = ("train_gan", "train_augmented", "generate", "export")
 
 TINY = {
@@ -207,8 +207,8 @@ def commands() -> list[tuple[str, list[str], list[str], bool]]:
     "kills, threads",
     [
         pytest.param(KILLS_IN_THE_FAST_RING, 1, id="a few"),
-        pytest.param(KILLS, 1, id="many", marks=pytest.mark.slow),
-        pytest.param(KILLS_IN_THE_FAST_RING, 2, id="side by side", marks=pytest.mark.slow),
+        pytest.param(KILLS, 1, id="many", marks=[pytest.mark.slow, pytest.mark.soak]),
+        pytest.param(1, 2, id="side by side", marks=pytest.mark.slow),
     ],
 )
 def test_killed_at_random_moments_it_ends_byte_equal(tmp_path, kills, threads):

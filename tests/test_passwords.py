@@ -162,7 +162,9 @@ def run_track(folder, *options, **environment):
 @pytest.mark.parametrize("kind", WRONG)
 def test_track_shows_no_password_and_no_traceback_does(kind, files):
     with server(kind) as (host, seen):
-        for form in ("with @", "percent-encoded", "short"):
+        # A server that sends the password back meets every form; of the others one shows the rest of the way.
+        forms = ("with @", "percent-encoded", "short") if kind == "echoes" else ("with @",)
+        for form in forms:
             written, secrets = FORMS[form]
             done = run_track(files.root, "--debug", MLFLOW_TRACKING_URI=f"http://{written.format(host)}")
             assert done.returncode == 1, done.stderr

@@ -88,7 +88,7 @@ def test_without_a_change_the_outputs_are_in_place():
         (lambda: params(gan={"steps": 1000}), "gan.steps in params.yaml went from 200 to 1000"),
         (lambda: params(study={"replicates": 3}), "study.replicates in params.yaml went from 2 to 3"),
         (lambda: Path("pipeline/loop.py").write_text("new"), "pipeline/loop.py changed"),
-        (lambda: Path("pipeline/gan/b.py").write_text("new"), "pipeline/gan changed"),
+        (lambda: Path("pipeline/gan/b.py").write_text("new"), "pipeline/gan/b.py changed"),
         (lambda: Path("data/train.npz").write_text("other"), "data/train.npz changed"),
         (lambda: Path("my images/cat/2.png").write_text("other"), "my images changed"),
         (
