@@ -302,7 +302,7 @@ def test_generate_takes_a_model_of_the_registry_by_its_alias(mirrored, tmp_path)
             text=True,
             check=False,
         )
-        assert (done.returncode, done.stdout) == (0, f"40 synthetic images of 2 classes: {out}\n"), (
+        assert (done.returncode, done.stdout) == (0, f"40 synthetic images (b: 30, c: 10): {out}\n"), (
             done.stderr
         )
     assert (tmp_path / "registry.npz").read_bytes() == (tmp_path / "file.npz").read_bytes()
