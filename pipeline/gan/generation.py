@@ -140,6 +140,15 @@ def generate_file(
         shutil.rmtree(work)
 
 
+def _images_on_disk(notes: Path, pixels: Path, *, size: int) -> int:
+    """How many images of `size` bytes a killed run has left; 0 where note and pixels do not agree."""
+    try:
+        noted = int(notes.read_text())
+        return noted if 0 < noted * size <= pixels.stat().st_size else 0
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
 def _generate(
     generator: Generator, work: Path, plan: str, counts: Sequence[int], seed: int, device: torch.device
 ) -> Path:
@@ -149,7 +158,7 @@ def _generate(
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         write_text(plan_file, plan)
-    done = int(notes.read_text()) if notes.is_file() else 0
+    done = _images_on_disk(notes, pixels, size=generator.image_size**2)
     if 0 < done < sum(counts):
         print(f"{done} of {sum(counts)} images are there already; going on with the others", file=sys.stderr)
     size = generator.image_size**2

@@ -138,6 +138,18 @@ def test_killed_it_goes_on_says_so_and_ends_byte_equal(generator, tmp_path, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.npz", "whole.npz"]
 
 
+@pytest.mark.parametrize("note", ["", "many", "-5", "610"])
+def test_a_damaged_note_of_a_killed_run_starts_anew_and_makes_no_black_images(generator, tmp_path, note):
+    write(generator, tmp_path / "whole.npz", [600, 10, 700])
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "s.npz"), "5", json.dumps(TINY)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    work = tmp_path / ".s.npz.partial"
+    (work / "images_on_disk").write_text(note)
+    os.truncate(work / "pixels", 1000)  # as after a power cut
+    write(generator, tmp_path / "s.npz", [600, 10, 700])
+    assert (tmp_path / "s.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a tmpfs")
 def test_a_full_disk_is_one_line_and_changes_nothing(generator, tmp_path):
     if subprocess.run(
