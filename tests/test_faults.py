@@ -509,7 +509,7 @@ def store_at(uri: str) -> Act:
 
 
 def server_that(kind: str) -> Act:
-    """`track` against a server on loopback that is down, silent or failing."""
+    """`track` against a server on loopback that is down, silent, failing, very slow or too busy."""
 
     def act(bench: Bench) -> list[str]:
         listening = socket.create_server(("127.0.0.1", 0))
@@ -518,21 +518,44 @@ def server_that(kind: str) -> Act:
             bench.closing.enter_context(listening)
         else:
             listening.close()
-        if kind == "fails":
+        if kind in ("fails", "sends a byte a second", "asks to wait"):
 
-            class Failing(http.server.BaseHTTPRequestHandler):
+            class Answering(http.server.BaseHTTPRequestHandler):
                 def do_GET(self):
-                    self.send_error(500)
+                    if kind == "fails":
+                        self.send_error(500)
+                    elif self.path == "/health":
+                        self.send_response(200)
+                        self.end_headers()
+                    elif kind == "asks to wait":
+                        self.send_response(429)
+                        self.send_header("Retry-After", "3600")
+                        self.end_headers()
+                    else:
+                        with contextlib.suppress(OSError):
+                            self.send_response(200)
+                            self.send_header("Content-Length", "1000")
+                            self.end_headers()
+                            while not ending.wait(0.1):
+                                self.wfile.write(b" ")
+                                self.wfile.flush()
+
+                do_POST = do_GET
 
                 def log_message(self, *args):
                     pass
 
-            server = http.server.HTTPServer(("127.0.0.1", port), Failing)
+            from pipeline.tracking import deadline
+
+            bench.patch.setattr(deadline, "SECONDS", 1.0)  # the test's patience
+            ending = threading.Event()
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Answering)
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
             thread.start()
             bench.closing.callback(thread.join)
             bench.closing.callback(server.server_close)
             bench.closing.callback(server.shutdown)
+            bench.closing.callback(ending.set)
         return store_at(f"http://user:secret@127.0.0.1:{port}")(bench)
 
     return act
@@ -1258,6 +1281,21 @@ FAULTS = [
         server_that("fails"),
         "error: MLflow server http://127.0.0.1:…: /health has status 500 (MLFLOW_TRACKING_URI). "
         "Nothing else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) "
+        "mirrors them later",
+    ),
+    Fault(
+        TRACKING,
+        "a server that sends a byte a second",
+        server_that("sends a byte a second"),
+        "error: MLflow at http://127.0.0.1:…: no whole answer within 20 seconds. Nothing else is lost: all "
+        "results are files, and `dvc repro` (or `synthgain stage track`) mirrors them later",
+    ),
+    Fault(
+        TRACKING,
+        "a server that asks to try again in an hour",
+        server_that("asks to wait"),
+        "error: MLflow at http://127.0.0.1:…: it has too many requests and asks to try again later (status "
+        "429). Nothing else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) "
         "mirrors them later",
     ),
     Fault(
