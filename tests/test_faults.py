@@ -363,7 +363,9 @@ def collapse(bench: Bench) -> list[str]:
     from pipeline.gan import training
 
     bench.patch.setattr(training, "generator_loss", lambda *_, real, fake: 0 * (real.sum() + fake.sum()))
-    return gan_with(gan__total_images=960, gan__history_points=10, gan__collapse_patience=3)(bench)
+    return gan_with(
+        gan__total_images=960, gan__history_points=10, gan__warmup_steps=2, gan__collapse_patience_images=300
+    )(bench)
 
 
 @contextmanager
@@ -1105,8 +1107,8 @@ FAULTS = [
         "a collapsed generator",
         collapse,
         "error: GAN 60, replicate 1 of 1: the generator has collapsed (diversity … of the real "
-        "images', label fidelity …, 3 times in a row); lower the learning rates, raise "
-        "gan.penalty_weight or gan.augment_probability, or set gan.collapse_patience to 0 to train on "
+        "images', label fidelity …, for … images); lower the learning rates, raise "
+        "gan.penalty_weight or gan.augment_probability, or set gan.collapse_patience_images to 0 to train on "
         "all the same; the last state before it is kept in .work/unfinished/gan-…",
     ),
     Fault(

@@ -280,10 +280,14 @@ def test_a_collapse_is_named_with_advice(digits, monkeypatch):
     monkeypatch.setattr(
         training, "generator_loss", lambda *_, real, fake: 0 * (real.sum() + fake.sum())
     )  # it never learns: classes look alike, and hardly vary
-    gan = make_gan(total_images=3200, history_points=10, collapse_patience=3)
-    with pytest.raises(SynthGainError, match=r"the generator has collapsed .* 3 times in a row"):
+    gan = make_gan(total_images=3200, history_points=10, collapse_patience_images=960)
+    with pytest.raises(SynthGainError, match=r"the generator has collapsed .* for \d+ images"):
         train(digits, gan)
-    train(digits, make_gan(total_images=3200, history_points=10, collapse_patience=0))
+    train(digits, make_gan(total_images=3200, history_points=10, collapse_patience_images=0))
+    # Neither a short training nor more evaluation points make it cry wolf.
+    train(
+        digits, make_gan(total_images=1280, history_points=40, collapse_patience_images=960, warmup_steps=20)
+    )
 
 
 @pytest.mark.parametrize("loss", ["relativistic", "hinge"])
