@@ -173,7 +173,7 @@ def measure(steps=100):
 
     def train_ours(count):
         changes = {"total_images": count * batch_size, "history_points": 1, "film_strip_frames": 2}
-        gan = params.gan.model_copy(update={**changes, "collapse_patience": 0})
+        gan = params.gan.model_copy(update={**changes, "collapse_patience_images": 0})
         train_gan(
             real, gan, seed=0, device=device, dtype=dtype, label="ours", advance=lambda units, note="": None
         )

@@ -85,7 +85,7 @@ def generators(params, real, *, processes):
 def measure(steps=400):
     """Both, in turns."""
     params = load_params(Path(__file__).parents[1] / "params.yaml")
-    gan = {"total_images": steps * params.gan.batch_size, "collapse_patience": 0}
+    gan = {"total_images": steps * params.gan.batch_size, "collapse_patience_images": 0}
     params = params.model_copy(
         update={
             "classifier": params.classifier.model_copy(update={"steps": steps}),

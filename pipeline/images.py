@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pipeline.errors import SynthGainError
 from pipeline.npz import open_npz, write_npz
 
+LABELS_OF_A_BYTE = 256  # classes that IDX can tell apart
 Indices = npt.NDArray[np.int64]
 
 

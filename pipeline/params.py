@@ -240,7 +240,7 @@ class Gan(Section):
     augment_scale: Annotated[Number, Field(ge=0, le=0.5)]
     augment_cutout: Annotated[Number, Field(ge=0, le=1)]
     class_sampling: Literal["as_drawn", "balanced"]
-    collapse_patience: Annotated[int, Field(ge=0)]
+    collapse_patience_images: Annotated[int, Field(ge=0)]
     history_points: Count
     film_strip_frames: Annotated[int, Field(ge=2, le=40)]
 
@@ -533,6 +533,10 @@ _MOVED = {
     )
 }
 
+# It counted evaluation points: of 200 000 images, with 40 points, one stood for 5000.
+_MOVED["gan.collapse_patience"] = "gan.collapse_patience_images"
+_UNITS = {"gan.collapse_patience": ", in images shown: 5 evaluation points were 25000"}
+
 # Pydantic's names of problems, in the words of this file's reader.
 _ALLOWED = {
     "extra_forbidden": "unknown key; remove it or mend its spelling",
@@ -553,6 +557,8 @@ def _explain(problems: list[dict[str, Any]]) -> list[str]:
     lines: list[str] = []
     allowed_at: dict[str, list[str]] = {}  # every branch of a union reports its own problem at the same place
     found_at: dict[str, Any] = {}
+    unknown = {".".join(map(str, each["loc"])) for each in problems if each["type"] == "extra_forbidden"}
+    new_places = {_MOVED[place] for place in unknown & _MOVED.keys()}  # their old names say enough
     for problem in problems:
         if problem["type"] == "value_error" and isinstance(problem["input"], Section | dict):
             lines += str(problem["ctx"]["error"]).split("\n")  # a rule of ours, already in these words
@@ -566,10 +572,11 @@ def _explain(problems: list[dict[str, Any]]) -> list[str]:
         message = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         allowed = _ALLOWED.get(problem["type"], message)
         if problem["type"] in ("extra_forbidden", "missing"):
-            moved = _MOVED.get(place)
-            lines.append(
-                f"{place}: now called {moved}; move its value there" if moved else f"{place}: {allowed}"
-            )
+            if place in _MOVED:
+                units = _UNITS.get(place, "")
+                lines.append(f"{place}: now called {_MOVED[place]}; move its value there{units}")
+            elif place not in new_places:
+                lines.append(f"{place}: {allowed}")
             continue
         found_at[place] = problem["input"]
         if allowed not in allowed_at.setdefault(place, []):

@@ -17,10 +17,13 @@ def main(
 ) -> None:
     """Read the raw files, hold out a stratified validation split, and prove that no image is in two splits.
 
+    A study that these splits do not allow is refused here, before anything is trained.
+
     Example: python -m stages.prepare --raw data/raw --out data/prepared
     """
     import json
 
+    from pipeline.feasibility import refuse_impossible_study
     from pipeline.params import load_params
     from pipeline.runtime.outputs import write_text
     from pipeline.runtime.seeds import derive_seed
@@ -40,6 +43,16 @@ def main(
         published_test,
         validation_images=params.data.validation_images,
         seed=derive_seed(params.seed, "validation"),
+    )
+    refuse_impossible_study(
+        train=splits.train,
+        test=splits.test,
+        images_per_class=params.generation.images_per_class,
+        images=params.evaluation.images,
+        features=params.evaluation.features,
+        feature_dim=params.extractor.feature_dim,
+        neighbors=params.evaluation.neighbors,
+        formats=params.export.formats,
     )
     for name in ("train", "validation", "test"):
         images = getattr(splits, name)

@@ -15,7 +15,10 @@ def generate(
     out: Annotated[Path, typer.Option(help="The .npz file to write.")],
     per_class: Annotated[int | None, typer.Option(help="Images of each class.")] = None,
     counts: Annotated[
-        str | None, typer.Option(help="Images of some classes by name or label: 3=500,8=2000.")
+        str | None,
+        typer.Option(
+            help="Images of some classes: 3=500,8=2000. Labels do for names, unless names are numbers."
+        ),
     ] = None,
     like: Annotated[
         str | None,
@@ -55,7 +58,7 @@ def generate(
 
         from pipeline.checkpoints import file_sha256
         from pipeline.export.source import open_images
-        from pipeline.gan.generation import generate_file, parse_counts
+        from pipeline.gan.generation import counts_text, generate_file, parse_counts
         from pipeline.gan.generators import load_generator
         from pipeline.params import Execution
         from pipeline.runtime.device import configure
@@ -95,4 +98,4 @@ def generate(
             provenance={**provenance, "generator_sha256": file_sha256(path)},
             device=on,
         )
-    typer.echo(f"{sum(wanted)} synthetic images of {sum(map(bool, wanted))} classes: {out}")
+    typer.echo(f"{counts_text(wanted, class_names)}: {out}")

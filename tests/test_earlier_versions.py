@@ -31,7 +31,7 @@ DATA = Path(__file__).parent / "data"
 VERSIONS = sorted(path.name for path in DATA.glob("v*"))
 
 
-MOVED = re.compile(r"(\S+): now called (\S+); move its value there$")
+MOVED = re.compile(r"(\S+): now called (\S+); move its value there")
 
 
 def with_moved(values, moved):

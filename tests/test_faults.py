@@ -363,7 +363,9 @@ def collapse(bench: Bench) -> list[str]:
     from pipeline.gan import training
 
     bench.patch.setattr(training, "generator_loss", lambda *_, real, fake: 0 * (real.sum() + fake.sum()))
-    return gan_with(gan__total_images=960, gan__history_points=10, gan__collapse_patience=3)(bench)
+    return gan_with(
+        gan__total_images=960, gan__history_points=10, gan__warmup_steps=2, gan__collapse_patience_images=300
+    )(bench)
 
 
 @contextmanager
@@ -509,7 +511,7 @@ def store_at(uri: str) -> Act:
 
 
 def server_that(kind: str) -> Act:
-    """`track` against a server on loopback that is down, silent or failing."""
+    """`track` against a server on loopback that is down, silent, failing, very slow or too busy."""
 
     def act(bench: Bench) -> list[str]:
         listening = socket.create_server(("127.0.0.1", 0))
@@ -518,21 +520,44 @@ def server_that(kind: str) -> Act:
             bench.closing.enter_context(listening)
         else:
             listening.close()
-        if kind == "fails":
+        if kind in ("fails", "sends a byte a second", "asks to wait"):
 
-            class Failing(http.server.BaseHTTPRequestHandler):
+            class Answering(http.server.BaseHTTPRequestHandler):
                 def do_GET(self):
-                    self.send_error(500)
+                    if kind == "fails":
+                        self.send_error(500)
+                    elif self.path == "/health":
+                        self.send_response(200)
+                        self.end_headers()
+                    elif kind == "asks to wait":
+                        self.send_response(429)
+                        self.send_header("Retry-After", "3600")
+                        self.end_headers()
+                    else:
+                        with contextlib.suppress(OSError):
+                            self.send_response(200)
+                            self.send_header("Content-Length", "1000")
+                            self.end_headers()
+                            while not ending.wait(0.1):
+                                self.wfile.write(b" ")
+                                self.wfile.flush()
+
+                do_POST = do_GET
 
                 def log_message(self, *args):
                     pass
 
-            server = http.server.HTTPServer(("127.0.0.1", port), Failing)
+            from pipeline.tracking import deadline
+
+            bench.patch.setattr(deadline, "SECONDS", 1.0)  # the test's patience
+            ending = threading.Event()
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Answering)
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
             thread.start()
             bench.closing.callback(thread.join)
             bench.closing.callback(server.server_close)
             bench.closing.callback(server.shutdown)
+            bench.closing.callback(ending.set)
         return store_at(f"http://user:secret@127.0.0.1:{port}")(bench)
 
     return act
@@ -998,6 +1023,16 @@ FAULTS = [
     ),
     Fault(
         DATA,
+        "too few test images for the metrics of synthetic ones",
+        own_folder(lambda folder, bench: None, stage="prepare"),
+        "error: the test split: in the shares of the test split's classes, the splits offer 2 images to evaluate "
+        "(test 2, train 4, evaluation.images 100, generation.images_per_class 12); more than the 8 features of "
+        "the extractor are needed: bring more images, or raise data.folder_test_fraction of a folder, or what is "
+        "too low of these, or lower extractor.feature_dim to at most 1\nerror: class cat: …; at least 2 of each "
+        "class are needed: …\nerror: evaluation.neighbors: found 5; …, so 1..1 is allowed",
+    ),
+    Fault(
+        DATA,
         "MNIST: no mirror gives it",
         mirror_with(None),
         "error: train-images-idx3-ubyte.gz: not to be had; places tried, in order:\nerror:   mirror: "
@@ -1082,8 +1117,8 @@ FAULTS = [
         "a collapsed generator",
         collapse,
         "error: GAN 60, replicate 1 of 1: the generator has collapsed (diversity … of the real "
-        "images', label fidelity …, 3 times in a row); lower the learning rates, raise "
-        "gan.penalty_weight or gan.augment_probability, or set gan.collapse_patience to 0 to train on "
+        "images', label fidelity …, for … images); lower the learning rates, raise "
+        "gan.penalty_weight or gan.augment_probability, or set gan.collapse_patience_images to 0 to train on "
         "all the same; the last state before it is kept in .work/unfinished/gan-…",
     ),
     Fault(
@@ -1125,22 +1160,25 @@ FAULTS = [
         TRAINING,
         "a truncated checkpoint",
         cut_off_then(halve),
-        "error: .work/unfinished/gan-…/state.pt: not a readable state of this training (…); "
-        "remove .work/unfinished/gan-… to start it anew",
+        ".work/unfinished/gan-…/state.pt: not a readable state of this training (…); set aside as "
+        "state.pt.damaged, this training starts anew…",
+        status=0,
     ),
     Fault(
         TRAINING,
         "a checkpoint of other params under this name",
         cut_off_then(of_other_params),
-        "error: .work/unfinished/gan-…/state.pt: not a readable state of this training (RuntimeError); "
-        "remove .work/unfinished/gan-… to start it anew",
+        ".work/unfinished/gan-…/state.pt: not a readable state of this training (RuntimeError); set aside as "
+        "state.pt.damaged, this training starts anew…",
+        status=0,
     ),
     Fault(
         TRAINING,
         "a checkpoint of a newer version",
         cut_off_then(of_a_newer_version),
-        "error: .work/unfinished/gan-…/state.pt: not a readable state of this training (KeyError); remove "
-        ".work/unfinished/gan-… to start it anew",
+        ".work/unfinished/gan-…/state.pt: not a readable state of this training (KeyError); set aside as "
+        "state.pt.damaged, this training starts anew…",
+        status=0,
     ),
     Fault(
         TRAINING,
@@ -1255,6 +1293,21 @@ FAULTS = [
         server_that("fails"),
         "error: MLflow server http://127.0.0.1:…: /health has status 500 (MLFLOW_TRACKING_URI). "
         "Nothing else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) "
+        "mirrors them later",
+    ),
+    Fault(
+        TRACKING,
+        "a server that sends a byte a second",
+        server_that("sends a byte a second"),
+        "error: MLflow at http://127.0.0.1:…: no whole answer within 20 seconds. Nothing else is lost: all "
+        "results are files, and `dvc repro` (or `synthgain stage track`) mirrors them later",
+    ),
+    Fault(
+        TRACKING,
+        "a server that asks to try again in an hour",
+        server_that("asks to wait"),
+        "error: MLflow at http://127.0.0.1:…: it has too many requests and asks to try again later (status "
+        "429). Nothing else is lost: all results are files, and `dvc repro` (or `synthgain stage track`) "
         "mirrors them later",
     ),
     Fault(
@@ -1463,7 +1516,8 @@ def test_a_fault_ends_in_its_message_and_leaves_nothing_half_written(fault, benc
     assert status == fault.status, said
     assert "Traceback" not in said
     assert matches(fault.message, said), f"{fault.given}: {said!r}"
-    assert contents(bench.folder) == before
+    if status:
+        assert contents(bench.folder) == before
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -1498,13 +1552,13 @@ def document() -> str:
         "# What can go wrong, and what is said then",
         "",
         "This page is printed from the table that the tests run, row by row (`python tests/test_faults.py >",
-        "docs/faults.md`); … stands for what differs from machine to machine. After each of these, the "
-        "files are what",
-        "they were before: an output is there whole or not at all.",
+        "docs/faults.md`); … stands for what differs from machine to machine. After each that ends with "
+        "another status than",
+        "0, the files are what they were before: an output is there whole or not at all.",
         "",
         "| exit status | means |",
         "| ---: | --- |",
-        "| 0 | done |",
+        "| 0 | done, with a word on what was amiss |",
         "| 1 | what the message tells how to mend; of `doctor`, `verify` and `reproduce-check` also "
         "findings |",
         "| 2 | wrong usage of the command |",

@@ -33,7 +33,7 @@ TINY = {
         "batch_size": 32,
         "history_points": 8,
         "film_strip_frames": 3,
-        "collapse_patience": 0,  # so small a GAN draws nothing yet, and is not asked to
+        "collapse_patience_images": 0,  # so small a GAN draws nothing yet, and is not asked to
     },
     "generation": {"images_per_class": 300},
     "classifier": {"channels": 4, "feature_dim": 8, "steps": 10, "batch_size": 16},

@@ -62,6 +62,7 @@ def problems(values: dict) -> list[str]:
         ("classifier.synthetic_weight", -1, "greater than or equal to 0"),
         ("gan.class_sampling", "even", "'as_drawn' or 'balanced'"),
         ("augmentation.elastic_sigma", 0, "greater than 0"),
+        ("gan.collapse_patience", 5, "gan.collapse_patience: now called gan.collapse_patience_images"),
         ("classifier.elastic_sigma", 4.0, "classifier.elastic_sigma: now called augmentation.elastic_sigma"),
         ("study.replicates", 2.5, "a whole number"),
         ("study.replicates", True, "found True"),

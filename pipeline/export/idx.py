@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.errors import SynthGainError
 from pipeline.export.compression import LAST_BLOCK, deflate
 from pipeline.export.table import Shard
+from pipeline.images import LABELS_OF_A_BYTE
 
 # The third byte says uint8 (8), the fourth how many dimensions follow as big-endian int32.
 IMAGES_MAGIC = 0x0803
@@ -26,9 +27,9 @@ def check_classes(num_classes: int) -> None:
     Raises:
         SynthGainError: above 256.
     """
-    if num_classes > 256:
+    if num_classes > LABELS_OF_A_BYTE:
         raise SynthGainError(
-            f"idx: found {num_classes} classes; its label byte allows 256; export parquet instead"
+            f"idx: found {num_classes} classes; its label byte allows {LABELS_OF_A_BYTE}; export parquet instead"
         )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +21,67 @@ from pipeline.gan.networks import Generator
 from pipeline.gan.sampling import BLOCK, sample_images
 from pipeline.npz import ArrayOnDisk, write_npz
 from pipeline.runtime.outputs import only_writer, write_text
-from pipeline.runtime.progress import progress
+from pipeline.runtime.progress import counted, progress
 
+# CLASS=NUMBER and a comma or the end. Twelve digits are more images than a disk holds.
+_PART = re.compile(r"(.*?)=\s*(\d{1,12})\s*(?=,|$)", re.DOTALL)
 # What is on disk for good is noted down every so many blocks.
 _BLOCKS_BETWEEN_NOTES = 40
 
 
 def parse_counts(text: str, class_names: Sequence[str]) -> list[int]:
-    """Images of each class from `3=500,8=2000`; a class is called by its name or its label.
+    """Images of each class from `3=500,8=2000`; a class is called by its name.
+
+    Where no class has a number for its name, its label (0 for the first) is understood too. Where one has, a number
+    is a name and nothing else: class `3` is never taken for the class of label 3.
 
     Raises:
         SynthGainError: for an unknown class, a class that stands twice, or a count that is no positive number.
     """
     counts = [0] * len(class_names)
-    for part in text.split(","):
-        name, found, number = part.rpartition("=")
-        name = name.strip()
-        if not found or not number.strip().isdecimal() or int(number) < 1:
-            raise SynthGainError(
-                f"--counts: found {part.strip()!r}; CLASS=NUMBER is needed, as in 3=500,8=2000, numbers from 1"
-            )
+    by_label = not any(_is_number(name) for name in class_names)
+    for name, number in _parts(text):
         if name in class_names:
             label = list(class_names).index(name)
-        elif name.isdecimal() and int(name) < len(class_names):
+        elif by_label and _is_number(name) and int(name) < len(class_names):
             label = int(name)
         else:
             known = ", ".join(class_names[:20]) + (", …" if len(class_names) > 20 else "")
-            raise SynthGainError(f"--counts: unknown class {name!r}; this generator knows {known}")
+            rule = (
+                ""
+                if by_label or not _is_number(name)
+                else "; where names are numbers, a class is called by its name"
+            )
+            raise SynthGainError(f"--counts: unknown class {name!r}; this generator knows {known}{rule}")
         if counts[label]:
-            raise SynthGainError(f"--counts: class {name} stands there twice; once is allowed")
-        counts[label] = int(number)
+            raise SynthGainError(f"--counts: class {class_names[label]} stands there twice; once is allowed")
+        counts[label] = number
     return counts
+
+
+def _parts(text: str) -> Iterator[tuple[str, int]]:
+    """The name and the number of each part; a name may hold commas and equals signs."""
+    place = 0
+    while place <= len(text):
+        found = _PART.match(text, place)
+        if found is None or int(found[2]) < 1:
+            wrong = text[place:].partition(",")[0].strip()
+            raise SynthGainError(
+                f"--counts: found {wrong!r}; CLASS=NUMBER is needed, as in 3=500,8=2000, numbers from 1"
+            )
+        yield found[1].strip(), int(found[2])
+        place = found.end() + 1  # beyond the comma
+
+
+def _is_number(name: str) -> bool:
+    return re.fullmatch(r"[+-]?\d{1,18}(\.\d*)?", name.strip()) is not None
+
+
+def counts_text(counts: Sequence[int], class_names: Sequence[str]) -> str:
+    """`30 synthetic images (a: 10, b: 20)`: what was made of which class, so that a mistaken class is seen."""
+    made = [(name, count) for name, count in zip(class_names, counts, strict=True) if count]
+    shown = ", ".join(f"{name}: {count}" for name, count in made[:20]) + (", …" if len(made) > 20 else "")
+    return f"{counted(sum(counts), 'synthetic image')} ({shown})"
 
 
 def generate_file(
@@ -109,6 +140,15 @@ def generate_file(
         shutil.rmtree(work)
 
 
+def _images_on_disk(notes: Path, pixels: Path, *, size: int) -> int:
+    """How many images of `size` bytes a killed run has left; 0 where note and pixels do not agree."""
+    try:
+        noted = int(notes.read_text())
+        return noted if 0 < noted * size <= pixels.stat().st_size else 0
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
 def _generate(
     generator: Generator, work: Path, plan: str, counts: Sequence[int], seed: int, device: torch.device
 ) -> Path:
@@ -118,7 +158,7 @@ def _generate(
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         write_text(plan_file, plan)
-    done = int(notes.read_text()) if notes.is_file() else 0
+    done = _images_on_disk(notes, pixels, size=generator.image_size**2)
     if 0 < done < sum(counts):
         print(f"{done} of {sum(counts)} images are there already; going on with the others", file=sys.stderr)
     size = generator.image_size**2

@@ -66,7 +66,10 @@ class Monitor:
         }
 
     def refuse_collapse(self, history: Sequence[dict[str, float]], *, label: str, kept: Path | None) -> None:
-        """Stop a training that was collapsed at the last `gan.collapse_patience` evaluation points (0: never).
+        """Stop a training whose generator has been collapsed for `gan.collapse_patience_images` (0: never).
+
+        They are counted in images shown, so that more evaluation points or a shorter training change nothing, and
+        from the last evaluation point at which the generator was well; the warm-up of the learning rates is left out.
 
         Args:
             history: its rows so far.
@@ -76,22 +79,27 @@ class Monitor:
         Raises:
             SynthGainError: with advice, and where that state is.
         """
-        patience = self.gan.collapse_patience
+        gan, last = self.gan, history[-1]
         # A generator that has never been good may still be learning: it has half of the training for that.
-        learning = len(history) * 2 <= self.gan.history_points
-        if not patience or learning or len(history) < patience:
+        is_learning = last["images_seen"] * 2 <= gan.total_images
+        if not gan.collapse_patience_images or is_learning or not self._has_collapsed(last):
             return
-        chance = 1 / self.num_classes
-        floor = chance + _FIDELITY_FLOOR * (1 - chance)
-        recent = history[-patience:]
-        if all(row["diversity"] < _DIVERSITY_FLOOR or row["label_fidelity_1nn"] < floor for row in recent):
+        warm = gan.warmup_steps * gan.batch_size * gan.discriminator_steps
+        since = max([warm, *(row["images_seen"] for row in history if not self._has_collapsed(row))])
+        images = last["images_seen"] - since
+        if images >= gan.collapse_patience_images:
             where = f"; the last state before it is kept in {kept}" if kept and kept.exists() else ""
             raise SynthGainError(
-                f"{label}: the generator has collapsed (diversity {recent[-1]['diversity']:.2f} of the real"
-                f" images', label fidelity {recent[-1]['label_fidelity_1nn']:.0%}, {patience} times in a row);"
-                " lower the learning rates, raise gan.penalty_weight or gan.augment_probability, or set"
-                f" gan.collapse_patience to 0 to train on all the same{where}"
+                f"{label}: the generator has collapsed (diversity {last['diversity']:.2f} of the real images', label"
+                f" fidelity {last['label_fidelity_1nn']:.0%}, for {images} images); lower the learning rates, raise"
+                " gan.penalty_weight or gan.augment_probability, or set gan.collapse_patience_images to 0 to train on"
+                f" all the same{where}"
             )
+
+    def _has_collapsed(self, row: dict[str, float]) -> bool:
+        chance = 1 / self.num_classes
+        floor = chance + _FIDELITY_FLOOR * (1 - chance)
+        return row["diversity"] < _DIVERSITY_FLOOR or row["label_fidelity_1nn"] < floor
 
     def _spread(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """(num_classes,) mean distance of a class's images from their mean image."""

@@ -88,7 +88,7 @@ class GanJob:
     def key(self, gan: Gan, device: torch.device, dtype: torch.dtype) -> Key:
         """Of its result in the store. The guard's patience decides only whether there is one."""
         recipe = {
-            "gan": gan.model_dump(exclude={"collapse_patience"}),
+            "gan": gan.model_dump(exclude={"collapse_patience_images"}),
             "provenance": self.provenance,
             "class_names": list(self.real.class_names),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,12 +47,23 @@ def resumed_state(
 ) -> TrainingState:
     """The state that `save_state` left in a folder; a new one if there is none, or no folder.
 
+    One that cannot be read is set aside as `state.pt.damaged`, which is said, and the training starts anew: a state
+    saves time and nothing else, and must not stop what could be computed again.
+
     Raises:
-        SynthGainError: if the file is damaged or of another training.
+        OSError, MemoryError: if the file may be whole, but cannot be read here and now.
     """
     state = new_state(real, gan, seed=seed, device=device)
-    if folder is not None:
-        load_state(state, folder)
+    file = None if folder is None else folder / _FILE
+    if file is None or not file.is_file():
+        return state
+    try:
+        load_state(state, file)
+    except SynthGainError as error:
+        aside = file.with_name(f"{_FILE}.damaged")
+        file.replace(aside)
+        print(f"{error}; set aside as {aside.name}, this training starts anew", file=sys.stderr, flush=True)
+        return new_state(real, gan, seed=seed, device=device)  # the other one may be half of the file's
     return state
 
 
@@ -139,17 +151,17 @@ def save_state(state: TrainingState, folder: Path) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
-def load_state(state: TrainingState, folder: Path) -> None:
-    """Bring a new state to where `save_state` left one; without a file there it stays new.
+def load_state(state: TrainingState, file: Path) -> None:
+    """Bring a new state to where `save_state` left one.
 
     Raises:
-        SynthGainError: if the file is damaged or of another training.
+        SynthGainError: if the file is damaged or of another training; `state` is of no use then.
+        OSError, MemoryError: if the file may be whole, but cannot be read here and now.
     """
-    file = folder / _FILE
-    if not file.is_file():
-        return
+    # Read first: of a file that was cut off, torch's reader has the system say "invalid argument".
+    whole = io.BytesIO(file.read_bytes())
     try:
-        content = torch.load(file, weights_only=True, map_location="cpu")
+        content = torch.load(whole, weights_only=True, map_location="cpu")
         for name in _MODULES:
             getattr(state, name).load_state_dict(content[name])
         for name in _STREAMS:
@@ -157,10 +169,11 @@ def load_state(state: TrainingState, folder: Path) -> None:
         torch.set_rng_state(content["torch_rng"])
         if content["cuda_rng"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(content["cuda_rng"])
-        state.step, state.history = content["step"], content["history"]
+        state.step, state.history = int(content["step"]), list(content["history"])
         state.film = list(content["film"].numpy())
+    except MemoryError:
+        raise
     except Exception as error:  # torch.load and load_state_dict raise nearly anything on a damaged file
         raise SynthGainError(
-            f"{file}: not a readable state of this training ({type(error).__name__}); remove {folder} to start"
-            " it anew"
+            f"{file}: not a readable state of this training ({type(error).__name__})"
         ) from None

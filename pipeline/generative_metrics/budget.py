@@ -14,6 +14,8 @@ from pipeline.study.subsets import replicate_number
 
 Counts = npt.NDArray[np.int64]
 
+INCEPTION_FEATURES = 2048  # of the original FID network
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BudgetImages:

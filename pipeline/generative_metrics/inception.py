@@ -17,9 +17,10 @@ import torch
 
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
+from pipeline.generative_metrics.budget import INCEPTION_FEATURES
 from pipeline.generative_metrics.features import Extractor
 
-FEATURE_DIM = 2048
+FEATURE_DIM = INCEPTION_FEATURES
 _BATCH = 50
 
 InceptionFeatures = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]

@@ -18,6 +18,7 @@ from pipeline.maintenance.dvc_objects import dvc_objects, md5_of
 from pipeline.maintenance.dvc_state import dvc_files
 from pipeline.maintenance.environment import environment
 from pipeline.maintenance.findings import Check, Finding, first_words
+from pipeline.maintenance.generators import generators
 from pipeline.maintenance.half_written import half_written_outputs
 from pipeline.maintenance.other_code import code_of_results
 from pipeline.maintenance.processes import orphans, running_stages
@@ -44,6 +45,7 @@ def examine(root: Path, params_file: Path) -> Iterator[Check]:
     yield code_of_results(root)
     if params is not None:
         yield raw_data(root, params)
+        yield generators(root, params)
     yield dvc_objects(root, is_running=bool(running))
     if params is not None:
         yield stale_cells(root, params)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
@@ -99,6 +100,15 @@ def dvc(folder: Path, *arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, check=False)
     if done.returncode:
         raise SynthGainError(
-            f"dvc {' '.join(arguments)} failed in {folder}; the lines above say why. Finished stages are kept:"
-            " the same command goes on from there"
+            f"{folder}: dvc {' '.join(arguments)} {_ending(done.returncode)}. Finished stages are kept: the same"
+            " command goes on from there"
         )
+
+
+def _ending(status: int) -> str:
+    """How a command ended: by its own words, or by a signal, which lets it say nothing."""
+    number = -status if status < 0 else status - 128  # of a shell
+    try:
+        return f"was ended by a signal ({signal.Signals(number).name})"
+    except ValueError:
+        return "failed; the lines above say why"

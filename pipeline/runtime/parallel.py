@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing import connection
+from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any, TypeVar
+
+import psutil
 
 from pipeline.errors import SynthGainError
 from pipeline.runtime.device import Workers, set_switches
@@ -51,7 +53,8 @@ def parallel_map(
             yield job, work(job, advance)
         return
     context = worker_context(preload=_module_of(work))
-    reports = context.SimpleQueue()
+    with _shared_memory_explained():
+        reports = context.SimpleQueue()
     start = partial(_start, reports, prepare)
     with worker_pool(workers.processes, context=context, initializer=start) as pool:
         # On an error nobody waits for this thread: a killed worker may have taken the queue's lock with it.
@@ -77,7 +80,35 @@ def worker_context(*, preload: str) -> multiprocessing.context.BaseContext:
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if isinstance(context, multiprocessing.context.ForkServerContext):
         context.set_forkserver_preload([preload])
+        _start_fork_server()
     return context
+
+
+def _start_fork_server() -> None:
+    """Deaf to Ctrl-C and SIGTERM from its first moment on, and its workers with it: they inherit what is blocked here.
+
+    Its imports take two seconds, and a worker is born with Python's own handlers: in both, a Ctrl-C in the terminal
+    would print a traceback. What comes to this process meanwhile is heard when the block ends.
+    """
+    resource_tracker.ensure_running()  # it unblocks the same signals when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _shared_memory_explained() -> Iterator[None]:
+    """Locks between processes lie in /dev/shm; the system's own words name no path."""
+    try:
+        yield
+    except OSError as error:
+        raise SynthGainError(
+            f"/dev/shm: no locks between worker processes can be made ({error.strerror or error}); make room there or"
+            " mount it for writing (docker run --shm-size=64m), or set execution.processes in params.yaml to 1 (of an"
+            " export: --workers 1), which needs none"
+        ) from None
 
 
 @contextmanager
@@ -91,15 +122,31 @@ def worker_pool(
 
     They hear neither Ctrl-C nor SIGTERM, which a terminal sends to all of them: this process decides.
     """
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(initializer,))
+    with _shared_memory_explained():
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(initializer,))
     try:
         yield pool
     except BaseException:
-        for process in multiprocessing.active_children():
-            process.kill()
+        _kill_workers()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _kill_workers() -> None:
+    """Those that are being started too: of them only the fork server knows, which is stopped before it is asked.
+
+    Left alone, such a worker would look for what this process has taken away already, and print a traceback.
+    """
+    pid = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+    with suppress(psutil.Error):
+        if pid is not None:
+            server = psutil.Process(pid)
+            server.suspend()
+            for process in [*server.children(recursive=True), server]:  # the next pool starts another server
+                process.kill()
+    for process in multiprocessing.active_children():  # where there is no fork server
+        process.kill()
 
 
 # What follows runs in a worker, but for `_relay`, `_next` and `_module_of`.

@@ -15,6 +15,13 @@ _SECONDS_BETWEEN_LINES = 15.0
 _SECONDS_OF_PACE = 60.0
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `2 images`: a number with its noun."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}es" if noun.endswith(("s", "x", "ch")) else f"{number} {noun}s"
+
+
 class Advance(Protocol):
     """Report `units` more done, with a word on how it goes (`"D 0.61 G 0.88"`); from any thread."""
 

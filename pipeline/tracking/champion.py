@@ -101,12 +101,17 @@ def find_candidate(params: Params, *, cells: Path, splits: Path, generator: Path
     return Candidate(generator, file_sha256(generator), budget, replicate, cas, ratio, protocol)
 
 
-def decide(candidate: Candidate, holder: Holder | None) -> tuple[bool, str]:
-    """Whether the candidate becomes the champion, and why."""
+def decide(candidate: Candidate, holder: Holder | None, *, unreadable: str | None = None) -> tuple[bool, str]:
+    """Whether the candidate becomes the champion, and why; `unreadable`: why the holder cannot be loaded any more."""
     if holder is None:
         return True, f"first generator, validation CAS {candidate.cas:.4f}"
     if holder.generator_sha256 == candidate.generator_sha256:
         return False, f"version {holder.version} is this generator, validation CAS {holder.cas:.4f}"
+    if unreadable is not None:
+        return True, (
+            f"this version of SynthGain cannot load version {holder.version} ({unreadable}), which had validation CAS"
+            f" {holder.cas:.4f}; this one has {candidate.cas:.4f}"
+        )
     if holder.protocol != candidate.protocol:
         return False, (
             f"version {holder.version} was scored under another protocol (validation images, classifier, budget or"

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.errors import SynthGainError
 from pipeline.redaction import without_secrets
 from pipeline.runtime.outputs import atomic_output
+from pipeline.tracking.deadline import SECONDS, NoAnswer, deadline_of_answers
 from pipeline.tracking.store import Store, alone, sqlite_uri
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -56,7 +57,7 @@ def writing_to(store: Store) -> Iterator[None]:
 @contextmanager
 def working_with(store: Store) -> Iterator[None]:
     """MLflow's default store is this one in the block; what goes wrong with it is one line."""
-    with warnings.catch_warnings(), default_store(store), _explained(store):
+    with warnings.catch_warnings(), default_store(store), _explained(store), deadline_of_answers():
         # MLflow's parts warn of each other, and of its own tables.
         warnings.simplefilter("ignore")
         yield
@@ -119,11 +120,13 @@ def _check_server(store: Store) -> None:
             max_retries=0,
             raise_on_status=False,
         )
-    except (MlflowException, requests.RequestException) as error:
+    except (MlflowException, requests.RequestException, NoAnswer) as error:
         raise SynthGainError(
             f"MLflow server {store} (MLFLOW_TRACKING_URI): {reason_of(error)}. {_LATER}"
         ) from None
-    if answer.status_code >= 500:  # others may stand for a proxy, or a path that it does not know
+    if (
+        answer.status_code >= 500 or answer.status_code == 429
+    ):  # others may stand for a proxy, or a path that it does not know
         raise SynthGainError(
             f"MLflow server {store}: /health has status {answer.status_code} (MLFLOW_TRACKING_URI). {_LATER}"
         )
@@ -175,7 +178,7 @@ def _explained(store: Store) -> Iterator[None]:
     """What goes wrong with the store, in one line."""
     try:
         yield
-    except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, requests.RequestException, SQLAlchemyError, OSError, NoAnswer) as error:
         if outdated := re.search(r"found version (\w+), but expected", str(error)):
             _check_not_newer(outdated[1], str(store))
             raise SynthGainError(
@@ -196,6 +199,8 @@ def reason_of(error: Exception) -> str:
     for reason, pattern in (
         ("connection refused", "refused"),
         ("no such host", "failed to resolve|getaddrinfo|name or service not known"),
+        (f"no whole answer within {SECONDS:g} seconds", "no whole answer"),
+        ("it has too many requests and asks to try again later (status 429)", "too many 429|error code 429"),
         ("no answer in time", "timed out|timeout"),
         (
             "user, password or token is not accepted (status 401); they are in MLFLOW_TRACKING_URI, or in"

@@ -374,6 +374,6 @@ def _own_runs(client: MlflowClient, experiment_id: str, experiment: str, store: 
         raise SynthGainError(
             f"MLflow at {store}: experiment {experiment} mirrors {foreign[0]}, and this is {store.workspace};"
             " give tracking.experiment in params.yaml a name of its own, or, if the study is the same, take"
-            f" it over with the environment variable SYNTHGAINWORKSPACE={shlex.quote(foreign[0])}"
+            f" it over with the environment variable SYNTHGAIN_WORKSPACE={shlex.quote(foreign[0])}"
         )
     return runs

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import (
     LoggedModel,
@@ -25,6 +26,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from pipeline.errors import SynthGainError
+from pipeline.gan.generators import load_generator
 from pipeline.runtime.code import ROOT, import_closure
 from pipeline.tracking.champion import Candidate, Holder, decide
 from pipeline.tracking.connection import (
@@ -90,6 +92,9 @@ def register_generator(
         number = str(version.version)
         holder = _holder(client, name)
         moved, reason = decide(candidate, holder)
+        if holder is not None and not moved and holder.generator_sha256 != candidate.generator_sha256:
+            unreadable = _why_unreadable(name, holder.version)
+            moved, reason = decide(candidate, holder, unreadable=unreadable)
         # The reason why it is or is not the champion. Of the one that is, it was written when it became that.
         written = version.tags.get(_DECISION)
         if written != reason and not (written and holder and holder.version == number):
@@ -124,11 +129,42 @@ def fetch_generator(uri: str, store: Store) -> Path:
                 version_found = client.get_model_version(found[1], found[3])
         except MlflowException as error:
             raise SynthGainError(f"{uri}: not in MLflow at {store} ({reason_of(error)})") from None
-        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{found[1]}/{version_found.version}"))
-    path = folder / "artifacts" / _WEIGHTS
+        path = _download(found[1], str(version_found.version))
     if not path.is_file():
         raise SynthGainError(f"{uri}: not a generator of SynthGain (no artifacts/{_WEIGHTS} in it)")
     return path
+
+
+def unreadable_champion(name: str, store: Store) -> tuple[str, str] | None:
+    """The version that holds the alias `champion`, and why the code that is here cannot load it.
+
+    None where it can, or there is no champion. Writes nothing.
+
+    Raises:
+        SynthGainError: if the store cannot be reached or used, or the champion was not made here.
+    """
+    if store.database is not None and not store.database.is_file():  # MLflow would make an empty one
+        return None
+    with working_with(store):
+        check_store(store)
+        holder = _holder(client_of(store), name)
+        unreadable = None if holder is None else _why_unreadable(name, holder.version)
+    return None if holder is None or unreadable is None else (holder.version, unreadable)
+
+
+def _why_unreadable(name: str, version: str) -> str | None:
+    """Why a registered generator cannot be loaded, in a few words; None: it can."""
+    path = _download(name, version)
+    try:
+        load_generator(path, torch.device("cpu"))
+    except SynthGainError as error:
+        return str(error).removeprefix(f"{path}: ").removesuffix("; train it again")
+    return None
+
+
+def _download(name: str, version: str) -> Path:
+    """Where the weights of a registered generator lie on this machine; the file may be missing."""
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts" / _WEIGHTS
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:

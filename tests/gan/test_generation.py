@@ -13,7 +13,7 @@ import torch
 
 from pipeline.errors import SynthGainError
 from pipeline.gan import generation
-from pipeline.gan.generation import generate_file, parse_counts
+from pipeline.gan.generation import counts_text, generate_file, parse_counts
 from pipeline.gan.generators import load_generator, save_generator
 from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.gan.sampling import BLOCK, latent_hashes, sample_z, synthetic_images
@@ -138,6 +138,18 @@ def test_killed_it_goes_on_says_so_and_ends_byte_equal(generator, tmp_path, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.npz", "whole.npz"]
 
 
+@pytest.mark.parametrize("note", ["", "many", "-5", "610"])
+def test_a_damaged_note_of_a_killed_run_starts_anew_and_makes_no_black_images(generator, tmp_path, note):
+    write(generator, tmp_path / "whole.npz", [600, 10, 700])
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "s.npz"), "5", json.dumps(TINY)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    work = tmp_path / ".s.npz.partial"
+    (work / "images_on_disk").write_text(note)
+    os.truncate(work / "pixels", 1000)  # as after a power cut
+    write(generator, tmp_path / "s.npz", [600, 10, 700])
+    assert (tmp_path / "s.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a tmpfs")
 def test_a_full_disk_is_one_line_and_changes_nothing(generator, tmp_path):
     if subprocess.run(
@@ -161,6 +173,34 @@ def test_counts_name_classes_or_labels(text, counts):
             parse_counts(text, ("a", "b", "c"))
     else:
         assert parse_counts(text, ("a", "b", "c")) == counts
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "counts"),
+    [
+        ("3=2", ("1", "2", "5", "26"), "unknown class '3'.*called by its name"),
+        ("0=5", tuple(map(str, range(1, 13))), "unknown class '0'.*called by its name"),
+        ("26=2", ("1", "2", "5", "26"), [0, 0, 0, 2]),
+        ("1=2", ("cat", "7", "dog"), "unknown class '1'.*called by its name"),
+        ("1=2,b=1", ("b", "a"), [1, 2]),
+        ("a,b=3,=x=2", ("a,b", "=x"), [3, 2]),
+        ("a=1,0=1", ("a", "b"), "class a stands there twice"),
+        ("a=" + "9" * 5000, ("a", "b"), "CLASS=NUMBER"),
+        ("9" * 5000 + "=1", ("a", "b"), "unknown class"),
+        ("a=1,", ("a", "b"), "CLASS=NUMBER"),
+    ],
+)
+def test_a_number_is_a_class_name_or_a_label_but_never_a_guess(text, names, counts):
+    if isinstance(counts, str):
+        with pytest.raises(SynthGainError, match=counts):
+            parse_counts(text, names)
+    else:
+        assert parse_counts(text, names) == counts
+
+
+def test_the_output_says_which_classes_were_made():
+    assert counts_text([0, 1], ("1", "26")) == "1 synthetic image (26: 1)"
+    assert counts_text([3, 2], ("a", "b")) == "5 synthetic images (a: 3, b: 2)"
 
 
 @pytest.fixture
@@ -188,7 +228,7 @@ def test_the_commands_go_together(model, tmp_path):
         "generate", "--model", model, "--counts", "b=20,0=10", "--seed", 3, "--out", "s.npz", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "30 synthetic images of 2 classes: s.npz\n"
+    assert done.stdout == "30 synthetic images (a: 10, b: 20): s.npz\n"
     done = synthgain(
         "export", "s.npz", "--format", "parquet,idx", "--source", "mnist", "--out", "out", cwd=tmp_path
     )
@@ -229,7 +269,7 @@ def test_like_a_file_takes_its_counts(model, tmp_path):
         (["--counts", "x=3"], "--counts: unknown class 'x'; this generator knows a, b, c"),
         (["--counts", "3=3"], "--counts: unknown class '3'"),
         (["--counts", "a=-1"], "--counts: found 'a=-1'; CLASS=NUMBER is needed"),
-        (["--counts", "a=1,0=2"], "--counts: class 0 stands there twice"),
+        (["--counts", "a=1,0=2"], "--counts: class a stands there twice"),
         ([], "counts: name one of --per-class, --counts and --like"),
         (["--per-class", "1", "--like", "real"], "counts: name one of"),
         (["--like", "nothing.npz"], "nothing.npz: no such file"),

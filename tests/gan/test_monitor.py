@@ -1,5 +1,6 @@
 """What a monitor says of a generator that draws real images, unseen ones, of the classes that it is asked for."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,9 @@ from pipeline.gan.networks import images_from_uint8
 from pipeline.images import LabeledImages
 
 CPU = torch.device("cpu")
-GAN = SimpleNamespace(collapse_patience=3, history_points=4)
+GAN = SimpleNamespace(
+    collapse_patience_images=300, total_images=1000, warmup_steps=1, batch_size=100, discriminator_steps=1
+)
 
 
 def digits(*classes):
@@ -44,7 +47,8 @@ class Draws:
 def measure(real, images):
     monitor = Monitor(real, GAN, seed=0, device=CPU)
     row = monitor.measure(Draws(images))
-    monitor.refuse_collapse([row] * 4, label="GAN", kept=None)
+    history = [row | {"images_seen": images} for images in (300, 600)]
+    monitor.refuse_collapse(history, label="GAN", kept=None)
     return row
 
 
@@ -69,3 +73,27 @@ def test_labels_by_chance_are_a_collapse(classes):
     )
     with pytest.raises(SynthGainError, match="collapsed"):
         measure(real, chance)
+
+
+@pytest.mark.parametrize(
+    ("changes", "well", "stops"),
+    [
+        ({}, (), True),
+        ({}, (400,), False),  # collapsed for 200 images since
+        ({}, (200,), True),
+        ({"warmup_steps": 4}, (), False),  # what lies in the warm-up does not count
+        ({"total_images": 1200}, (), False),  # half of the training is for learning
+        ({"collapse_patience_images": 0}, (), False),
+        ({"collapse_patience_images": 600}, (), False),
+    ],
+)
+@pytest.mark.parametrize("apart", [50, 100, 200])
+def test_a_collapse_is_counted_in_images_after_the_warm_up(changes, well, stops, apart):
+    real, _ = digits(3, 8)
+    monitor = Monitor(real, SimpleNamespace(**vars(GAN) | changes), seed=0, device=CPU)
+    history = [
+        {"images_seen": images, "diversity": 1.0 if images in well else 0.0, "label_fidelity_1nn": 1.0}
+        for images in range(apart, 601, apart)
+    ]
+    with pytest.raises(SynthGainError, match="collapsed") if stops else nullcontext():
+        monitor.refuse_collapse(history, label="GAN", kept=None)

@@ -227,10 +227,36 @@ def test_a_finished_training_is_not_repeated(digits, tmp_path, monkeypatch):
     assert torch.equal(weights(first), weights(again))
 
 
-def test_a_damaged_state_is_named(digits, tmp_path):
-    (tmp_path / "state.pt").write_bytes(b"nothing of the kind")
-    with pytest.raises(SynthGainError, match=r"state\.pt: not a readable state of this training"):
+@pytest.mark.parametrize("damage", ["of no kind", "cut", "of other networks"])
+def test_a_damaged_state_is_set_aside_and_the_training_starts_anew(digits, tmp_path, damage, capsys):
+    """It must not stop every `dvc repro` until somebody removes it, nor leave a trace in the result."""
+    whole = train(digits, make_gan(), scratch=tmp_path)
+    state = tmp_path / "state.pt"
+    if damage == "of other networks":
+        content = torch.load(state, weights_only=True)
+        content["d_optimizer"] = {}  # found when the networks have the file's weights already
+        torch.save(content, state)
+    else:
+        state.write_bytes(b"nothing" if damage == "of no kind" else state.read_bytes()[:5000])
+    damaged = state.read_bytes()
+    again = train(digits, make_gan(), scratch=tmp_path)
+    assert torch.equal(weights(whole), weights(again))
+    assert (tmp_path / "state.pt.damaged").read_bytes() == damaged
+    said = capsys.readouterr().err
+    assert "state.pt: not a readable state of this training" in said and "starts anew" in said
+    assert said.count("\n") == 1
+
+
+def test_a_state_that_cannot_be_read_here_and_now_is_left_alone(digits, tmp_path, monkeypatch):
+    train(digits, make_gan(), scratch=tmp_path)
+
+    def no_memory(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", no_memory)
+    with pytest.raises(MemoryError):
         train(digits, make_gan(), scratch=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
 
 
 def test_divergence_is_named_with_advice_and_the_last_good_state_stays(digits, tmp_path, monkeypatch):
@@ -244,7 +270,7 @@ def test_divergence_is_named_with_advice_and_the_last_good_state_stays(digits, t
     assert re.search(r"diverged by step \d+.*lower gan\.generator_learning_rate", str(error.value))
     assert f"the last good state is kept in {tmp_path / 'scratch'}" in str(error.value)
     state = new_state(digits, gan, seed=0, device=CPU)
-    load_state(state, tmp_path / "scratch")
+    load_state(state, tmp_path / "scratch/state.pt")
     assert state.step == 3
     assert all(tensor.isfinite().all() for tensor in state.averaged.state_dict().values())
 
@@ -254,10 +280,14 @@ def test_a_collapse_is_named_with_advice(digits, monkeypatch):
     monkeypatch.setattr(
         training, "generator_loss", lambda *_, real, fake: 0 * (real.sum() + fake.sum())
     )  # it never learns: classes look alike, and hardly vary
-    gan = make_gan(total_images=3200, history_points=10, collapse_patience=3)
-    with pytest.raises(SynthGainError, match=r"the generator has collapsed .* 3 times in a row"):
+    gan = make_gan(total_images=3200, history_points=10, collapse_patience_images=960)
+    with pytest.raises(SynthGainError, match=r"the generator has collapsed .* for \d+ images"):
         train(digits, gan)
-    train(digits, make_gan(total_images=3200, history_points=10, collapse_patience=0))
+    train(digits, make_gan(total_images=3200, history_points=10, collapse_patience_images=0))
+    # Neither a short training nor more evaluation points make it cry wolf.
+    train(
+        digits, make_gan(total_images=1280, history_points=40, collapse_patience_images=960, warmup_steps=20)
+    )
 
 
 @pytest.mark.parametrize("loss", ["relativistic", "hinge"])

@@ -78,7 +78,7 @@ def test_a_system_of_the_literature_leaves_nothing_to_our_default(name):
 
 def test_compact_is_the_projects_own_recipe_run_to_the_end():
     own = yaml.safe_load(PARAMS.read_text())["gan"]
-    assert gan_of("compact").model_dump() == {**own, "collapse_patience": 0}
+    assert gan_of("compact").model_dump() == {**own, "collapse_patience_images": 0}
 
 
 def count(network: torch.nn.Module) -> int:

@@ -1,8 +1,10 @@
+import signal
+
 import pytest
 import yaml
 
 from pipeline.errors import SynthGainError
-from pipeline.maintenance.workspace import PROJECT, create_workspace
+from pipeline.maintenance.workspace import PROJECT, create_workspace, dvc
 from pipeline.params import load_params
 
 
@@ -77,3 +79,19 @@ def test_bad_values_make_no_folder(tmp_path, changes):
     with pytest.raises(SynthGainError, match=r"gan\.z_dim: found -1"):
         create_workspace(tmp_path / "w", changes=changes)
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (1, "dvc repro failed; the lines above say why. Finished stages are kept"),
+        (-signal.SIGTERM, r"dvc repro was ended by a signal \(SIGTERM\)\. Finished stages are kept"),
+        (128 + signal.SIGKILL, r"dvc repro was ended by a signal \(SIGKILL\)\. Finished stages are kept"),
+    ],
+)
+def test_how_dvc_ended_is_said(tmp_path, monkeypatch, status, said):
+    """Ended by a signal it says nothing, so that nothing stands in the lines above."""
+    ending = f"os.kill(os.getpid(), {-status})" if status < 0 else f"os._exit({status})"
+    (tmp_path / "dvc.py").write_text(f"import os\n{ending}\n")  # `python -m dvc` finds it first
+    with pytest.raises(SynthGainError, match=said):
+        dvc(tmp_path, "repro")

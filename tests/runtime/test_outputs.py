@@ -50,6 +50,31 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no folder is synced there")
+def test_what_takes_its_place_is_on_the_disk_first(tmp_path, monkeypatch):
+    """Renamed before that, a file may be empty under its final name after a power cut."""
+    steps = []
+    sync, rename = os.fsync, os.replace
+
+    def synced(descriptor):
+        steps.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).relative_to(tmp_path).as_posix())
+        sync(descriptor)
+
+    def renamed(source, target):
+        steps.append(f"rename {Path(source).name}")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    write_text(tmp_path / "a", "text")
+    assert steps == [".a.tmp", "rename .a.tmp", "."]
+    steps.clear()
+    with atomic_output(tmp_path / "f") as temporary:
+        (temporary / "in").mkdir(parents=True)
+        (temporary / "in/b").write_text("text")
+    assert steps == [".f.tmp", ".f.tmp/in/b", ".f.tmp/in", "rename .f.tmp", "."]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_cuda_that_is_not_there_is_refused():
     with pytest.raises(SynthGainError, match="torch sees no CUDA device"):

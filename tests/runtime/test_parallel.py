@@ -177,3 +177,84 @@ def test_no_worker_outlives_what_started_it(tmp_path, number, status, said):
         assert errors.strip() == said
     _, left = psutil.wait_procs(family, timeout=60)
     assert [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+SLOW_TO_IMPORT = """
+import os, time
+from pathlib import Path
+Path("importing").touch()
+time.sleep(3)
+
+def work(job, advance):
+    return job
+"""
+STARTS = """
+import torch
+from pipeline.runtime.device import Workers
+from pipeline.runtime.parallel import parallel_map
+from stages.command import run
+
+def main() -> None:
+    import sys
+    sys.path.insert(0, ".")
+    import types
+    work = types.ModuleType("slow_to_import")  # this process has it already
+    exec("def work(job, advance): return job", work.__dict__)
+    work.work.__module__ = "slow_to_import"
+    sys.modules["slow_to_import"] = work
+    list(parallel_map(work.work, [1, 2], workers=Workers(2, 1, None), advance=print))
+
+if __name__ == "__main__":
+    run(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_workers_are_started_is_one_line(tmp_path, number, status):
+    """The fork server imports torch for two seconds, and would print a traceback of its own."""
+    (tmp_path / "slow_to_import.py").write_text(SLOW_TO_IMPORT)
+    (tmp_path / "script.py").write_text(STARTS)
+    process = subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 90
+    while not (tmp_path / "importing").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert errors.count("\n") == 1 and "nothing half-written is left behind" in errors
+    _, left = psutil.wait_procs(family, timeout=60)
+    assert [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a tmpfs")
+@pytest.mark.parametrize("options", ["nr_inodes=1", "ro"])
+def test_locks_that_cannot_be_made_name_their_place(options):
+    """In a mount namespace of its own: a full /dev/shm, and a read-only one."""
+    code = (
+        "from pipeline.runtime.device import Workers\n"
+        "from pipeline.runtime.parallel import parallel_map\n"
+        "list(parallel_map(print, [1, 2], workers=Workers(2, 1, None), advance=print))\n"
+    )
+    command = f'mount -t tmpfs -o {options} none /dev/shm || exit 77; exec "$0" -c "$1"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", command, sys.executable, code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("no mount namespaces here")
+    assert "SynthGainError: /dev/shm: no locks between worker processes can be made" in done.stderr
+    assert "execution.processes" in done.stderr

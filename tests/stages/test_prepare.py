@@ -1,4 +1,6 @@
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,18 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def prepared(raw: Path, out: Path, *, seed: int = 7, **data: Any) -> dict[str, Any]:
+# A data set of a handful of images has few features too.
+FEW = {"extractor": {"feature_dim": 2}, "evaluation": {"neighbors": 1}}
+
+
+def prepared(
+    raw: Path, out: Path, *, seed: int = 7, sections: Mapping[str, Any] | None = None, **data: Any
+) -> dict[str, Any]:
     values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
     values["data"] |= {"source": "digits", "validation_images": 200} | data
     values["seed"] = seed
+    for section, changes in (sections or {}).items():
+        values[section] |= changes
     out.mkdir(parents=True, exist_ok=True)
     params_file = out.parent / f"{out.name}.yaml"
     params_file.write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -72,7 +82,9 @@ def test_dropped_leaks_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
     record = {"image_size": 8, "train_images": 50, "test_images": 10}
     labels = np.arange(60) % 2
     LabeledImages(images, labels, ("a", "b"), {"conversion": record}).save(tmp_path / "folder.npz")
-    manifest = prepared(tmp_path, tmp_path / "prepared", source="folder", image_size=8, validation_images=10)
+    manifest = prepared(
+        tmp_path, tmp_path / "prepared", source="folder", image_size=8, validation_images=10, sections=FEW
+    )
     assert manifest["dropped_from_train_and_validation"] == [
         {"identical_to": "test", "index": 1, "published_train_index": 3}
     ]
@@ -88,3 +100,75 @@ def test_nothing_is_written_when_the_split_cannot_be_made(raw: Path, tmp_path: P
     ):
         prepared(raw, tmp_path / "prepared", validation_images=5000)
     assert list((tmp_path / "prepared").iterdir()) == []
+
+
+def folder_of(tmp_path: Path, per_class: list[int], test_per_class: list[int]) -> None:
+    """A raw folder of so many distinct images of each class."""
+    rng = np.random.default_rng(0)
+    classes = len(per_class)
+    labels = np.concatenate([np.repeat(np.arange(classes), counts) for counts in (per_class, test_per_class)])
+    images = rng.integers(0, 256, (len(labels), 1, 8, 8), dtype=np.uint8)
+    sizes = {"train_images": sum(per_class), "test_images": sum(test_per_class)}
+    names = tuple(f"c{label}" for label in range(classes))
+    LabeledImages(images, labels, names, {"conversion": {"image_size": 8, **sizes}}).save(
+        tmp_path / "folder.npz"
+    )
+
+
+@pytest.mark.parametrize(
+    ("per_class", "test_per_class", "sections", "message"),
+    [
+        (
+            [40, 40],
+            [32, 32],
+            {},
+            r"^the test split: .* 64 images .* 64 features .* extractor\.feature_dim to at most 63$",
+        ),
+        ([40, 40], [33, 32], {}, None),
+        ([60, 9], [90, 1], {}, r"class c1: .* 1 of this class; at least 2 of each class"),
+        (
+            [60, 9],
+            [99, 2],
+            {"generation": {"images_per_class": 40}},
+            "^the test split: .* class c1: .* [01] of this class",
+        ),
+        ([40, 40], [50, 50], {"evaluation": {"neighbors": 50, "images": 100}}, None),
+        (
+            [20, 20],
+            [9, 9],
+            FEW | {"evaluation": {"neighbors": 18}},
+            r"^evaluation\.neighbors: found 18; .* 1\.\.17",
+        ),
+        (
+            [40, 40],
+            [50, 50],
+            {"evaluation": {"features": "inception"}},
+            "^evaluation.features: .*2048 features.* set it to domain",
+        ),
+        (
+            [4] * 257,
+            [2] * 257,
+            {"export": {"formats": ["png", "idx_gz"]}},
+            "^export.formats: found idx_gz for 257",
+        ),
+        ([4] * 257, [2] * 257, {"export": {"formats": ["png", "parquet"]}}, None),
+        ([4] * 256, [2] * 256, {}, None),
+    ],
+)
+def test_what_would_fail_after_the_training_is_refused_before_it(
+    tmp_path: Path,
+    per_class: list[int],
+    test_per_class: list[int],
+    sections: dict[str, Any],
+    message: str | None,
+) -> None:
+    folder_of(tmp_path, per_class, test_per_class)
+    out, data = tmp_path / "prepared", {"source": "folder", "image_size": 8}
+    data |= {"validation_images": 2 * len(per_class)}
+    if message is None:
+        prepared(tmp_path, out, sections=sections, **data)
+        return
+    with pytest.raises(SynthGainError) as error:
+        prepared(tmp_path, out, sections=sections, **data)
+    assert re.search(message, str(error.value).replace("\n", " ")), error.value
+    assert list(out.iterdir()) == []

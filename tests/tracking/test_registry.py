@@ -23,6 +23,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
+from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import SynthGainError
 from pipeline.gan.generators import save_generator
 from pipeline.gan.networks import Generator, GeneratorDesign
@@ -32,7 +33,7 @@ from pipeline.tracking.champion import Candidate, Holder, decide, find_candidate
 from pipeline.tracking.connection import default_store
 from pipeline.tracking.mirror import mirror
 from pipeline.tracking.planned_runs import PlannedRun
-from pipeline.tracking.registry import _served_files, fetch_generator, register_generator
+from pipeline.tracking.registry import _served_files, fetch_generator, register_generator, unreadable_champion
 from pipeline.tracking.store import find_store
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +112,38 @@ def test_the_alias_goes_to_the_better_generator_and_the_version_says_why(mirrore
         fetch_generator(f"models:/{NAME}@nobody", store)
     with pytest.raises(SynthGainError, match="models:/NAME@ALIAS or models:/NAME/VERSION is needed"):
         fetch_generator("models:/x/y/z", store)
+
+
+def of_another_version(who):
+    """A generator with an option that this code does not know."""
+    tensors, metadata = load_checkpoint(who.generator, kind="generator")
+    metadata["arguments"]["attention"] = True
+    save_checkpoint(who.generator, tensors, metadata)
+    return replace(who, generator_sha256=hashlib.sha256(who.generator.read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize("protocol", ["p" * 64, "q" * 64])
+def test_a_champion_that_this_code_cannot_load_gives_the_alias_away(tmp_path, protocol):
+    """However good it was, and however it was scored: nobody can generate with it."""
+    store = find_store({}, tmp_path)
+    (tmp_path / "cells.csv").write_text("")
+    runs = [PlannedRun("study", "study", "study"), PlannedRun("gan", "gan/60/0", "gan")]
+    mirrored = store, mirror(runs, experiment=NAME, store=store, root=tmp_path).experiment_id
+    assert unreadable_champion(NAME, store) is None
+    old = of_another_version(candidate(tmp_path / "old.safetensors", cas=0.99, protocol=protocol))
+    register(old, mirrored)
+    version, why = unreadable_champion(NAME, store)
+    assert (
+        version == "1" and "not a generator of this version of SynthGain" in why and str(tmp_path) not in why
+    )
+    new = candidate(tmp_path / "new.safetensors", cas=0.5)
+    said = register(new, mirrored)
+    assert said.startswith(
+        f"{NAME} version 2: alias champion moved to it: this version of SynthGain cannot load version 1"
+    )
+    assert "had validation CAS 0.9900; this one has 0.5000" in said
+    assert str(champion(mirrored).version) == "2" and unreadable_champion(NAME, store) is None
+    assert fetch_generator(f"models:/{NAME}@champion", store).read_bytes() == new.generator.read_bytes()
 
 
 def test_a_killed_try_leaves_nothing_behind(mirrored, tmp_path, monkeypatch):
@@ -302,7 +335,7 @@ def test_generate_takes_a_model_of_the_registry_by_its_alias(mirrored, tmp_path)
             text=True,
             check=False,
         )
-        assert (done.returncode, done.stdout) == (0, f"40 synthetic images of 2 classes: {out}\n"), (
+        assert (done.returncode, done.stdout) == (0, f"40 synthetic images (b: 30, c: 10): {out}\n"), (
             done.stderr
         )
     assert (tmp_path / "registry.npz").read_bytes() == (tmp_path / "file.npz").read_bytes()
