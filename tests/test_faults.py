@@ -485,6 +485,27 @@ def newer_generator(path: Path) -> None:
     save_checkpoint(path, tensors, metadata)
 
 
+def edited_generator(change: Callable[[dict, dict], None]) -> Callable[[Path], None]:
+    """Weights and metadata that somebody has changed."""
+
+    def edit(path: Path) -> None:
+        from pipeline.checkpoints import load_checkpoint, save_checkpoint
+
+        tensors, metadata = load_checkpoint(path, kind="generator")
+        change(tensors, metadata)
+        save_checkpoint(path, tensors, metadata)
+
+    return edit
+
+
+def all_weights(value: float) -> Callable[[dict, dict], None]:
+    def change(tensors: dict, metadata: dict) -> None:
+        for tensor in tensors.values():
+            tensor.fill_(value)
+
+    return change
+
+
 def other_kind(path: Path) -> None:
     from pipeline.checkpoints import load_checkpoint, save_checkpoint
 
@@ -1110,9 +1131,8 @@ FAULTS = [
         TRAINING,
         "a full disk while a network is written",
         full_disk("train_extractor"),
-        "error: the disk is full, or a quota reached (Error while serializing: I/O error: File too "
-        "large (os error 27)); make room and give the same command again, nothing half-written is left "
-        "behind",
+        "error: the disk is full, or a quota reached ([Errno 27] File too large); make room and give "
+        "the same command again, nothing half-written is left behind",
     ),
     Fault(
         TRAINING,
@@ -1167,6 +1187,45 @@ FAULTS = [
         with_changed("generate", "data/gan/60/0/generator.safetensors", newer_generator),
         "error: data/gan/60/0/generator.safetensors: not a generator of this version of SynthGain "
         "(GeneratorDesign.__init__() got an unexpected keyword argument 'attention'); train it again",
+    ),
+    Fault(
+        RESULTS,
+        "a generator with an edited size",
+        with_changed(
+            "generate",
+            "data/gan/60/0/generator.safetensors",
+            edited_generator(lambda tensors, metadata: metadata["arguments"].update(z_dim=-3)),
+        ),
+        "error: data/gan/60/0/generator.safetensors: not a generator of this version of SynthGain (…); train it again",
+    ),
+    Fault(
+        RESULTS,
+        "a generator without the names of its classes",
+        with_changed(
+            "generate",
+            "data/gan/60/0/generator.safetensors",
+            edited_generator(lambda tensors, metadata: metadata.pop("class_names")),
+        ),
+        "error: data/gan/60/0/generator.safetensors: not a generator of this version of SynthGain ('class_names'); "
+        "train it again",
+    ),
+    Fault(
+        RESULTS,
+        "a generator whose weights are NaN",
+        with_changed(
+            "generate",
+            "data/gan/60/0/generator.safetensors",
+            edited_generator(all_weights(float("nan"))),
+        ),
+        "error: data/gan/60/0/generator.safetensors: not a generator of this version of SynthGain (… holds values "
+        "that are no finite numbers); train it again",
+    ),
+    Fault(
+        RESULTS,
+        "a generator whose weights are 3e38",
+        with_changed("generate", "data/gan/60/0/generator.safetensors", edited_generator(all_weights(3e38))),
+        "error: generator: its values for label 0 are all at the ends of their range (-1 or 1), so they are no images; its weights are "
+        "damaged or the training diverged: train it again with lower learning rates",
     ),
     Fault(
         RESULTS,
