@@ -1,4 +1,7 @@
-"""Take passwords and tokens out of a text before it is shown. Every error line and every log goes through here."""
+"""What a text must not bring to a terminal: passwords and tokens, and what moves its cursor.
+
+Every error line and every log goes through here.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,13 @@ def without_secrets(text: str) -> str:
     for pattern, shown in _PATTERNS:
         text = pattern.sub(shown, text)
     return text
+
+
+def without_control_characters(text: str) -> str:
+    """The text with escapes for what does not print: a name from a file may move the cursor, or hide lines."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text
+    )
 
 
 def _known_secrets() -> set[str]:

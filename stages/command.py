@@ -23,7 +23,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from pipeline.errors import SynthGainError
-from pipeline.redaction import without_secrets
+from pipeline.redaction import without_control_characters, without_secrets
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
 PARAMS_FILE = Path("params.yaml")
@@ -131,7 +131,7 @@ def report_errors(app: Callable[[], Any]) -> None:
                 print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
             lines, status = explain(error)
             for line in lines:
-                print(without_secrets(line), file=sys.stderr)
+                print(without_control_characters(without_secrets(line)), file=sys.stderr)
             sys.exit(status)
 
 
