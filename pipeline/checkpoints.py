@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import SynthGainError
 from pipeline.runtime.outputs import atomic_output
 
 if TYPE_CHECKING:
     import torch
+
+    Network = TypeVar("Network", bound=torch.nn.Module)
 
 # One key only: safetensors writes several keys in an order of its own, and the bytes would differ from run to run.
 _KEY = "synthgain"
@@ -23,14 +27,15 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], metadata: M
 
     `metadata["kind"]` says what it is, `metadata["arguments"]` are the constructor arguments of the network.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
+    content = save(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
+        metadata={_KEY: json.dumps(dict(metadata), sort_keys=True)},
+    )
     with atomic_output(path) as temporary:
-        save_file(
-            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-            temporary,
-            metadata={_KEY: json.dumps(dict(metadata), sort_keys=True)},
-        )
+        # Not `save_file`: its files have mode 0600 whatever the umask, and a colleague could not read them.
+        temporary.write_bytes(content)
 
 
 def load_checkpoint(path: Path, *, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -45,13 +50,65 @@ def load_checkpoint(path: Path, *, kind: str) -> tuple[dict[str, torch.Tensor], 
         raise SynthGainError(f"{path}: no such file; `dvc repro` makes it")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
+            metadata: Any = json.loads((file.metadata() or {})[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise SynthGainError(f"{path}: not a readable SynthGain checkpoint ({error})") from None
+    if not isinstance(metadata, dict):
+        raise SynthGainError(
+            f"{path}: not a readable SynthGain checkpoint (its metadata are no keys and values)"
+        )
     if metadata.get("kind") != kind:
         raise SynthGainError(f"{path}: holds a {metadata.get('kind')}, a {kind} is needed")
     return tensors, metadata
+
+
+@contextmanager
+def refused_if_edited(path: Path, *, kind: str, remedy: str) -> Iterator[None]:
+    """While the block makes something of a checkpoint, whatever does not fit is a fault of the file, in one line.
+
+    Args:
+        path: of the checkpoint.
+        kind: what it should be, in words: "feature extractor".
+        remedy: what to do then.
+
+    Raises:
+        SynthGainError: if the block raises what a wrong value, size, name or type leads to.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise SynthGainError(
+            f"{path}: not a {kind} of this version of SynthGain ({reason}); {remedy}"
+        ) from None
+
+
+def network_with_weights(build: Callable[[], Network], weights: Mapping[str, torch.Tensor]) -> Network:
+    """A network with these weights, which must have its names, shapes and dtypes; checked before memory is taken.
+
+    Raises:
+        ValueError: if they do not fit, or are not finite.
+        Exception: whatever `build` raises.
+    """
+    import torch
+
+    with warnings.catch_warnings(), torch.device("meta"):  # no memory: an edited size may ask for terabytes
+        warnings.simplefilter("ignore")  # torch warns of a size of 0, which is refused below
+        wanted = build().state_dict()
+    if missing := sorted(wanted.keys() ^ weights.keys()):
+        raise ValueError(f"weights {', '.join(missing[:3])} are in one of network and file only")
+    for name, tensor in wanted.items():
+        found = weights[name]
+        if (found.shape, found.dtype) != (tensor.shape, tensor.dtype):
+            raise ValueError(
+                f"{name} is {tuple(found.shape)} {found.dtype}, {tuple(tensor.shape)} {tensor.dtype} is needed"
+            )
+        if not torch.isfinite(found).all():
+            raise ValueError(f"{name} holds values that are no finite numbers")
+    network = build()
+    network.load_state_dict(dict(weights))
+    return network
 
 
 def file_sha256(path: Path) -> str:

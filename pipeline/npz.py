@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
 )
 _BYTES_AT_ONCE = 1 << 20
+_MOST_OF_A_HEADER = 4096
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def open_npz(
     Raises:
         SynthGainError: if the file is missing, or one of `DAMAGE` was raised.
     """
+    if path.exists() and not path.is_file():  # a pipe would wait for ever
+        raise SynthGainError(f"{path}: {damaged} (not a plain file){remedy}")
     try:
         # Opened here: np.load leaves the file open when the archive is damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -144,9 +147,47 @@ def read_array(archive: zipfile.ZipFile, name: str, *, most_bytes: int) -> npt.N
     Raises:
         DAMAGE: if it is missing, damaged, larger, or no plain array.
     """
+    with _array_of(archive, name, most_bytes) as (content, shape, dtype):
+        array = np.frombuffer(content.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+        if content.read(1):
+            raise ValueError(f"{name}.npy goes on after its array")
+    return array
+
+
+def read_rows(
+    archive: zipfile.ZipFile, name: str, *, shape: tuple[int, ...], at_once: int
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """A uint8 array of this shape in an open archive, so many rows at once: it is never in memory as a whole.
+
+    Raises:
+        DAMAGE: if it is missing, damaged, or of another shape or dtype.
+    """
+    with _array_of(archive, name, math.prod(shape) + _MOST_OF_A_HEADER) as (content, found, dtype):
+        if found != shape or dtype != np.uint8:
+            raise ValueError(f"{name} are {found} {dtype}, {shape} uint8 is needed")
+        size = math.prod(shape[1:])
+        for start in range(0, shape[0], at_once):
+            rows = min(at_once, shape[0] - start)
+            yield np.frombuffer(content.read(rows * size), np.uint8).reshape(rows, *shape[1:])
+        if content.read(1):
+            raise ValueError(f"{name}.npy goes on after its array")
+
+
+@contextmanager
+def _array_of(
+    archive: zipfile.ZipFile, name: str, most_bytes: int
+) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
+    """A member after its header, with shape and dtype: the size that the header asks for is the one that is there."""
     member = archive.getinfo(f"{name}.npy")
     if member.file_size > most_bytes:
         raise ValueError(f"{name}.npy has {member.file_size} bytes; up to {most_bytes} are allowed")
     with archive.open(member) as content:
-        array: npt.NDArray[Any] = np.lib.format.read_array(content, allow_pickle=False)
-    return array
+        if (version := np.lib.format.read_magic(content)) != (1, 0):
+            raise ValueError(f"{name}.npy has format version {version}")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(content)
+        if dtype.hasobject or (fortran and len(shape) > 1):
+            raise ValueError(f"{name}.npy is {dtype} in the order of Fortran or with objects")
+        size = math.prod(shape) * dtype.itemsize
+        if size != member.file_size - content.tell():
+            raise ValueError(f"{name}.npy is {shape} {dtype}, but has {member.file_size} bytes")
+        yield content, shape, dtype

@@ -1,4 +1,7 @@
-"""Take passwords and tokens out of a text before it is shown. Every error line and every log goes through here."""
+"""What a text must not bring to a terminal: passwords and tokens, and what moves its cursor.
+
+Every error line and every log goes through here.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _EVERYWHERE = 8  # from this length on a secret is replaced inside of words as w
 # An address of a file has no user. In any other with a ":" or "@" before its first "/", all before the last "@" may
 # be user and password: one that was not percent-encoded holds any sign.
 _SCHEME = r"\b(?!(?:sqlite|file)\b)([a-z][a-z0-9+.-]*://)"
-_PATTERNS = (
+_REPLACED = (
     (rf"{_SCHEME}(?=[^\s/?#\"<>]*[@:])[^\s\"<>]*@", rf"\1{_SHOWN}@"),
     (r"(?<![\w/.@-])[\w.+-]+:[^\s\\/\"'<>@][^\s\"'<>]*@(?=[\w\[])", f"{_SHOWN}@"),  # its scheme was forgotten
     # The address was cut off before its "@": what follows the colon is no port, nor the word in our own messages.
@@ -39,6 +42,8 @@ _PATTERNS = (
     ),
     (r"\b((?:password|passwd|token|secret|api_?key)=)[^\s&,;\"')]+", rf"\1{_SHOWN}"),
 )
+# Compiled when all is well: to say that memory has run out must not need more of it.
+_PATTERNS = tuple((re.compile(pattern, re.IGNORECASE), shown) for pattern, shown in _REPLACED)
 
 
 def without_secrets(text: str) -> str:
@@ -53,8 +58,15 @@ def without_secrets(text: str) -> str:
         longest_first = sorted(known.values(), key=len, reverse=True)
         text = re.sub("|".join(map(_searched, longest_first)), _SHOWN, text, flags=re.IGNORECASE)
     for pattern, shown in _PATTERNS:
-        text = re.sub(pattern, shown, text, flags=re.IGNORECASE)
+        text = pattern.sub(shown, text)
     return text
+
+
+def without_control_characters(text: str) -> str:
+    """The text with escapes for what does not print: a name from a file may move the cursor, or hide lines."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text
+    )
 
 
 def _known_secrets() -> set[str]:

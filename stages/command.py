@@ -23,7 +23,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from pipeline.errors import SynthGainError
-from pipeline.redaction import without_secrets
+from pipeline.redaction import without_control_characters, without_secrets
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
 PARAMS_FILE = Path("params.yaml")
@@ -54,8 +54,11 @@ _INTERNAL_FAULT = 70  # sysexits.h: EX_SOFTWARE
 # Of a stage whose DVC has ended. A new run that comes to the same stage sooner is told that it is still being written.
 _SECONDS_TO_TIDY_UP = 1.0
 _INTERRUPTED, _TERMINATED = 130, 143  # as shells say it: 128 + the signal's number
-# What torch and safetensors say instead of raising MemoryError or OSError.
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
+# What torch, safetensors and the system's loader of libraries say instead of raising MemoryError or OSError.
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can(?:'|no)t allocate memory|not enough memory|failed to map segment|can't start new thread",
+    re.IGNORECASE,
+)
 _DISK_FULL = re.compile(
     r"no space left|disk quota|file too large|file write failed|os error (?:28|122|27)\b", re.IGNORECASE
 )
@@ -128,7 +131,7 @@ def report_errors(app: Callable[[], Any]) -> None:
                 print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
             lines, status = explain(error)
             for line in lines:
-                print(without_secrets(line), file=sys.stderr)
+                print(without_control_characters(without_secrets(line)), file=sys.stderr)
             sys.exit(status)
 
 
@@ -141,7 +144,9 @@ def explain(error: BaseException) -> tuple[list[str], int]:
             ("interrupted", _INTERRUPTED) if isinstance(error, KeyboardInterrupt) else ("ended", _TERMINATED)
         )
         return [f"{what}: nothing half-written is left behind; the same command starts again"], status
-    text = without_secrets(" ".join(str(error).split()))  # before it is cut: half a password is not found
+    text = ""
+    if not isinstance(error, MemoryError):  # the next allocation may fail as well
+        text = without_secrets(" ".join(str(error).split()))  # before it is cut: half a password is not found
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(text):
         advice = "lower the batch sizes or the number of images in params.yaml, or end what else runs here"
         return [f"error: out of memory; {advice}"], 1

@@ -22,22 +22,28 @@ def inspect(
     """
     from pipeline.errors import SynthGainError
     from pipeline.export.inspect import inspect, save_contact_sheet
+    from pipeline.redaction import without_control_characters
 
     if sheet is not None and sheet.exists() and not force:
         raise SynthGainError(f"{sheet}: is there already; name another file, or pass --force to replace it")
     contents = inspect(path, per_class=per_class)
     height, width = contents.image_size
     synthetic, real = (sum(column) for column in zip(*contents.counts, strict=True))
-    typer.echo(f"{path}: {contents.kind}")
-    typer.echo(f"{synthetic} synthetic and {real} real images of {width}×{height} pixels")
-    typer.echo("")
-    name_width = max(5, *(len(name) for name in contents.class_names))
-    typer.echo(f"label  {'class':<{name_width}}  synthetic  real")
-    for label, (name, counts) in enumerate(zip(contents.class_names, contents.counts, strict=True)):
-        typer.echo(f"{label:>5}  {name:<{name_width}}  {counts[0]:>9}  {counts[1]:>4}")
-    typer.echo("")
+
+    def say(text: str) -> None:
+        typer.echo(without_control_characters(text))
+
+    say(f"{path}: {contents.kind}")
+    say(f"{synthetic} synthetic and {real} real images of {width}×{height} pixels")
+    say("")
+    class_names = [without_control_characters(name) for name in contents.class_names]
+    name_width = max(5, *map(len, class_names))
+    say(f"label  {'class':<{name_width}}  synthetic  real")
+    for label, (name, counts) in enumerate(zip(class_names, contents.counts, strict=True)):
+        say(f"{label:>5}  {name:<{name_width}}  {counts[0]:>9}  {counts[1]:>4}")
+    say("")
     for name, value in contents.facts.items():
-        typer.echo(f"{name}: {value}")
+        say(f"{name}: {value}")
     if sheet is not None:
         save_contact_sheet(contents, sheet)
-        typer.echo(f"contact sheet: {sheet}")
+        say(f"contact sheet: {sheet}")

@@ -18,16 +18,13 @@ def verify(
     Example: synthgain verify data/export
     """
     from pipeline.export.verify import find_exports, verify
+    from pipeline.redaction import without_control_characters
 
     sound = True
     for export in find_exports(folder):
         findings = verify(export)
-        for finding in findings:
-            # A name from a file may hold what moves a terminal's cursor.
-            shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in finding)
-            typer.echo(f"{export}: {shown}")
-        if not findings:
-            typer.echo(f"{export}: ok")
+        for finding in findings or ["ok"]:
+            typer.echo(without_control_characters(f"{export}: {finding}"))
         sound &= not findings
     if not sound:
         raise typer.Exit(1)

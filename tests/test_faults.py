@@ -487,6 +487,27 @@ def newer_generator(path: Path) -> None:
     save_checkpoint(path, tensors, metadata)
 
 
+def edited_generator(change: Callable[[dict, dict], None]) -> Callable[[Path], None]:
+    """Weights and metadata that somebody has changed."""
+
+    def edit(path: Path) -> None:
+        from pipeline.checkpoints import load_checkpoint, save_checkpoint
+
+        tensors, metadata = load_checkpoint(path, kind="generator")
+        change(tensors, metadata)
+        save_checkpoint(path, tensors, metadata)
+
+    return edit
+
+
+def all_weights(value: float) -> Callable[[dict, dict], None]:
+    def change(tensors: dict, metadata: dict) -> None:
+        for tensor in tensors.values():
+            tensor.fill_(value)
+
+    return change
+
+
 def other_kind(path: Path) -> None:
     from pipeline.checkpoints import load_checkpoint, save_checkpoint
 
@@ -662,6 +683,37 @@ def verify_altered(bench: Bench) -> list[str]:
     bench.results("data/export")
     Path("data/export/idx/classes.txt").write_text("one\n")
     return ["verify", "data/export"]
+
+
+def verify_after(change: Callable[[Path], None], command: str = "verify") -> Act:
+    """An export as it arrives from elsewhere."""
+
+    def act(bench: Bench) -> list[str]:
+        bench.results("data/export")
+        change(Path("data/export/idx"))
+        return [command, "data/export"]
+
+    return act
+
+
+def card_is_a_pipe(folder: Path) -> None:
+    (folder / "README.md").unlink()
+    os.mkfifo(folder / "README.md")
+
+
+def labels_are_zeros(folder: Path) -> None:
+    (folder / "train-labels-idx1-ubyte").unlink()
+    (folder / "train-labels-idx1-ubyte").symlink_to("/dev/zero")
+
+
+def a_key_twice(folder: Path) -> None:
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"counts"', '"images": 3, "counts"'))
+
+
+def a_line_twice(folder: Path) -> None:
+    text = (folder / "SHA256SUMS").read_text()
+    (folder / "SHA256SUMS").write_text(text + text.splitlines(keepends=True)[0])
 
 
 def in_any(*arguments: str) -> Act:
@@ -1145,9 +1197,8 @@ FAULTS = [
         TRAINING,
         "a full disk while a network is written",
         full_disk("train_extractor"),
-        "error: the disk is full, or a quota reached (Error while serializing: I/O error: File too "
-        "large (os error 27)); make room and give the same command again, nothing half-written is left "
-        "behind",
+        "error: the disk is full, or a quota reached ([Errno 27] File too large); make room and give "
+        "the same command again, nothing half-written is left behind",
     ),
     Fault(
         TRAINING,
@@ -1205,6 +1256,45 @@ FAULTS = [
         with_changed("generate", "data/gan/60/0/generator.safetensors", newer_generator),
         "error: data/gan/60/0/generator.safetensors: not a generator of this version of SynthGain "
         "(GeneratorDesign.__init__() got an unexpected keyword argument 'attention'); train it again",
+    ),
+    Fault(
+        RESULTS,
+        "a generator with an edited size",
+        with_changed(
+            "generate",
+            "data/gan/60/0/generator.safetensors",
+            edited_generator(lambda tensors, metadata: metadata["arguments"].update(z_dim=-3)),
+        ),
+        "error: data/gan/60/0/generator.safetensors: not a generator of this version of SynthGain (…); train it again",
+    ),
+    Fault(
+        RESULTS,
+        "a generator without the names of its classes",
+        with_changed(
+            "generate",
+            "data/gan/60/0/generator.safetensors",
+            edited_generator(lambda tensors, metadata: metadata.pop("class_names")),
+        ),
+        "error: data/gan/60/0/generator.safetensors: not a generator of this version of SynthGain ('class_names'); "
+        "train it again",
+    ),
+    Fault(
+        RESULTS,
+        "a generator whose weights are NaN",
+        with_changed(
+            "generate",
+            "data/gan/60/0/generator.safetensors",
+            edited_generator(all_weights(float("nan"))),
+        ),
+        "error: data/gan/60/0/generator.safetensors: not a generator of this version of SynthGain (… holds values "
+        "that are no finite numbers); train it again",
+    ),
+    Fault(
+        RESULTS,
+        "a generator whose weights are 3e38",
+        with_changed("generate", "data/gan/60/0/generator.safetensors", edited_generator(all_weights(3e38))),
+        "error: generator: its values for label 0 are all at the ends of their range (-1 or 1), so they are no "
+        "images; its weights are damaged or the training diverged: train it again with lower learning rates",
     ),
     Fault(
         RESULTS,
@@ -1452,6 +1542,44 @@ FAULTS = [
         "data/export/idx: classes.txt: 4 bytes, 20 were written",
     ),
     Fault(
+        HAND_OVER,
+        "verify of an export whose card is a pipe",
+        verify_after(card_is_a_pipe),
+        "data/export/idx: 'README.md': a pipe, not a plain file; it was not opened\n"
+        "data/export/idx: README.md: cannot be read (a pipe, not a plain file)",
+    ),
+    Fault(
+        HAND_OVER,
+        "verify of an export with a link out of it",
+        verify_after(labels_are_zeros),
+        "data/export/idx: 'train-labels-idx1-ubyte': a link, or behind one; it was not opened",
+    ),
+    Fault(
+        HAND_OVER,
+        "inspect of an export with a link out of it",
+        verify_after(labels_are_zeros, "inspect"),
+        "error: data/export/idx: train-labels-idx1-ubyte: a link, or behind one; `synthgain verify` says more",
+    ),
+    Fault(
+        HAND_OVER,
+        "verify of a manifest in which a key stands twice",
+        verify_after(a_key_twice),
+        "data/export/idx: manifest.json: cannot be read (the key 'images' stands there twice)",
+    ),
+    Fault(
+        HAND_OVER,
+        "verify of checksums in which a line stands twice",
+        verify_after(a_line_twice),
+        "data/export/idx: SHA256SUMS: 'README.md' stands there twice",
+    ),
+    Fault(
+        HAND_OVER,
+        "inspect of a device",
+        in_any("inspect", "/dev/zero"),
+        "error: /dev/zero: not a readable file of labelled images (not a plain file); make it again with "
+        "`synthgain generate`",
+    ),
+    Fault(
         ANY, "an unknown option", in_any("stage", "compare", "--sells", "x"), "…No such option: --sells…", 2
     ),
     Fault(ANY, "an option left out", in_any("stage", "compare"), "…Missing option '--cells'.…", 2),
@@ -1503,7 +1631,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".lock" and not {".work"} & set(path.relative_to(folder).parts)
+        if path.is_file()
+        and not path.is_symlink()
+        and path.suffix != ".lock"
+        and not {".work"} & set(path.relative_to(folder).parts)
     }
 
 

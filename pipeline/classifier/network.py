@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.checkpoints import (
+    load_checkpoint,
+    network_with_weights,
+    refused_if_edited,
+    save_checkpoint,
+)
 from pipeline.images import LabeledImages
 
 EXTRACTOR_KIND = "feature_extractor"
@@ -98,9 +104,12 @@ def _features_and_logits(
 def network_from(
     arguments: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device
 ) -> ConvNet:
-    """Build a network from its constructor arguments and weights."""
-    network = ConvNet(**arguments)
-    network.load_state_dict(dict(tensors))
+    """Build a network from its constructor arguments and weights.
+
+    Raises:
+        Exception: nearly anything if they do not fit each other; of a file, see `refused_if_edited`.
+    """
+    network = network_with_weights(lambda: ConvNet(**arguments), tensors)
     return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 
@@ -114,13 +123,17 @@ def load_features_and_probabilities(path: Path, device: torch.device) -> Feature
         SynthGainError: if the file is missing, damaged, or no feature extractor.
     """
     tensors, metadata = load_checkpoint(path, kind=EXTRACTOR_KIND)
-    network = network_from(metadata["arguments"], tensors, device)
+    with refused_if_edited(path, kind="feature extractor", remedy="`dvc repro` makes it again"):
+        network = network_from(metadata["arguments"], tensors, device)
+        feature_scale = float(metadata["feature_scale"])
+        if not 0 < feature_scale < math.inf:
+            raise ValueError(f"feature_scale is {feature_scale}")
 
     def features_and_probabilities(
         images: npt.NDArray[np.uint8],
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         features, logits = _features_and_logits(network, images, device)
-        return (features / float(metadata["feature_scale"])).numpy(), logits.softmax(1).numpy()
+        return (features / feature_scale).numpy(), logits.softmax(1).numpy()
 
     return features_and_probabilities
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.checkpoints import load_checkpoint, save_checkpoint
+from pipeline.checkpoints import load_checkpoint, refused_if_edited, save_checkpoint
+from pipeline.classifier.network import network_from
 from pipeline.errors import SynthGainError
 from pipeline.study.subsets import replicate_number
 
@@ -76,16 +77,19 @@ def load_cells(path: Path) -> tuple[list[TrainedCell], dict[str, Any]]:
         SynthGainError: if the file is missing, damaged or of another kind.
     """
     tensors, metadata = load_checkpoint(path, kind=CELLS_KIND)
-    weights: list[dict[str, Tensor]] = [{} for _ in metadata["cells"]]
-    for key, tensor in tensors.items():
-        index, name = key.split(".", 1)
-        weights[int(index)][name] = tensor
-    cells = []
-    for facts, tensors_of_cell in zip(metadata["cells"], weights, strict=True):
-        real_pixels = tensors_of_cell.pop(_REAL_PIXELS, None)
-        if real_pixels is None:
-            raise SynthGainError(
-                f"{path}: does not say which images it was trained on; `dvc repro` makes it again"
-            )
-        cells.append(TrainedCell(facts, tensors_of_cell, real_pixels.numpy()))
-    return cells, metadata["arguments"]
+    with refused_if_edited(path, kind="file of classifiers", remedy="`dvc repro` makes it again"):
+        arguments = dict(metadata["arguments"])
+        weights: list[dict[str, Tensor]] = [{} for _ in metadata["cells"]]
+        for key, tensor in tensors.items():
+            index, name = key.split(".", 1)
+            weights[int(index)][name] = tensor
+        cells = []
+        for facts, tensors_of_cell in zip(metadata["cells"], weights, strict=True):
+            real_pixels = tensors_of_cell.pop(_REAL_PIXELS, None)
+            if real_pixels is None:
+                raise SynthGainError(
+                    f"{path}: does not say which images it was trained on; `dvc repro` makes it again"
+                )
+            network_from(arguments, tensors_of_cell, torch.device("cpu"))
+            cells.append(TrainedCell(dict(facts), tensors_of_cell, real_pixels.numpy()))
+    return cells, arguments

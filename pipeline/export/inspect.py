@@ -20,6 +20,7 @@ from pipeline.runtime.outputs import atomic_output
 
 _GAP = 2
 _BLANK = 32
+_MOST_BYTES = 500_000_000  # of pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,12 @@ def _inspect_export(path: Path, per_class: int) -> Contents:
         min(per_class, synthetic + real)
         for synthetic, real in zip(manifest["counts"], manifest["real_counts"], strict=True)
     ]
+    height, width = manifest["image_size"]
+    if (size := sum(wanted) * height * width) > _MOST_BYTES:
+        raise SynthGainError(
+            f"--per-class: found {per_class}; {sum(wanted)} pictures of {width}×{height} pixels have {size:,} bytes,"
+            f" {_MOST_BYTES:,} are allowed: lower it"
+        )
     found: list[list[npt.NDArray[np.uint8]]] = [[] for _ in range(classes)]
     try:
         for batch in read_samples(folders[0], manifest):
@@ -103,7 +110,6 @@ def _inspect_export(path: Path, per_class: int) -> Contents:
         facts["minimum_label_score"] = manifest["label_filter"]["minimum_label_score"]
     if manifest["study"]:
         facts["study"] = manifest["study"]["note"]
-    height, width = manifest["image_size"]
     pictures = [np.stack(images) if images else np.empty((0, height, width), np.uint8) for images in found]
     counts = list(zip(manifest["counts"], manifest["real_counts"], strict=True))
     return Contents(f"export, {formats}", manifest["class_names"], counts, (height, width), facts, pictures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -14,12 +15,15 @@ from pipeline.checkpoints import file_sha256
 from pipeline.export.card import card
 from pipeline.export.croissant import croissant
 from pipeline.export.licences import real_source
+from pipeline.export.plain_files import NoPlainFile, read_plain
 from pipeline.export.samples import Samples
 
 SCHEMA = "synthgain-export"
-SCHEMA_VERSION = 2
-SCHEMA_FILE = Path(__file__).with_name("schemas") / "manifest-2.schema.json"
+# Raised whenever the words of the card or the Croissant change, or the layout of a format: `verify` holds an export
+# against the rules of its own version.
+SCHEMA_VERSION = 3
 MANIFEST, CHECKSUMS, CARD, CROISSANT = "manifest.json", "SHA256SUMS", "README.md", "croissant.json"
+_MOST_BYTES_OF_CHECKSUMS = 128_000_000  # a million and a half of files
 
 # The origin of the images, in the manifest.
 _PROVENANCE = ("budget", "replicate", "seed", "z_dim", "generator_sha256", "real_subset_sha256")
@@ -105,6 +109,11 @@ def _facts_of_samples(samples: Samples) -> dict[str, Any]:
     }
 
 
+def schema_file(version: int) -> Path:
+    """The JSON Schema of the manifests of a version."""
+    return Path(__file__).with_name("schemas") / f"manifest-{version}.schema.json"
+
+
 def foreign_files(folder: Path) -> list[str]:
     """The files of a folder that no earlier export wrote there; all of them if none did."""
     present = _files(folder)
@@ -112,7 +121,7 @@ def foreign_files(folder: Path) -> list[str]:
         if json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["schema"] != SCHEMA:
             return present
         written = {CHECKSUMS, *read_checksums(folder)}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, NoPlainFile):
         return present
     return [path for path in present if path not in written]
 
@@ -121,13 +130,18 @@ def read_checksums(folder: Path) -> dict[str, str]:
     """The lines of `SHA256SUMS`: hash by path.
 
     Raises:
-        ValueError: if a line is not what `sha256sum` writes.
+        FileNotFoundError: if it is not there.
+        NoPlainFile: if it is no plain file, or too large.
+        ValueError: if a line is not what `sha256sum` writes, or a path stands there twice.
     """
-    found = {}
-    for line in (folder / CHECKSUMS).read_text(encoding="utf-8").split("\n")[:-1]:
-        sha256, gap, path = line[:64], line[64:66], line[66:]
+    found: dict[str, str] = {}
+    text = read_plain(folder, CHECKSUMS, most_bytes=_MOST_BYTES_OF_CHECKSUMS).decode()
+    for line in io.StringIO(text, newline="\n"):
+        sha256, gap, path = line[:64], line[64:66], line[66:].removesuffix("\n")
         if gap != "  " or not path or len(sha256.strip("0123456789abcdef")):
             raise ValueError(f"{CHECKSUMS}: not a line of sha256sum: {line[:80]!r}")
+        if path in found:
+            raise ValueError(f"{CHECKSUMS}: {path[:80]!r} stands there twice")
         found[path] = sha256
     return found
 

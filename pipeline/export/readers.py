@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import struct
 import tarfile
 import zipfile
@@ -18,20 +17,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from pipeline.export.ids import parse_id
 from pipeline.export.idx import IMAGES, IMAGES_MAGIC, LABELS, LABELS_MAGIC
 from pipeline.export.parquet import TABLE
+from pipeline.export.plain_files import NoPlainFile, plain_file, read_plain, strict_json
 from pipeline.export.png import class_folders
-from pipeline.export.table import COLUMNS, shard_name
-from pipeline.npz import read_array
+from pipeline.export.table import COLUMNS, IMAGE, shard_name
+from pipeline.npz import read_array, read_rows
 
 _BATCH = 1000
+_BYTES_AT_ONCE = 64_000_000  # of pixels
 # Around the pixels or the values that a file holds, which at worst do not shrink.
 _OVERHEAD = 4096
 _LONGEST_ID = 64
-
+_LONGEST_TEXT = 256  # of a cell of the sample table: hashes and ids
+_MOST_OF_A_LIST = 1_000_000  # in the footer of a Parquet file: columns times row groups
+_ENCODED = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BIT_PACKED"}
 
 # What the readers of the formats raise on damaged files.
 _DAMAGE = (
@@ -43,6 +48,10 @@ _DAMAGE = (
 
 class Unreadable(Exception):
     """What is wrong with a file of an export."""
+
+
+class _OfAFile(Unreadable):
+    """The same, with the file's name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,28 +78,25 @@ def read_samples(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Batch]:
         Unreadable: if a file is missing, damaged, or not what the manifest says.
     """
     shape = (int(manifest["image_size"][0]), int(manifest["image_size"][1]))
-    names = {suffix: _shards(folder, manifest, suffix) for suffix in (".npz", ".parquet", ".tar", ".arrow")}
+    samples = int(manifest["images"])
     match manifest["format"]:
         case "idx":
-            yield from _read_idx(folder, manifest["images"], shape, "", Path.open)
+            yield from _read_idx(folder, samples, shape, "", Path.open)
         case "idx_gz":
-            yield from _read_idx(folder, manifest["images"], shape, ".gz", gzip.open)
+            yield from _read_idx(folder, samples, shape, ".gz", gzip.open)
         case "png":
-            yield from _read_png_tree(folder, manifest["class_names"], shape)
+            yield from _read_png_tree(folder, samples, manifest["class_names"], shape)
         case "npz":
-            yield from _read_npz(folder, names[".npz"], manifest["images"], shape)
+            yield from _read_npz(folder, _shards(manifest, ".npz"), samples, shape)
         case "parquet":
-            for path in names[".parquet"]:
-                with _named(path), pq.ParquetFile(path) as file:
-                    yield from _with_images(file.iter_batches(_BATCH), shape)
+            for name in _shards(manifest, ".parquet"):
+                yield from _with_images(folder, name, _parquet_batches(folder, name, samples, shape), shape)
         case "arrow":
-            for path in names[".arrow"]:
-                with _named(path), pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
-                    for number in range(reader.num_record_batches):
-                        yield from _with_images(_slices(reader.get_batch(number)), shape)
+            for name in _shards(manifest, ".arrow"):
+                yield from _with_images(folder, name, _arrow_batches(folder, name, shape), shape)
         case "webdataset":
-            for path in names[".tar"]:
-                with _named(path):
+            for name in _shards(manifest, ".tar"):
+                with _opened(folder, name) as path:
                     yield from _read_tar(path, shape)
 
 
@@ -100,7 +106,7 @@ def decode_png(content: bytes, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     Raises:
         Unreadable: if it is damaged, of another size or kind; a bomb is not unpacked.
     """
-    if len(content) > shape[0] * (shape[1] + 8) + _OVERHEAD:
+    if len(content) > _most_of_a_png(shape):
         raise Unreadable(f"a PNG of {len(content)} bytes for {shape[1]}×{shape[0]} pixels")
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
@@ -116,52 +122,152 @@ def decode_png(content: bytes, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
         raise Unreadable(f"a damaged PNG ({' '.join(str(error).split())})") from None
 
 
-def _shards(folder: Path, manifest: Mapping[str, Any], suffix: str) -> list[Path]:
+def _shards(manifest: Mapping[str, Any], suffix: str) -> list[str]:
     count = manifest["shards"]
     if count > manifest["images"]:
         raise Unreadable(f"manifest.json: {count} shards for {manifest['images']} images")
-    return [folder / shard_name(number, count, suffix) for number in range(count)]
+    return [shard_name(number, count, suffix) for number in range(count)]
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Errors that name the file."""
+def _opened(folder: Path, name: str) -> Iterator[Path]:
+    """The path of a plain file below the folder; errors of the block name it."""
     try:
-        yield
-    except Unreadable as error:
-        raise Unreadable(f"{path.name}: {error}") from None
+        yield plain_file(folder, name)
+    except _OfAFile:
+        raise
+    except (Unreadable, NoPlainFile) as error:
+        raise _OfAFile(f"{name}: {error}") from None
     except FileNotFoundError:
-        raise Unreadable(f"{path.name}: missing") from None
+        raise _OfAFile(f"{name}: missing") from None
     except _DAMAGE as error:
-        raise Unreadable(f"{path.name}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+        raise _OfAFile(f"{name}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+
+
+def _at_once(shape: tuple[int, int]) -> int:
+    """How many images are in memory at the same time."""
+    return max(1, min(_BATCH, _BYTES_AT_ONCE // (shape[0] * shape[1])))
+
+
+def _most_of_a_png(shape: tuple[int, int]) -> int:
+    return shape[0] * (shape[1] + 8) + _OVERHEAD
 
 
 def _rows(table: pa.Table) -> pa.Table:
     """The columns of the sample table, of their types."""
-    if missing := [name for name in COLUMNS.names if name not in table.column_names]:
-        raise Unreadable(f"column {missing[0]} is missing")
+    for name in COLUMNS.names:
+        if pa.types.is_string(COLUMNS.field(name).type):
+            _refuse_long_values(table[name].combine_chunks(), name, _LONGEST_TEXT)
     rows = table.select(COLUMNS.names).cast(COLUMNS)
     rows.validate(full=True)  # offsets, and text that is UTF-8
     return rows
 
 
-def _table_batches(folder: Path) -> Iterator[pa.Table]:
-    with _named(folder / TABLE), pq.ParquetFile(folder / TABLE) as file:
-        for batch in file.iter_batches(_BATCH):
-            yield _rows(pa.Table.from_batches([batch]))
+def _refuse_long_values(values: pa.Array, name: str, most: int) -> None:
+    """Before a value that stands in the file once is repeated for each row that names it."""
+    if isinstance(values, pa.ChunkedArray):
+        for chunk in values.chunks:
+            _refuse_long_values(chunk, name, most)
+        return
+    values = values.dictionary if isinstance(values, pa.DictionaryArray) else values
+    values.validate(full=True)
+    longest = pc.max(pc.binary_length(values)).as_py() or 0
+    if longest > most:
+        raise Unreadable(f"column {name} has a value of {longest:,} bytes; up to {most:,} are allowed")
 
 
-def _slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    for start in range(0, batch.num_rows, _BATCH):
-        yield batch.slice(start, _BATCH)
+def _check_columns(schema: pa.Schema, *, with_images: bool) -> None:
+    """The columns and types that an export writes, before any of them is read."""
+    wanted = {field.name: field.type for field in COLUMNS}
+    if with_images:
+        wanted["image"] = IMAGE.type
+    for name in schema.names:
+        if name not in wanted:
+            raise Unreadable(f"column {name[:80]!r} is none of the sample table")
+    for name, kind in wanted.items():
+        if schema.names.count(name) != 1:
+            raise Unreadable(f"column {name} is {'missing' if name not in schema.names else 'there twice'}")
+        if (found := schema.field(name).type) != kind:
+            raise Unreadable(f"column {name} is {str(found)[:80]}, {kind} is needed")
 
 
-def _with_images(batches: Iterator[pa.RecordBatch], shape: tuple[int, int]) -> Iterator[Batch]:
-    for batch in batches:
-        table = pa.Table.from_batches([batch])
-        rows = _rows(table)
-        pngs = table["image"].combine_chunks().field("bytes").to_pylist()
-        yield _batch(rows, rows["label"].to_pylist(), [decode_png(png, shape) for png in pngs], shape)
+def _parquet_batches(
+    folder: Path, name: str, samples: int, shape: tuple[int, int], *, with_images: bool = True
+) -> Iterator[pa.Table]:
+    """The rows of a Parquet file in batches, its footer checked first: rows, columns and the size of each column."""
+    with _opened(folder, name) as path:
+        limits = {
+            "thrift_container_size_limit": _MOST_OF_A_LIST,
+            "thrift_string_size_limit": _MOST_OF_A_LIST * 16,
+        }
+        with pq.ParquetFile(path, **limits) as file:
+            _check_columns(file.schema_arrow, with_images=with_images)
+            _check_footer(file.metadata, samples, shape)
+        texts = [each.name for each in COLUMNS if pa.types.is_string(each.type)]
+        texts += ["image.bytes", "image.path"] if with_images else []
+        # As a dictionary a value is in memory once, however many rows name it.
+        with pq.ParquetFile(path, read_dictionary=texts, **limits) as file:
+            for batch in file.iter_batches(_at_once(shape)):
+                yield pa.Table.from_batches([batch])
+
+
+def _check_footer(footer: pq.FileMetaData, samples: int, shape: tuple[int, int]) -> None:
+    if footer.num_rows > samples:
+        raise Unreadable(f"{footer.num_rows:,} rows; the manifest has {samples:,} images")
+    if footer.num_row_groups > footer.num_rows:
+        raise Unreadable(f"{footer.num_row_groups} row groups for {footer.num_rows} rows")
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        for place in range(group.num_columns):
+            column = group.column(place)
+            cell = _most_of_a_png(shape) if column.path_in_schema == "image.bytes" else _LONGEST_TEXT
+            most = group.num_rows * (cell + 8) + _OVERHEAD
+            if column.total_uncompressed_size > most:
+                raise Unreadable(
+                    f"column {column.path_in_schema[:80]} has {column.total_uncompressed_size:,} bytes in"
+                    f" {group.num_rows} rows; up to {most:,} are allowed"
+                )
+            if more := set(column.encodings) - _ENCODED:
+                raise Unreadable(f"column {column.path_in_schema[:80]} is encoded as {min(more)}")
+
+
+def _table_batches(folder: Path, samples: int, shape: tuple[int, int]) -> Iterator[pa.Table]:
+    for table in _parquet_batches(folder, TABLE, samples, shape, with_images=False):
+        with _opened(folder, TABLE):
+            rows = _rows(table)
+        yield rows
+
+
+def _arrow_batches(folder: Path, name: str, shape: tuple[int, int]) -> Iterator[pa.Table]:
+    with (
+        _opened(folder, name) as path,
+        pa.memory_map(str(path)) as file,
+        pa.ipc.open_file(file) as reader,
+    ):
+        _check_columns(reader.schema, with_images=True)
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            for start in range(0, batch.num_rows, _at_once(shape)):
+                yield pa.Table.from_batches([batch.slice(start, _at_once(shape))])
+
+
+def _with_images(
+    folder: Path, name: str, tables: Iterator[pa.Table], shape: tuple[int, int]
+) -> Iterator[Batch]:
+    for table in tables:
+        with _opened(folder, name):
+            pngs = table["image"].combine_chunks().field("bytes")
+            _refuse_long_values(pngs, "image", _most_of_a_png(shape))
+            rows = _rows(table)
+            images = [_png(png, shape) for png in pngs.to_pylist()]
+            batch = _batch(rows, rows["label"].to_pylist(), images, shape)
+        yield batch
+
+
+def _png(content: bytes | None, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    if content is None:
+        raise Unreadable("an image is missing")
+    return decode_png(content, shape)
 
 
 def _batch(
@@ -176,11 +282,10 @@ def _batch(
 def _read_idx(
     folder: Path, samples: int, shape: tuple[int, int], suffix: str, opened: Callable[..., Any]
 ) -> Iterator[Batch]:
-    images_path, labels_path = folder / f"{IMAGES}{suffix}", folder / f"{LABELS}{suffix}"
     with (
-        _named(images_path),
+        _opened(folder, f"{IMAGES}{suffix}") as images_path,
         opened(images_path, "rb") as images,
-        _named(labels_path),
+        _opened(folder, f"{LABELS}{suffix}") as labels_path,
         opened(labels_path, "rb") as labels,
     ):
         if (found := images.read(16)) != struct.pack(">4i", IMAGES_MAGIC, samples, *shape):
@@ -188,7 +293,7 @@ def _read_idx(
         if (found := labels.read(8)) != struct.pack(">2i", LABELS_MAGIC, samples):
             raise Unreadable(f"not the header of {samples} labels: {found.hex()}")
         size = shape[0] * shape[1]
-        for rows in _table_batches(folder):
+        for rows in _table_batches(folder, samples, shape):
             pixels, numbers = images.read(len(rows) * size), labels.read(len(rows))
             if len(pixels) < len(rows) * size or len(numbers) < len(rows):
                 raise Unreadable(f"ends before the {samples} samples of the table do")
@@ -201,44 +306,61 @@ def _read_idx(
             raise Unreadable("goes on after its last sample")
 
 
-def _read_png_tree(folder: Path, class_names: Sequence[str], shape: tuple[int, int]) -> Iterator[Batch]:
+def _read_png_tree(
+    folder: Path, samples: int, class_names: Sequence[str], shape: tuple[int, int]
+) -> Iterator[Batch]:
     folders = class_folders(class_names)
-    for rows in _table_batches(folder):
+    for rows in _table_batches(folder, samples, shape):
         images = []
         for sample_id, label in zip(rows["id"].to_pylist(), rows["label"].to_pylist(), strict=True):
-            if "/" in sample_id or not 0 <= label < len(folders):
+            if label is None or not 0 <= label < len(folders) or parse_id(str(sample_id)) is None:
                 raise Unreadable(f"{TABLE}: sample {sample_id!r} of label {label} can have no file")
-            path = folder / folders[label] / f"{sample_id}.png"
-            with _named(path):
-                images.append(decode_png(path.read_bytes(), shape))
+            name = f"{folders[label]}/{sample_id}.png"
+            with _opened(folder, name):
+                images.append(decode_png(read_plain(folder, name, most_bytes=_most_of_a_png(shape)), shape))
         yield _batch(rows, rows["label"].to_pylist(), images, shape)
 
 
-def _read_npz(folder: Path, paths: list[Path], samples: int, shape: tuple[int, int]) -> Iterator[Batch]:
-    tables = _table_batches(folder)
+def _read_npz(folder: Path, names: list[str], samples: int, shape: tuple[int, int]) -> Iterator[Batch]:
+    tables = _table_batches(folder, samples, shape)
     left: pa.Table = COLUMNS.empty_table()
-    for path in paths:
-        with _named(path), path.open("rb") as file:
-            with zipfile.ZipFile(file) as archive:
-                labels = read_array(archive, "labels", most_bytes=8 * samples + _OVERHEAD)
-                pixels = len(labels) * shape[0] * shape[1]
-                images = read_array(archive, "images", most_bytes=pixels + _OVERHEAD)
-                ids = read_array(archive, "ids", most_bytes=4 * _LONGEST_ID * len(labels) + _OVERHEAD)
-            if images.dtype != np.uint8 or images.shape != (len(labels), *shape) or len(ids) != len(labels):
-                raise Unreadable(
-                    f"images {images.shape} {images.dtype}, {len(labels)} labels, {len(ids)} ids"
-                )
-            while len(left) < len(labels):
-                more = next(tables, None)
-                if more is None:
-                    raise Unreadable(f"more samples than {TABLE}")
-                left = pa.concat_tables([left, more])
-            rows, left = left.slice(0, len(labels)), left.slice(len(labels))
-            if rows["id"].to_pylist() != ids.tolist():
-                raise Unreadable(f"its ids are not those of {TABLE}")
-            yield Batch(rows, labels.astype(np.int64), images)
+    for name in names:
+        with _opened(folder, name) as path, path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            labels, ids = _labels_and_ids(archive, samples)
+            images = read_rows(archive, "images", shape=(len(labels), *shape), at_once=_at_once(shape))
+            start = 0
+            for part in images:
+                stop = start + len(part)
+                while len(left) < len(part):
+                    more = next(tables, None)
+                    if more is None:
+                        raise Unreadable(f"more samples than {TABLE}")
+                    left = pa.concat_tables([left, more])
+                rows, left = left.slice(0, len(part)), left.slice(len(part))
+                if rows["id"].to_pylist() != ids[start:stop].tolist():
+                    raise Unreadable(f"its ids are not those of {TABLE}")
+                yield Batch(rows, labels[start:stop].astype(np.int64), part)
+                start = stop
     if len(left) or next(tables, None) is not None:
         raise Unreadable(f"{TABLE}: more rows than samples")
+
+
+def _labels_and_ids(archive: zipfile.ZipFile, samples: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    if len(names := archive.namelist()) != len(set(names)):
+        raise Unreadable("an array stands there twice")
+    labels = read_array(archive, "labels", most_bytes=8 * samples + _OVERHEAD)
+    ids = read_array(archive, "ids", most_bytes=4 * _LONGEST_ID * len(labels) + _OVERHEAD)
+    if (
+        labels.dtype.kind not in "iu"
+        or labels.ndim != 1
+        or ids.dtype.kind != "U"
+        or ids.shape != labels.shape
+    ):
+        raise Unreadable(
+            f"labels {labels.shape} {labels.dtype} and ids {ids.shape} {ids.dtype}; whole numbers and text"
+            " of one length are needed"
+        )
+    return labels, ids
 
 
 def _read_tar(path: Path, shape: tuple[int, int]) -> Iterator[Batch]:
@@ -246,27 +368,33 @@ def _read_tar(path: Path, shape: tuple[int, int]) -> Iterator[Batch]:
     labels: list[int] = []
     images: list[npt.NDArray[np.uint8]] = []
     parts: dict[str, bytes] = {}
+    of = ""  # the sample that the parts belong to
     with tarfile.open(path, "r:") as archive:
         for member in archive:
             stem, _, kind = member.name.partition(".")
             if not member.isfile() or kind not in ("png", "cls", "json") or "/" in stem:
                 raise Unreadable(f"found {member.name!r}; files named <id>.png, .cls and .json are allowed")
-            content = archive.extractfile(member)
-            assert content is not None, "a file"
-            limit = shape[0] * (shape[1] + 8) + _OVERHEAD
+            limit = _most_of_a_png(shape)
             if member.size > limit:
                 raise Unreadable(f"{member.name} has {member.size} bytes; up to {limit} are allowed")
+            if kind in parts:
+                raise Unreadable(f"{member.name} stands there twice, or its sample is not complete")
+            if parts and stem != of:
+                raise Unreadable(f"{member.name} stands between the files of sample {of}")
+            of = stem
+            content = archive.extractfile(member)
+            assert content is not None, "a file"
             parts[kind] = content.read()
             archive.members = []  # type: ignore[attr-defined]  # it would remember every one
             if len(parts) == 3:
-                row = json.loads(parts["json"])
+                row = strict_json(parts["json"])
                 if row["id"] != stem:
                     raise Unreadable(f"{member.name}: is about {row['id']}")
                 rows.append(row)
                 labels.append(int(parts["cls"]))
                 images.append(decode_png(parts["png"], shape))
                 parts = {}
-            if len(rows) == _BATCH:
+            if len(rows) == _at_once(shape):
                 yield _batch(pa.Table.from_pylist(rows, schema=COLUMNS), labels, images, shape)
                 rows, labels, images = [], [], []
     if parts:

@@ -34,7 +34,7 @@ COLUMNS = pa.schema(
     ]
 )
 # What Hugging Face's Image feature decodes.
-_IMAGE = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+IMAGE = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 _DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.bool_(): "bool", pa.float32(): "float32"}
 # Arrow counts the bytes of a column of text in 32 bits.
 _MOST_BYTES = 2**31 - 1
@@ -117,9 +117,9 @@ class Shard:
                 _array(self.pngs, pa.binary()),
                 _array([f"{sample_id}.png" for sample_id in self.ids], pa.string()),
             ],
-            fields=list(_IMAGE.type),
+            fields=list(IMAGE.type),
         )
-        table = self.table.add_column(1, _IMAGE, image)
+        table = self.table.add_column(1, IMAGE, image)
         return table.replace_schema_metadata({"huggingface": json.dumps(_features(self.class_names))})
 
 

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
-from pipeline.export.card import card
-from pipeline.export.croissant import croissant
 from pipeline.export.ids import parse_id
-from pipeline.export.manifest import (
-    CARD,
-    CHECKSUMS,
-    CROISSANT,
-    MANIFEST,
-    SCHEMA,
-    SCHEMA_FILE,
-    SCHEMA_VERSION,
-    read_checksums,
-    to_json,
+from pipeline.export.manifest import CARD, CHECKSUMS, CROISSANT, MANIFEST, read_checksums
+from pipeline.export.manifest_rules import (
+    NoManifest,
+    check_contents_of_manifest,
+    check_manifest,
+    check_texts,
+    parse_manifest,
 )
+from pipeline.export.plain_files import MOST_FILES, Listing, NoPlainFile, list_files, plain_file
 from pipeline.export.readers import Batch, Unreadable, read_samples
-from pipeline.export.shards import FORMATS, data_files
+from pipeline.export.shards import FORMATS
 from pipeline.runtime.progress import progress
 
+# Around an image: three headers of a tar, its row as JSON, its lines in SHA256SUMS.
+_MOST_BESIDE_AN_IMAGE = 8192
+_MOST_OF_A_FRAME = 10_000_000
 _SHOWN_OF_A_KIND = 10
 
 
@@ -73,22 +71,34 @@ def find_exports(folder: Path) -> list[Path]:
 def verify(folder: Path) -> list[str]:
     """What is wrong with an export, a line each; nothing if all is well.
 
-    Checked are: the manifest against its JSON Schema; every path, for one that leads out of the folder; the
-    SHA-256 of every file, and that there is no other; the card and the Croissant, which must be those of the
-    manifest; and of every sample its id, label, size and pixel hash; and the counts.
+    Checked are: the manifest against the JSON Schema of its version; every path, for one that leads out of the folder;
+    that only plain files lie there, and none too many or too large; the SHA-256 of every file; the card and the
+    Croissant, which must be those of the manifest; and of every sample its id, label, size and pixel hash; and the counts.
+
+    Nothing is opened but plain files below the folder, and nothing is read before its size is known to be one that the
+    manifest allows.
     """
     findings = _Findings()
-    manifest = _manifest(folder, findings)
-    if manifest is None:
+    try:
+        manifest = parse_manifest(folder)
+    except NoManifest as error:
+        return [str(error)]
+    if not check_manifest(manifest, findings.add):
         return findings.all()
-    _check_files(folder, manifest, findings)
+    check_contents_of_manifest(manifest, findings.add)
+    try:
+        present = list_files(folder)
+    except NoPlainFile as error:
+        return [*findings.all(), str(error)]
+    if not present.complete:
+        return [*findings.all(), f"more than {MOST_FILES:,} files; so many are not checked at once"]
+    _check_files(folder, manifest, present, findings)
     if MANIFEST in findings.kinds:  # the rest would go by what cannot be
         return findings.all()
-    for name, wanted in ((CARD, card(manifest)), (CROISSANT, to_json(croissant(manifest)))):
-        _check_text(folder / name, wanted, findings)
-    if CARD not in findings.kinds and "synthetic" not in card(manifest).splitlines()[0].lower():
-        findings.add(CARD, f"{CARD}: its first line does not say that the images are synthetic")
-    if "path" not in findings.kinds:  # else what would be read might lie anywhere
+    check_texts(folder, manifest, findings.add)
+    if (
+        not {"path", "size"} & findings.kinds.keys()
+    ):  # else what would be read might lie anywhere, or never end
         _check_samples(folder, manifest, findings)
     return findings.all()
 
@@ -100,141 +110,86 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         SynthGainError: in one line, if it does not.
     """
     findings = _Findings()
-    manifest = _manifest(folder, findings)
-    if manifest is None:
+    try:
+        manifest = parse_manifest(folder)
+    except NoManifest as error:
+        raise SynthGainError(f"{folder}: {error}") from None
+    if check_manifest(manifest, findings.add):
+        check_contents_of_manifest(manifest, findings.add)
+    if findings.lines:
         raise SynthGainError(f"{folder}: {findings.lines[0]}")
     return manifest
 
 
-def _manifest(folder: Path, findings: _Findings) -> dict[str, Any] | None:
-    """The manifest, None if there is nothing to go by."""
-    manifest = _parsed_manifest(folder, findings)
-    if manifest is None or not _keeps_to_the_schema(manifest, findings):
-        return None
-    # One file per shard, or fewer: a number beyond that would only cost time.
-    files, shards = set(manifest["files"]), min(manifest["shards"], len(manifest["files"]) + 1)
-    wanted = data_files(manifest["format"], shards)
-    for path in sorted(wanted - files)[:_SHOWN_OF_A_KIND]:
-        findings.add(
-            MANIFEST, f"{MANIFEST}: files: {path} is not among them, and {manifest['format']} needs it"
-        )
-    for path in sorted(files - wanted):
-        findings.add("path", f"{MANIFEST}: files: {path!r} is no file of {manifest['format']}")
-    sums = sum(manifest["counts"]), sum(manifest["real_counts"])
-    if (sum(sums), sums[1]) != (manifest["images"], manifest["real_images"]):
-        findings.add(MANIFEST, f"{MANIFEST}: counts add up to {sums[0]} synthetic and {sums[1]} real images")
-    return manifest
-
-
-def _parsed_manifest(folder: Path, findings: _Findings) -> dict[str, Any] | None:
-    """The manifest if it is one of ours and not of a newer version."""
+def _check_files(folder: Path, manifest: Mapping[str, Any], present: Listing, findings: _Findings) -> None:
+    checksums, readable = {}, False
     try:
-        if (folder / MANIFEST).is_symlink():
-            raise ValueError("a link")
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        findings.add(MANIFEST, f"{MANIFEST}: missing")
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        findings.add(MANIFEST, f"{MANIFEST}: cannot be read ({error})")
-        return None
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        findings.add(MANIFEST, f"{MANIFEST}: not of an export of SynthGain (schema {SCHEMA})")
-        return None
-    found = manifest.get("schema_version")
-    if isinstance(found, int) and found > SCHEMA_VERSION:
-        findings.add(
-            MANIFEST,
-            f"{MANIFEST}: schema_version {found} is newer than {SCHEMA_VERSION}, the newest that this SynthGain"
-            " knows; install a newer one",
-        )
-        return None
-    return manifest
-
-
-def _keeps_to_the_schema(manifest: Mapping[str, Any], findings: _Findings) -> bool:
-    import jsonschema
-
-    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    problems = list(jsonschema.Draft202012Validator(schema).iter_errors(manifest))
-    for problem in problems:
-        place = ".".join(str(part) for part in problem.absolute_path) or "as a whole"
-        findings.add(MANIFEST, f"{MANIFEST}: {place}: {problem.message[:200]}")
-    if problems:
-        return False
-    classes = len(manifest["class_names"])
-    for name in ("counts", "real_counts"):
-        if (found := len(manifest[name])) != classes:
-            findings.add(MANIFEST, f"{MANIFEST}: {name} has {found} numbers for {classes} classes")
-            return False
-    return True
-
-
-def _check_files(folder: Path, manifest: Mapping[str, Any], findings: _Findings) -> None:
-    try:
-        checksums = read_checksums(folder)
+        checksums, readable = read_checksums(folder), True
     except FileNotFoundError:
         findings.add(CHECKSUMS, f"{CHECKSUMS}: missing")
-        checksums = {}
+    except NoPlainFile as error:
+        findings.add(CHECKSUMS, f"{CHECKSUMS}: {error}")
     except (OSError, ValueError) as error:
         findings.add(CHECKSUMS, str(error))
-        checksums = {}
     listed = {**checksums, **{path: facts["sha256"] for path, facts in manifest["files"].items()}}
-    safe = {}
-    for path, sha256 in listed.items():
-        if reason := _unsafe(folder, path):
-            findings.add("path", f"{path!r}: {reason}; it was not opened")
-        else:
-            safe[path] = sha256
     for path, facts in manifest["files"].items():
         if checksums.get(path, facts["sha256"]) != facts["sha256"]:
             findings.add(CHECKSUMS, f"{path}: {CHECKSUMS} and {MANIFEST} differ on its hash")
-    if checksums:
+    if readable:
         for path in sorted({MANIFEST, CARD, CROISSANT, *manifest["files"]} - set(checksums)):
             findings.add(CHECKSUMS, f"{path}: not in {CHECKSUMS}")
-    with progress(f"hashing {manifest['format']}", len(safe), "files") as advance:
-        for path, sha256 in sorted(safe.items()):
-            _check_hash(folder / path, path, sha256, manifest["files"].get(path), findings)
-            advance(1)
-    for present in sorted(folder.rglob("*")):
-        name = present.relative_to(folder).as_posix()
-        if present.is_symlink():
-            findings.add("path", f"{name}: a link; an export has none")
-        elif not present.is_dir() and name not in safe and name != CHECKSUMS:
+    _check_hashes(folder, manifest, listed, present, findings)
+    for name, kind in sorted(present.others.items()):
+        if name not in listed:  # else it is named already
+            findings.add("path", f"{name}: {kind}; an export has plain files only")
+    if readable:
+        for name in sorted(present.sizes.keys() - listed.keys() - {CHECKSUMS}):
             findings.add("foreign file", f"{name}: in the folder, but not in {CHECKSUMS}")
 
 
-def _check_hash(
-    path: Path, name: str, sha256: str, facts: Mapping[str, Any] | None, findings: _Findings
+def _check_hashes(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    listed: Mapping[str, str],
+    present: Listing,
+    findings: _Findings,
 ) -> None:
-    if not path.is_file():
-        findings.add("missing file", f"{name}: missing")
-    elif facts is not None and path.stat().st_size != facts["bytes"]:
-        findings.add("hash", f"{name}: {path.stat().st_size} bytes, {facts['bytes']} were written")
-    elif (found := file_sha256(path)) != sha256:
-        findings.add("hash", f"{name}: changed (SHA-256 {found[:16]}…, {sha256[:16]}… was written)")
+    """Every listed file that is a plain one of its size is read once."""
+    most = _most_bytes(manifest)
+    with progress(f"hashing {manifest['format']}", len(listed), "files") as advance:
+        for path, sha256 in sorted(listed.items()):
+            advance(1)
+            if path not in present.sizes:
+                _name_what_is_not_there(folder, path, findings)
+                continue
+            size, facts = present.sizes[path], manifest["files"].get(path)
+            if facts is not None and size != facts["bytes"]:
+                findings.add("hash", f"{path}: {size} bytes, {facts['bytes']} were written")
+            elif size > most:
+                findings.add(
+                    "size",
+                    f"{path}: {size:,} bytes; {manifest['images']} images need up to {most:,}: not read",
+                )
+            elif (found := file_sha256(folder / path)) != sha256:
+                findings.add("hash", f"{path}: changed (SHA-256 {found[:16]}…, {sha256[:16]}… was written)")
 
 
-def _unsafe(folder: Path, path: str) -> str | None:
-    """Why a listed path must not be opened."""
-    parts = PurePosixPath(path).parts
-    if path.startswith("/") or "\\" in path or "\0" in path or ":" in path or not parts or ".." in parts:
-        return "a path that leads out of the folder"
-    step = folder
-    for part in parts:
-        step /= part
-        if step.is_symlink():
-            return "a link, or behind one"
-    return None
+def _most_bytes(manifest: Mapping[str, Any]) -> int:
+    """What a file of so many images has at most: pixels that do not shrink, and generously what stands beside them."""
+    height, width = manifest["image_size"]
+    beside = manifest["images"] * (height * (width + 8) + _MOST_BESIDE_AN_IMAGE)
+    return int(beside + 200 * len(manifest["files"]) + 1000 * len(manifest["class_names"]) + _MOST_OF_A_FRAME)
 
 
-def _check_text(path: Path, wanted: str, findings: _Findings) -> None:
+def _name_what_is_not_there(folder: Path, path: str, findings: _Findings) -> None:
     try:
-        if path.is_symlink() or path.read_bytes() != wanted.encode():
-            findings.add(path.name, f"{path.name}: not the one of this manifest")
-    except FileNotFoundError:
-        if not any(line.startswith(f"{path.name}: missing") for line in findings.lines):
-            findings.add(path.name, f"{path.name}: missing")
+        plain_file(folder, path)
+    except NoPlainFile as error:
+        findings.add("path", f"{path!r}: {error}; it was not opened")
+    except (OSError, ValueError):
+        findings.add("missing file", f"{path}: missing")
+    else:
+        findings.add("path", f"{path!r}: a path with detours; it was not opened")
 
 
 def _check_samples(folder: Path, manifest: Mapping[str, Any], findings: _Findings) -> None:
@@ -247,6 +202,8 @@ def _check_samples(folder: Path, manifest: Mapping[str, Any], findings: _Finding
         with progress(f"reading {manifest['format']}", manifest["images"], "images") as advance:
             for batch in read_samples(folder, manifest):
                 total += len(batch.labels)
+                if total > manifest["images"]:
+                    raise Unreadable(f"more samples than the {manifest['images']} of the manifest")
                 for row, label, found in _samples(batch):
                     pixels.update(bytes.fromhex(found))
                     _check_sample(row, label, found, classes, seen, findings)

@@ -8,8 +8,12 @@ from typing import Any
 
 import torch
 
-from pipeline.checkpoints import load_checkpoint, save_checkpoint
-from pipeline.errors import SynthGainError
+from pipeline.checkpoints import (
+    load_checkpoint,
+    network_with_weights,
+    refused_if_edited,
+    save_checkpoint,
+)
 from pipeline.gan.networks import Generator, GeneratorDesign
 
 GENERATOR_KIND = "generator"
@@ -43,13 +47,13 @@ def load_generator(path: Path, device: torch.device) -> tuple[Generator, tuple[s
         SynthGainError: if the file is missing, damaged or no generator.
     """
     tensors, metadata = load_checkpoint(path, kind=GENERATOR_KIND)
-    try:
-        generator = Generator(GeneratorDesign(**metadata["arguments"]))
-        generator.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # another version's, or edited
-        reason = " ".join(str(error).split())[:200]
-        raise SynthGainError(
-            f"{path}: not a generator of this version of SynthGain ({reason}); train it again"
-        ) from None
+    with refused_if_edited(path, kind=GENERATOR_KIND, remedy="train it again"):
+        generator = network_with_weights(lambda: Generator(GeneratorDesign(**metadata["arguments"])), tensors)
+        class_names = tuple(str(name) for name in metadata["class_names"])
+        if len(class_names) != generator.num_classes:
+            raise ValueError(f"{len(class_names)} class names for {generator.num_classes} classes")
+        provenance = dict(metadata["provenance"])
+        with torch.no_grad():  # what is no weight, such as the slope of an activation, shows when it computes
+            generator.eval()(torch.zeros(1, generator.z_dim), torch.zeros(1, dtype=torch.int64))
     generator = generator.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return generator, tuple(metadata["class_names"]), metadata["provenance"]
+    return generator, class_names, provenance

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from scipy.special import ndtri
 
+from pipeline.errors import SynthGainError
 from pipeline.gan.networks import Generator, uint8_from_images
 from pipeline.images import LabeledImages
 from pipeline.runtime.progress import Advance
@@ -21,6 +22,8 @@ from pipeline.runtime.seeds import derive_seed
 # flip a grey level: with a fixed grid of blocks, image i is computed in the same place of the same block however
 # many images are asked for, and from wherever. Changing the number may change single grey levels.
 BLOCK = 250
+# What tanh gives from 8.3 on: grey levels end at 0.996.
+_SATURATED = 1 - 1e-7
 
 
 def sample_z(seed: int, label: int, start: int, count: int, z_dim: int) -> npt.NDArray[np.float32]:
@@ -77,6 +80,9 @@ def sample_images(
 
     `latent_std` spreads the latents: z ~ N(0, latent_std²). A generator is trained at 1; above it the images
     are more varied and less typical, below it the reverse (truncation).
+
+    Raises:
+        SynthGainError: if the generator gives no images: values that are not finite, or black and white alone.
     """
     first, end = start // BLOCK * BLOCK, start + count
     blocks = []
@@ -84,8 +90,27 @@ def sample_images(
         latents = sample_z(seed, label, block, BLOCK, generator.z_dim) * np.float32(latent_std)
         z = torch.from_numpy(latents).to(device)
         labels = torch.full((BLOCK,), label, dtype=torch.int64, device=device)
-        blocks.append(uint8_from_images(generator(z, labels)).cpu().numpy())
+        images = generator(z, labels)
+        _refuse_no_images(images, label)
+        blocks.append(uint8_from_images(images).cpu().numpy())
     return np.concatenate(blocks)[start - first : end - first]
+
+
+def _refuse_no_images(images: torch.Tensor, label: int) -> None:
+    """Weights that are damaged, or grew without bound, give valid files of nothing; a cast would hide it.
+
+    A trained generator has edges: of a block of images, at least some pixels lie between black and white.
+    """
+    if not torch.isfinite(images).all():
+        found = "are no finite numbers"
+    elif (images.abs() >= _SATURATED).all():
+        found = "are all at the ends of their range (-1 or 1)"
+    else:
+        return
+    raise SynthGainError(
+        f"generator: its values for label {label} {found}, so they are no images; its weights are damaged or the"
+        " training diverged: train it again with lower learning rates"
+    )
 
 
 def interleaved(parts: Sequence[LabeledImages]) -> LabeledImages:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.checkpoints import file_sha256, load_checkpoint, tensors_sha256
+from pipeline.checkpoints import file_sha256, load_checkpoint, refused_if_edited, tensors_sha256
 from pipeline.classifier.replicates import CellTraining, cell_jobs, train_cell
 from pipeline.classifier.saved_cells import load_cells
 from pipeline.errors import SynthGainError
@@ -191,6 +191,8 @@ def reproduce_gan(
         SynthGainError: if the file is missing or damaged.
     """
     stored, metadata = load_checkpoint(generator_file, kind=GENERATOR_KIND)
+    with refused_if_edited(generator_file, kind=GENERATOR_KIND, remedy="train it again"):
+        kept = dict(metadata["provenance"])
     subset = _real_subset(train, params, budget, 0)
     seed = derive_seed(params.seed, "gan", budget, 0)
     # As the stage does: with all its generators side by side, each has a share of the threads.
@@ -208,7 +210,7 @@ def reproduce_gan(
     weights = again()
     label = f"{generator_file}: the generator of replicate 1"
     made_with = {**subset.provenance, "gan_seed": seed}
-    differing = sorted(name for name in made_with if metadata["provenance"].get(name) != made_with[name])
+    differing = sorted(name for name in made_with if kept.get(name) != made_with[name])
     if differing:
         reason = f"made with other parameters or data ({', '.join(differing)}); `dvc repro` makes it again"
         return Reproduced(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.checkpoints import load_checkpoint
+from pipeline.checkpoints import load_checkpoint, refused_if_edited
 from pipeline.classifier.network import EXTRACTOR_KIND, images_to_unit, network_from
 from pipeline.errors import SynthGainError
 from pipeline.runtime.progress import progress
@@ -30,12 +30,14 @@ def load_label_scores(path: Path, *, class_names: tuple[str, ...]) -> LabelScore
         SynthGainError: if the file is missing, damaged, no feature extractor, or of other classes.
     """
     tensors, metadata = load_checkpoint(path, kind=EXTRACTOR_KIND)
-    if tuple(metadata["class_names"]) != class_names:
-        raise SynthGainError(f"{path}: knows other classes than the images; train it on their real source")
     # On the CPU whatever there is: a score may not depend on the machine's GPU, and small networks are quick.
     device = torch.device("cpu")
-    network = network_from(metadata["arguments"], tensors, device)
-    size = metadata["arguments"]["image_size"]
+    with refused_if_edited(path, kind="feature extractor", remedy="`dvc repro` makes it again"):
+        known = tuple(metadata["class_names"])
+        network = network_from(metadata["arguments"], tensors, device)
+        size = metadata["arguments"]["image_size"]
+    if known != class_names:
+        raise SynthGainError(f"{path}: knows other classes than the images; train it on their real source")
 
     @torch.no_grad()
     def label_scores(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

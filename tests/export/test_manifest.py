@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from pipeline.export.licences import REAL_SOURCES, real_source
-from pipeline.export.manifest import SCHEMA_FILE, foreign_files
+from pipeline.export.manifest import SCHEMA_VERSION, foreign_files, schema_file
 from pipeline.export.shards import FORMATS
 from pipeline.params import CLASSES_OF_SOURCE
 
@@ -24,11 +24,11 @@ def folder(request, export):
 
 def test_says_what_it_is_and_where_it_comes_from(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    jsonschema.validate(manifest, json.loads(SCHEMA_FILE.read_text()))
+    jsonschema.validate(manifest, json.loads(schema_file(SCHEMA_VERSION).read_text()))
     images = synthetic_images()
     expected = {
         "schema": "synthgain-export",
-        "schema_version": 2,
+        "schema_version": 3,
         "synthetic": True,
         "format": folder.name,
         "images": 21,
@@ -57,7 +57,7 @@ def test_says_what_it_is_and_where_it_comes_from(folder):
 def test_latents_of_another_spread_and_several_generators_are_told(export):
     made = {"latent_std": 1.2, "generators_sha256": ["c" * 64, "d" * 64]}
     manifest = json.loads((export(synthetic_images(**made)) / "idx/manifest.json").read_text())
-    jsonschema.validate(manifest, json.loads(SCHEMA_FILE.read_text()))
+    jsonschema.validate(manifest, json.loads(schema_file(SCHEMA_VERSION).read_text()))
     assert manifest["provenance"].items() >= made.items()
 
 

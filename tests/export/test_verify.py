@@ -184,10 +184,10 @@ def test_a_path_that_leads_out_is_named_and_not_opened(export, tmp_path, escape,
 def test_a_manifest_of_a_newer_schema_asks_for_a_newer_version(export):
     folder = export(formats=["npz"]) / "npz"
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 3, "surprise": True}))
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 4, "surprise": True}))
     (line,) = verify(folder)
     assert (
-        line.startswith("manifest.json: schema_version 3 is newer than 2") and "install a newer one" in line
+        line.startswith("manifest.json: schema_version 4 is newer than 3") and "install a newer one" in line
     )
 
 

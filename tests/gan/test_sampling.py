@@ -1,3 +1,4 @@
+import copy
 import hashlib
 
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from pipeline.errors import SynthGainError
 from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.gan.sampling import BLOCK, interleaved, sample_images, sample_z, synthetic_images
 from pipeline.images import LabeledImages
@@ -146,3 +148,40 @@ def test_several_generators_give_equal_parts_and_one_is_as_before(generator):
     assert mixed.provenance["gan_seed"] == [0, 1, 2]
     assert mixed.provenance["generators_sha256"] == ["0", "1", "2"]
     assert mixed.provenance["generator_sha256"] == hashlib.sha256(b"012").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("nan"), "are no finite numbers"),
+        (3e38, "are no finite numbers|at the ends of their range"),
+        (float("inf"), "are no finite numbers|at the ends of their range"),
+        (-50.0, "at the ends of their range"),
+    ],
+)
+@pytest.mark.parametrize("weights", ["all", "last bias", "one class"])
+def test_values_that_are_no_images_are_refused(generator, value, message, weights):
+    """Weights of 3e38 are finite, and give black or white pixels alone, which any format would hold."""
+    broken = copy.deepcopy(generator)
+    with torch.no_grad():
+        if weights == "all":
+            for parameter in broken.parameters():
+                parameter.fill_(value)
+        elif weights == "last bias":
+            broken.layers[-1][0].bias.fill_(value)
+        else:
+            broken.affines[-1].bias.weight[2].fill_(value)
+    if (value, weights) == (-50.0, "one class"):
+        return  # a bias among others
+    with pytest.raises(SynthGainError, match=message):
+        sample_images(broken, seed=1, label=2, start=0, count=3, device=CPU)
+
+
+def test_images_of_black_and_white_with_an_edge_are_images(generator):
+    """A sharp generator of drawings is none that has failed."""
+    sharp = copy.deepcopy(generator)
+    with torch.no_grad():
+        for parameter in sharp.layers[-1].parameters():
+            parameter.mul_(1000)
+    images = sample_images(sharp, seed=1, label=2, start=0, count=9, device=CPU)
+    assert ((images == 0) | (images == 255)).mean() > 0.9

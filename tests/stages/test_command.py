@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -32,6 +33,12 @@ def fails_with(error):
         ),
         (MemoryError(), 1, ["error: out of memory"]),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, ["error: out of memory"]),
+        (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            1,
+            ["error: out of memory"],
+        ),
+        (RuntimeError("can't start new thread"), 1, ["error: out of memory"]),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 1, ["error: out of memory"]),
         (
             RuntimeError("PytorchStreamWriter failed writing file: file write failed"),
@@ -119,3 +126,21 @@ def test_a_signal_leaves_one_line_and_nothing_half_written(tmp_path, number, sta
     assert process.returncode == status
     assert re.fullmatch(f"{words}: nothing half-written is left behind; .*\n", errors)
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and out.read_text() == "before"
+
+
+@pytest.mark.parametrize("megabytes", [700, 2000])
+def test_torch_under_a_limit_of_memory_is_one_line(megabytes):
+    """The library is not found to be damaged, nor is the program: there is no room to load it."""
+    limit = megabytes * 2**20
+    model = "tests/data/v0.1.0/generator.safetensors"
+    command = ["generate", "--model", model, "--per-class", "1", "--out", "no/where.npz"]
+    done = subprocess.run(
+        [sys.executable, "-c", "import synthgain.app; synthgain.app.main()", *command],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    assert done.returncode == 1 and done.stderr.startswith("error: out of memory"), done.stderr
+    assert len(done.stderr.splitlines()) == 1
