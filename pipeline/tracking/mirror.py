@@ -326,7 +326,8 @@ def _log_origin(client: MlflowClient, run_id: str, root: Path, known: Mapping[st
 def _git_state(root: Path) -> dict[str, str]:
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=10)
+        return done.stdout.strip()
 
     try:
         return {

@@ -1,4 +1,4 @@
-"""Names that users give, as keys of MLflow: another key for each other name, and the same name where MLflow takes it."""
+"""Names that users give, as keys of MLflow: each name has a key of its own, and where MLflow takes it, it is the key."""
 
 from __future__ import annotations
 
