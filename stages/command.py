@@ -6,6 +6,8 @@ Exit statuses: 0 done, 1 what the message says can be mended, 2 wrong usage, 70 
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import re
 import signal
@@ -13,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -61,6 +64,20 @@ _OUT_OF_MEMORY = re.compile(
 )
 _DISK_FULL = re.compile(
     r"no space left|disk quota|file too large|file write failed|os error (?:28|122|27)\b", re.IGNORECASE
+)
+# What our own output holds beyond ASCII.
+_PLAIN = dict(zip("✓✗×·…–−Δ±→─━│’≥≤", "+ x x - ... - - d +- -> - - | ' >= <=".split(), strict=True))
+# The backend of a notebook cannot be loaded outside of it; the repository of a Git hook is not that of the study.
+_OF_OTHERS = (
+    *("MPLBACKEND", "MATPLOTLIBRC"),
+    *(
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_COMMON_DIR",
+        "GIT_NAMESPACE",
+    ),
 )
 
 
@@ -115,6 +132,8 @@ def report_errors(app: Callable[[], Any]) -> None:
     # wants a core too makes training many times slower; after this many turns (some 0.1 ms) they sleep instead.
     # Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    _any_terminal()
+    _any_environment()
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     if DEBUG_FLAG in sys.argv:
         debug = True
@@ -133,6 +152,33 @@ def report_errors(app: Callable[[], Any]) -> None:
             for line in lines:
                 print(without_control_characters(without_secrets(line)), file=sys.stderr)
             sys.exit(status)
+
+
+def _any_terminal() -> None:
+    """Output never fails on a sign that the terminal's encoding lacks: ASCII stands for it, or its number."""
+
+    def plain(error: UnicodeError) -> tuple[str | bytes, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        signs = error.object[error.start : error.end]
+        words = (_PLAIN.get(sign) or sign.encode("ascii", "backslashreplace").decode() for sign in signs)
+        return "".join(words), error.end
+
+    codecs.register_error("synthgain-plain", plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no notebook's, and no test's
+            stream.reconfigure(errors="synthgain-plain")
+
+
+def _any_environment() -> None:
+    """Settings that notebooks, IDEs, hooks and build tools leave, and that would stop a stage: of their own only."""
+    if os.environ.pop("PYTHONWARNINGS", None):  # workers inherit it
+        sys.warnoptions.clear()
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("default", UserWarning)
+    for name in _OF_OTHERS:
+        os.environ.pop(name, None)
 
 
 def explain(error: BaseException) -> tuple[list[str], int]:

@@ -41,10 +41,10 @@ def main(
     write_text(out, json.dumps(comparison, indent=2, sort_keys=True) + "\n")
     if ignored:
         print(f"{cells}: {ignored} rows of cells that params.yaml does not declare were ignored")
-    console = Console()
+    console = Console(markup=False, highlight=False)  # a class may hold brackets
     console.print(verdict_table(comparison))
     for verdict in verdicts(comparison):
-        console.print(verdict, highlight=False)
+        console.print(verdict)
 
 
 if __name__ == "__main__":

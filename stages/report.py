@@ -21,6 +21,7 @@ def main(
     Example: python -m stages.report --metrics data/metrics --gan data/gan --synthetic data/synthetic
     --prepared data/prepared --out data/report
     """
+    from pipeline.machine_paths import without_machine_paths
     from pipeline.params import load_params
     from pipeline.report.page import write_report
     from pipeline.results import load_results
@@ -40,7 +41,7 @@ def main(
         out,
         settings={
             "seed": params.seed,
-            "data": params.data.model_dump(),
+            "data": without_machine_paths(params.data.model_dump()),
             "study": params.study.model_dump(),
             "gan": params.gan.model_dump(),
             "generation": params.generation.model_dump(),

@@ -52,12 +52,12 @@ def show_result(folder: Path) -> None:
     from pipeline.tracking.store import find_store
 
     comparison = json.loads((folder / "data/metrics/comparison.json").read_text(encoding="utf-8"))
-    console = Console()
+    console = Console(markup=False, highlight=False)  # a path or a class may hold brackets
     console.print(verdict_table(comparison))
     for verdict in verdicts(comparison):
-        console.print(verdict, highlight=False)
-    console.print(f"\nreport:  {folder / 'data/report/index.html'}", highlight=False, soft_wrap=True)
+        console.print(verdict)
+    console.print(f"\nreport:  {folder / 'data/report/index.html'}", soft_wrap=True)
     store = find_store(os.environ, folder)
     where = store if store.database is None else f"make ui STORE={store}"
     experiment = load_params(folder / "params.yaml").tracking.experiment
-    console.print(f"MLflow:  {where}   (experiment {experiment}-…)", highlight=False, soft_wrap=True)
+    console.print(f"MLflow:  {where}   (experiment {experiment}-…)", soft_wrap=True)

@@ -85,7 +85,7 @@ def _committed(root: Path, path: Path) -> str | None:
     """The file's text in the last commit; None without Git, without a commit, or where it is not in it."""
     try:
         shown = subprocess.run(
-            ["git", "show", f"HEAD:./{path}"], cwd=root, capture_output=True, text=True, check=False
+            ["git", "show", f"HEAD:./{path}"], cwd=root, capture_output=True, encoding="utf-8", check=False
         )
     except FileNotFoundError:
         return None

@@ -79,8 +79,9 @@ def _fill(folder: Path, params: Params, own: Path | None) -> None:
         own.mkdir(parents=True)
         shutil.copyfile(PROJECT / "data/own/README.md", own / "README.md")
     text = dump_params(params)
-    if not (folder / "params.yaml").is_file() or (folder / "params.yaml").read_text() != text:
-        write_text(folder / "params.yaml", text)
+    own_params = folder / "params.yaml"
+    if not own_params.is_file() or own_params.read_bytes() != text.encode():
+        write_text(own_params, text)
     if not (folder / ".dvc").is_dir():
         # --subdir would tie it to the clone's Git: --no-scm stands on its own.
         dvc(folder, "init", "--no-scm", "--quiet")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import platform
+import posixpath
 import shlex
 import subprocess
 import time
@@ -41,6 +42,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
+from pipeline.machine_paths import yaml_without_machine_paths
 from pipeline.runtime.progress import Advance, progress
 from pipeline.tracking.connection import check_store, client_of, make_database, working_with, writing_to
 from pipeline.tracking.planned_runs import Images, PlannedRun
@@ -273,8 +275,18 @@ def _create(
     if planned.inputs:
         client.log_inputs(run_id, [_dataset_input(images) for images in planned.inputs])
     for file, folder in planned.artifacts:
-        client.log_artifact(run_id, str(file), folder or None)
+        _log_file(client, run_id, file, folder)
     return run_id
+
+
+def _log_file(client: MlflowClient, run_id: str, file: Path, folder: str = "") -> None:
+    """A file as an artifact; parameters and the lock without paths of this machine."""
+    if file.suffix in (".yaml", ".lock"):
+        text = file.read_text(encoding="utf-8")
+        if (shared := yaml_without_machine_paths(text)) != text:
+            client.log_text(run_id, shared, posixpath.join(folder, file.name))
+            return
+    client.log_artifact(run_id, str(file), folder or None)
 
 
 def _dataset_input(images: Images) -> DatasetInput:
@@ -305,7 +317,7 @@ def _log_origin(client: MlflowClient, run_id: str, root: Path, known: Mapping[st
         if (
             known.get("dvc.lock_sha256") != origin["dvc.lock_sha256"]
         ):  # before its tag: a kill in between costs nothing
-            client.log_artifact(run_id, str(lock))
+            _log_file(client, run_id, lock)
     tags = [RunTag(name, value) for name, value in origin.items() if known.get(name) != value]
     if tags:
         client.log_batch(run_id, tags=tags, synchronous=True)
@@ -314,7 +326,8 @@ def _log_origin(client: MlflowClient, run_id: str, root: Path, known: Mapping[st
 def _git_state(root: Path) -> dict[str, str]:
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=10)
+        return done.stdout.strip()
 
     try:
         return {

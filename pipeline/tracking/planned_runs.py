@@ -18,12 +18,15 @@ import pandas as pd
 
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
+from pipeline.machine_paths import without_machine_paths
 from pipeline.params import Params
 from pipeline.results import BudgetResults, ReplicateResults, Results, load_results
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import Grid
+from pipeline.tracking.names import mlflow_key
 
 _DIGEST_LENGTH = 16  # MLflow takes up to 36 characters and shows them in full
+_F1_OF_CLASS = "test_f1_"  # of the columns of `cells.csv`
 _MAX_NOTE_LENGTH = 8000  # MLflow's limit for a tag, and the description is one
 
 
@@ -163,7 +166,7 @@ def _study_run(
         kind="study",
         key="study",
         name=f"study · {params.data.source} · {results[:8]}",
-        params=_flat(params.model_dump()),
+        params=_flat(without_machine_paths(params.model_dump())),
         tags={"synthgain.results_sha256": results, "verdict": comparison["verdict"]},
         note=_verdict_and_table(comparison["verdict"], comparison["arms"]),
         artifacts=artifacts,
@@ -228,7 +231,7 @@ def _gan_run(budget: str, replicate: ReplicateResults, real: Images, made: Image
     """Curves with `step` = real images seen, the final generative metrics, and the film strip of one GAN."""
     curves, scores, number = replicate.history, replicate.scores, replicate.number
     metrics = [
-        (_metric_name(name), float(row[name]), int(row["images_seen"]))
+        (name, float(row[name]), int(row["images_seen"]))
         for name in curves.columns
         if name not in ("replicate", "step", "images_seen")
         for _, row in curves.iterrows()
@@ -237,7 +240,7 @@ def _gan_run(budget: str, replicate: ReplicateResults, real: Images, made: Image
     metrics += [(name, value, 0) for name, value in _scores(scores).items()]
     for metric in ("fid", "label_fidelity"):
         for class_name, value in scores[f"{metric}_per_class"].items():
-            metrics.append((_metric_name(f"{metric}_class_{class_name}"), float(value), 0))
+            metrics.append((f"{metric}_class_{mlflow_key(class_name)}", float(value), 0))
     return PlannedRun(
         kind="gan",
         key=f"gan/{budget}/{number}",
@@ -274,7 +277,7 @@ def _cell_run(row: pd.Series[Any], real: Images, made: Images, test: Images) -> 
             **{name: str(int(row[name])) for name in counts},
         },
         metrics=[
-            (_metric_name(str(name)), float(row[name]), 0)
+            (_cell_metric(str(name)), float(row[name]), 0)
             for name in row.index
             if str(name).startswith(("validation_", "test_")) and pd.notna(row[name])
         ],
@@ -329,9 +332,11 @@ def _scores(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
 
 
-def _metric_name(name: str) -> str:
-    """A name that MLflow takes: a class may be called anything, a metric may not."""
-    return re.sub(r"[^\w. -]", "_", name)[:250]
+def _cell_metric(column: str) -> str:
+    """A column of `cells.csv`, with the class in its name as MLflow takes it."""
+    if column.startswith(_F1_OF_CLASS):
+        return _F1_OF_CLASS + mlflow_key(column.removeprefix(_F1_OF_CLASS))
+    return column
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -341,7 +346,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = str(value)
+            flat[prefix + mlflow_key(str(key))] = str(value)
     return flat
 
 

@@ -40,6 +40,14 @@ def test_writes_the_comparison_and_prints_the_verdict(app, write_study):
     assert "ignored" not in result.output
 
 
+def test_brackets_in_the_name_of_a_class_are_printed_as_they_are(app, write_study):
+    files = write_study(
+        class_names=("[bold]x", "[/bold]", "2"), imbalance={"[bold]x": 0.5, "[/bold]": 0.5}, replicates=2
+    )
+    result = CliRunner().invoke(app, arguments(files), env={"COLUMNS": "200"}, catch_exceptions=False)
+    assert result.exit_code == 0 and "[bold]x" in result.output and "[/bold]" in result.output
+
+
 def test_reads_declared_cells_only_and_says_so(app, write_study):
     files = write_study(ratios=(0.5, 1.0)).declare(synthetic_per_real=[1.0])
     result = CliRunner().invoke(app, arguments(files), env={"COLUMNS": "200"})

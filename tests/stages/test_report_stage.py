@@ -47,6 +47,7 @@ def files(write_shared_study):
         "手書きの数字",
     )
     files = write_shared_study(budgets=(60, 200, "all"), ratios=(0.5,), class_names=names)
+    files.params.write_text(files.params.read_text().replace("data/own", str(files.root / "own")))
     app = typer.Typer()
     app.command()(report.main)
     result = CliRunner().invoke(app, arguments(files), catch_exceptions=False)

@@ -165,14 +165,34 @@ def test_undeclared_results_are_not_read(plan, write_study):
     assert {run.params["replicate"] for run in runs.values() if run.kind in ("cell", "gan")} == {"1"}
 
 
-@pytest.mark.parametrize("name", ["a/b", "../x", "q&a", "straße", "%", ""])
+@pytest.mark.parametrize("name", ["a/b", "../x", "q&a", "straße", "%", "", "bolt (M6)"])
 def test_a_class_may_have_any_name_a_metric_may_not(plan, write_study, name):
-    from mlflow.utils.validation import _validate_metric_name
+    from mlflow.utils.validation import _validate_metric_name, _validate_param_name
 
-    runs = plan(write_study(class_names=(name, "1", "2"), replicates=1))
+    runs = plan(write_study(class_names=(name, "1", "2"), replicates=1, imbalance={name: 0.5}))
     for run in runs:
         for metric, _, _ in run.metrics:
             _validate_metric_name(metric)
+        for param in run.params:
+            _validate_param_name(param)
+
+
+def test_classes_that_differ_in_signs_only_keep_their_own_values(plan, write_study):
+    """`+` and `=` were one metric: the second value stood in the place of the first."""
+    runs = plan(write_study(class_names=("+", "=", "C#"), replicates=1, imbalance={"C#": 0.5}))
+    for run in runs:
+        points = [(name, step) for name, _, step in run.metrics]
+        assert len(set(points)) == len(points)
+    cells = [name for name, _, _ in runs[-1].metrics if name.startswith("test_f1_")]
+    assert cells == ["test_f1__x2B_", "test_f1__x3D_", "test_f1_C_x23_"]
+    assert runs[0].params["study.imbalance.C_x23_"] == "0.5"
+
+
+def test_no_parameter_shows_a_path_of_the_machine(plan, write_study):
+    files = write_study(replicates=1)
+    files.params.write_text(files.params.read_text().replace("data/own", "/home/anna/secret-client"))
+    study = plan(files)[0]
+    assert "anna" not in str(study.params) and study.params["data.folder"]
 
 
 def test_missing_and_foreign_files_are_one_line_each(plan, write_study):

@@ -1,6 +1,7 @@
 """MLflow shows each run of the current study once, whatever happened before; trouble is one line, soon."""
 
 import base64
+import dataclasses
 import http.server
 import json
 import os
@@ -119,6 +120,20 @@ class Shown:
 
 def show(runs, store, root, experiment="synthgain-mnist"):
     return mirror(runs, experiment=experiment, store=store, root=root)
+
+
+def test_params_and_lock_are_mirrored_without_paths_of_the_machine(store, tmp_path):
+    own = f"data:\n  folder: {tmp_path}/own\n"
+    for name in ("params.yaml", "dvc.lock"):
+        (tmp_path / name).write_text(own)
+    (parent,) = study(folder=tmp_path)
+    with_params = dataclasses.replace(parent, artifacts=[(tmp_path / "params.yaml", "")])
+    show([with_params], store, tmp_path)
+    folder = tmp_path / "mlartifacts" / Shown(store).ids()["study"] / "artifacts"
+    for name in ("params.yaml", "dvc.lock"):
+        text = (folder / name).read_text()
+        assert "folder:" in text and str(tmp_path) not in text
+        assert (tmp_path / name).read_text() == own
 
 
 def test_everything_planned_can_be_read_back(store, tmp_path):

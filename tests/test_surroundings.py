@@ -1,0 +1,109 @@
+"""Terminals and settings of the environment that our own tests do not have: no symbol and no setting ends a command."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.command import _PLAIN
+from synthgain.workspace import show_result
+
+ROOT = Path(__file__).parents[1]
+EXPORT = "tests/data/v0.1.0/export/png"
+# What notebooks, IDEs, hooks, build tools and other experiments leave.
+LEFT_BY_OTHERS = {
+    "PYTHONWARNINGS": "error",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONDEVMODE": "1",
+    "PYTHONWARNDEFAULTENCODING": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline_of_a_notebook",
+    "MATPLOTLIBRC": "/nonexistent/matplotlibrc",
+    "NPY_PROMOTION_STATE": "legacy",
+    "GIT_DIR": "/nonexistent/.git",
+    "GIT_WORK_TREE": "/nonexistent",
+    "FORCE_COLOR": "1",
+    "COLUMNS": "wide",
+    "TERM": "unknown",
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "MLFLOW_RUN_ID": "0" * 32,
+    "MLFLOW_EXPERIMENT_ID": "77",
+    "MLFLOW_EXPERIMENT_NAME": "other",
+    "MLFLOW_REGISTRY_URI": "http://127.0.0.1:9",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+def command(*arguments, **environment):
+    """A command of the console app in a process of its own: status, stdout and stderr as bytes."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from synthgain.app import main; main()", *arguments],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def run_here(program, **environment):
+    """A Python program that ends as our commands do."""
+    text = f"from stages.command import report_errors\ndef app():\n    {program}\nreport_errors(app)"
+    return subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "iso-8859-1", "ascii:strict"])
+def test_no_symbol_ends_a_command(encoding):
+    signs = "".join(_PLAIN) + "手"
+    done = run_here(
+        f"import sys; print({signs!r}); print({signs!r}, file=sys.stderr)", PYTHONIOENCODING=encoding
+    )
+    assert (done.returncode, done.stdout) == (0, done.stderr)
+    assert done.stdout.decode(encoding.partition(":")[0]).strip().endswith("\\u624b")
+
+
+def test_a_terminal_of_utf_8_shows_every_sign():
+    done = run_here("print('✓ Δ 手')", PYTHONIOENCODING="utf-8")
+    assert done.stdout.decode() == "✓ Δ 手\n"
+
+
+def test_inspect_speaks_to_an_old_console():
+    status, said, _ = command("inspect", EXPORT, PYTHONIOENCODING="cp437")
+    assert status == 0 and b"8x8 pixels" in said
+
+
+def test_what_others_left_in_the_environment_stops_no_command():
+    status, said, problems = command("verify", EXPORT, **LEFT_BY_OTHERS)
+    assert (status, said.decode().strip()) == (0, f"{EXPORT}: ok"), problems.decode()
+    program = (
+        "import warnings; warnings.warn('old', DeprecationWarning); import pipeline.report.drawing; print(1)"
+    )
+    done = run_here(program, **LEFT_BY_OTHERS)
+    assert (done.returncode, done.stdout) == (0, b"1\n"), done.stderr.decode()
+
+
+def test_a_hook_of_git_does_not_lend_its_repository_to_a_study():
+    done = run_here("import os; print('GIT_DIR' in os.environ, 'MPLBACKEND' in os.environ)", **LEFT_BY_OTHERS)
+    assert done.stdout == b"False False\n"
+
+
+def test_brackets_in_the_path_of_a_workspace_are_printed_as_they_are(
+    tmp_path, write_study, capsys, monkeypatch
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    files = write_study()
+    folder = tmp_path / "[/bold]" / "[red]"
+    shutil.copytree(files.root, folder, ignore=shutil.ignore_patterns("*]"))
+    show_result(folder)
+    assert f"report:  {folder}/data/report/index.html" in capsys.readouterr().out
