@@ -32,6 +32,7 @@ def main(
     from pipeline.params import load_params
     from pipeline.runtime.device import available_cores
     from pipeline.runtime.outputs import write_text
+    from pipeline.runtime.progress import counted
     from pipeline.study.subsets import replicate_index
 
     params = load_params(params_file)
@@ -58,7 +59,7 @@ def main(
         workers=params.execution.threads or available_cores(),
         force=force,
     )
-    typer.echo(f"{len(images)} synthetic images of budget {budget}, replicate {replicate}: {out}")
+    typer.echo(f"{counted(len(images), 'synthetic image')} of budget {budget}, replicate {replicate}: {out}")
     typer.echo(f"note: {selection.note}")
 
 

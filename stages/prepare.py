@@ -26,6 +26,7 @@ def main(
     from pipeline.feasibility import refuse_impossible_study
     from pipeline.params import load_params
     from pipeline.runtime.outputs import write_text
+    from pipeline.runtime.progress import counted
     from pipeline.runtime.seeds import derive_seed
     from pipeline.sources import load_raw
     from pipeline.sources.splits import split
@@ -57,9 +58,9 @@ def main(
     for name in ("train", "validation", "test"):
         images = getattr(splits, name)
         images.save(out / f"{name}.npz")
-        typer.echo(f"{name}: {len(images)} images, {images.num_classes} classes")
+        typer.echo(f"{name}: {counted(len(images), 'image')}, {counted(images.num_classes, 'class')}")
     dropped = splits.manifest["dropped_from_train_and_validation"]
-    typer.echo(f"{len(dropped)} images dropped because they are pixel-identical to one of a stricter split")
+    typer.echo(f"{counted(len(dropped), 'image')} dropped: pixel-identical to one of a stricter split")
     write_text(out / "splits.json", json.dumps(splits.manifest, indent=2, sort_keys=True) + "\n")
 
 

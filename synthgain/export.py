@@ -58,6 +58,7 @@ def export(
     from pipeline.checkpoints import file_sha256
     from pipeline.gan.sampling import latent_hashes
     from pipeline.runtime.device import available_cores
+    from pipeline.runtime.progress import counted
 
     scores = real = None
     if minimum is not None:
@@ -102,4 +103,4 @@ def export(
         force=force,
     )
     for name in names:
-        typer.echo(f"{len(samples)} images, {name}: {out / name}")
+        typer.echo(f"{counted(len(samples), 'image')}, {name}: {out / name}")

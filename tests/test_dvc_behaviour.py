@@ -158,7 +158,7 @@ def test_a_new_ratio_runs_its_own_stages_only_and_a_removed_one_leaves_every_tab
 def computed(output: str) -> dict[str, tuple[int, int]]:
     """(computed, found in the store) of each line of a log that counts."""
     counted = re.findall(
-        r"^(.*?)(?:: (\d+) (?:classifiers )?(?:trained|scored), (\d+) found finished)$", output, re.MULTILINE
+        r"^(.*?)(?:: (\d+) (?:classifiers? )?(?:trained|scored), (\d+) found finished)$", output, re.MULTILINE
     )
     return {label: (int(new), int(old)) for label, new, old in counted}
 

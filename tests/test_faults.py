@@ -1389,7 +1389,7 @@ FAULTS = [
         TRACKING,
         "a server that sends a byte a second",
         server_that("sends a byte a second"),
-        "error: MLflow at http://127.0.0.1:…: no whole answer within 20 seconds. Nothing else is lost: all "
+        "error: MLflow at http://127.0.0.1:…: no whole answer within 15 seconds. Nothing else is lost: all "
         "results are files, and `dvc repro` (or `synthgain stage track`) mirrors them later",
     ),
     Fault(

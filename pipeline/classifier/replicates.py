@@ -24,7 +24,7 @@ from pipeline.images import pixel_keys
 from pipeline.params import Augmentation, Classifier, Execution
 from pipeline.runtime.device import configure, training_dtype, workers_for
 from pipeline.runtime.parallel import parallel_map
-from pipeline.runtime.progress import Advance, progress
+from pipeline.runtime.progress import Advance, counted, progress
 from pipeline.runtime.seeds import derive_seed
 from pipeline.runtime.store import Key, find_result, keep_result, result_key, stored_result, this_store
 from pipeline.study.arms import Arm
@@ -200,7 +200,13 @@ def train_cells(
             arguments = metadata["arguments"]
             cells.append(TrainedCell(job.facts, weights, job.real_pixels))
             trained += is_new
-    print(f"{label}: {trained} classifiers trained, {len(cells) - trained} found finished", flush=True)
+        # Arms that the train split is too small for.
+        advance((len(arms) * count - len(cells)) * classifier.steps)
+    if arms:
+        found = len(cells) - trained
+        print(f"{label}: {counted(trained, 'classifier')} trained, {found} found finished", flush=True)
+    else:
+        print(f"{label}: no such arm is declared, nothing to train", flush=True)
     return cells, arguments
 
 

@@ -19,7 +19,7 @@ from pipeline.maintenance.dvc_state import dvc_files
 from pipeline.maintenance.environment import environment
 from pipeline.maintenance.findings import Check, Finding, first_words
 from pipeline.maintenance.generators import generators
-from pipeline.maintenance.half_written import half_written_outputs
+from pipeline.maintenance.half_written import half_written_outputs, held_locks
 from pipeline.maintenance.other_code import code_of_results
 from pipeline.maintenance.processes import orphans, running_stages
 from pipeline.maintenance.stored_results import stored_results
@@ -37,7 +37,7 @@ def examine(root: Path, params_file: Path) -> Iterator[Check]:
     yield check
     yield environment(params, root)
     running = running_stages(root)
-    yield orphans(running)
+    yield orphans(running, held_locks(root))
     if not running:
         yield half_written_outputs(root)
     yield stored_results(root)

@@ -11,7 +11,14 @@ import yaml
 from pipeline.errors import SynthGainError
 from pipeline.maintenance.dvc_state import read_yaml
 from pipeline.maintenance.findings import Check, Finding
-from pipeline.runtime.outputs import clear_leftovers, is_being_written, only_writer, output_of_temporary
+from pipeline.runtime.outputs import (
+    clear_leftovers,
+    is_being_written,
+    only_writer,
+    output_of_temporary,
+    writer_of,
+)
+from pipeline.runtime.store import this_store, unfinished_states
 
 
 def half_written_outputs(root: Path) -> Check:
@@ -36,6 +43,22 @@ def half_written_outputs(root: Path) -> Check:
             )
         )
     return Check("half-written outputs", "" if findings else "none", findings)
+
+
+def held_locks(root: Path) -> list[str]:
+    """`data/gan/60 is being written by process 12`: outputs, states of trainings and the folder itself.
+
+    A command that is refused by such a lock says which process holds it; this is where to look it up.
+    """
+    outputs = {path for pattern in _output_patterns(root / "dvc.yaml") for path in root.glob(str(pattern))}
+    outputs |= {output_of_temporary(path) for path in temporaries(root, "tmp")}
+    states = unfinished_states(root / this_store())
+    held = ((path, writer_of(path)) for path in [root, *sorted(outputs), *states])
+    return [
+        f"{path.relative_to(root) if path != root else path.resolve()} is being written by process {pid}"
+        for path, pid in held
+        if pid is not None
+    ]
 
 
 def clear_half_written(root: Path) -> Iterator[str]:

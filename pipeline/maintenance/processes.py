@@ -67,8 +67,11 @@ def running_commands(root: Path) -> list[str]:
     return stages + commands
 
 
-def orphans(running: Sequence[RunningStage]) -> Check:
-    """Stages whose DVC has ended: they would overwrite the outputs of the next run."""
+def orphans(running: Sequence[RunningStage], writing: Sequence[str] = ()) -> Check:
+    """Stages whose DVC has ended: they would overwrite the outputs of the next run.
+
+    `writing`: what is being written here, in words, by whatever process (`held_locks`).
+    """
     findings = [
         Finding(
             f"process {stage.pid} runs on though its DVC has ended; it would overwrite a new run's outputs",
@@ -78,10 +81,9 @@ def orphans(running: Sequence[RunningStage]) -> Check:
         for stage in running
         if stage.by_dvc and not stage.has_dvc
     ]
-    if not running:
-        return Check("processes", "no stage runs here")
     names = ", ".join(f"{stage.module} (process {stage.pid})" for stage in running)
-    return Check("processes", f"running here: {names}", findings)
+    seen = [f"running here: {names}" if running else "no stage runs here", *writing]
+    return Check("processes", "; ".join(seen), findings)
 
 
 def _processes_in(root: Path) -> Iterator[psutil.Process]:

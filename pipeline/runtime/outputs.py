@@ -145,6 +145,17 @@ def is_being_written(path: Path) -> bool:
     return False
 
 
+def writer_of(path: Path) -> str | None:
+    """The process number of who is writing an output now, or `unknown`; None: nobody of this user."""
+    if not is_being_written(path):
+        return None
+    try:
+        number = _lock_of(path).read_text().strip()
+    except OSError:  # it has ended meanwhile
+        return None
+    return number if number.isdecimal() else "unknown"
+
+
 def _lock_of(path: Path) -> Path:
     """A user's own: the file that somebody else left behind after a kill could not be opened."""
     place = hashlib.sha256(os.path.realpath(path).encode()).hexdigest()[:32]

@@ -35,6 +35,9 @@ def progress(label: str, total: float, unit: str) -> Iterator[Advance]:
     The pace is that of the last minute, without the first report, with which a training that goes on says what a
     killed one had done.
     """
+    if not total:  # a bar of nothing would stay at 0 %
+        yield lambda units, note="": None
+        return
     with _terminal_bar(label, total, unit) if sys.stderr.isatty() else _lines(label, total, unit) as advance:
         yield advance
 

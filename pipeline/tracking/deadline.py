@@ -12,7 +12,7 @@ from typing import NoReturn
 from mlflow.tracking.request_header import registry
 from mlflow.tracking.request_header.abstract_request_header_provider import RequestHeaderProvider
 
-SECONDS = 20.0  # for an answer as a whole, its retries included; MLflow's own timeout is between two bytes
+SECONDS = 15.0  # for an answer as a whole, its retries included; MLflow's own timeout is between two bytes
 _AT_ONCE = 0.01
 
 

@@ -26,6 +26,7 @@ from pipeline.maintenance.doctor import (
 from pipeline.maintenance.dvc_objects import dvc_objects
 from pipeline.maintenance.dvc_state import dvc_files
 from pipeline.maintenance.environment import environment, torch_pair
+from pipeline.maintenance.half_written import held_locks
 from pipeline.maintenance.processes import orphans, running_commands, running_stages
 from pipeline.params import load_params
 from pipeline.tracking.mirror import mirror
@@ -453,3 +454,44 @@ def test_exit_status_and_lines(project, monkeypatch):
     assert machine.exit_code == 1
     (found,) = json.loads(machine.output)["findings"]
     assert found["check"] == "DVC objects" and set(found) == {"check", "what", "where", "remedy"}
+
+
+def test_the_holder_of_a_lock_is_named(tmp_path):
+    """A command says that another process is writing; the doctor says which process writes what."""
+    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
+    assert held_locks(tmp_path) == []
+    (tmp_path / ".work/unfinished/gan-1").mkdir(parents=True)
+    holds = [tmp_path / "data/many", tmp_path / ".work/unfinished/gan-1", tmp_path]
+    code = (
+        "import sys, time, contextlib\n"
+        "from pathlib import Path\n"
+        "from pipeline.runtime.outputs import atomic_output, only_writer\n"
+        "with contextlib.ExitStack() as stack:\n"
+        "    folder = stack.enter_context(atomic_output(Path(sys.argv[1])))\n"
+        "    folder.mkdir()\n"
+        "    for path in sys.argv[2:]:\n"
+        "        stack.enter_context(only_writer(Path(path)))\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code, *map(str, holds)]
+    environment = {name: value for name, value in os.environ.items() if name != "SYNTHGAIN_STORE"}
+    environment["PYTHONPATH"] = str(ROOT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SYNTHGAIN_STORE", raising=False)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+            try:
+                assert process.stdout.readline() == "held\n"
+                said = orphans([], held_locks(tmp_path)).seen
+            finally:
+                process.kill()
+        assert said == "; ".join(
+            [
+                "no stage runs here",
+                *(
+                    f"{name} is being written by process {process.pid}"
+                    for name in (tmp_path, "data/many", ".work/unfinished/gan-1")
+                ),
+            ]
+        )
+        assert held_locks(tmp_path) == []

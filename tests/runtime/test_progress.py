@@ -1,8 +1,10 @@
 import re
 import time
 
+import pytest
+
 from pipeline.runtime import progress as module
-from pipeline.runtime.progress import progress
+from pipeline.runtime.progress import counted, progress
 
 
 def test_off_a_terminal_there_is_a_line_now_and_then(capsys, monkeypatch):
@@ -46,3 +48,17 @@ def test_on_a_terminal_there_is_a_bar(capsys, monkeypatch):
     last = re.search(r"GAN.*100 %.* ([\d,]+) images/s.*D 0\.5", shown, re.DOTALL)
     # Of the thousand since, in a tenth of a second or, on a busy machine, more.
     assert last and 0 < int(last[1].replace(",", "")) <= 10_000
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_of_nothing_there_is_no_bar(capsys, monkeypatch, is_terminal):
+    """It would stay at 0 %, as that of train_fill in a study without rare classes."""
+    monkeypatch.setattr(module.sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    with progress("rare classes filled", total=0, unit="steps") as advance:
+        advance(0)
+    assert capsys.readouterr().err == ""
+
+
+def test_one_is_singular():
+    assert [counted(n, "image") for n in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert [counted(n, "class") for n in (1, 2)] == ["1 class", "2 classes"]

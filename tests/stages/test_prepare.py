@@ -91,7 +91,7 @@ def test_dropped_leaks_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert manifest["published"]["train"]["conversion"] == record
     out = capsys.readouterr().out
     assert "train: 39 images, 2 classes" in out
-    assert "1 images dropped because they are pixel-identical to one of a stricter split" in out
+    assert "1 image dropped: pixel-identical to one of a stricter split" in out
 
 
 def test_nothing_is_written_when_the_split_cannot_be_made(raw: Path, tmp_path: Path) -> None:
