@@ -47,6 +47,11 @@ def main(
         typer.echo(f"{name}: {len(images)} images, {images.num_classes} classes")
     dropped = splits.manifest["dropped_from_train_and_validation"]
     typer.echo(f"{len(dropped)} images dropped because they are pixel-identical to one of a stricter split")
+    if twins := splits.manifest.get("train_images_under_two_labels"):
+        typer.echo(
+            f"{twins} images stay in train under two labels: each is pixel-identical to one of another class, so at"
+            " least one label is wrong"
+        )
     write_text(out / "splits.json", json.dumps(splits.manifest, indent=2, sort_keys=True) + "\n")
 
 

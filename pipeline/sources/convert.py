@@ -145,7 +145,9 @@ def _transparent_grey(image: Image.Image) -> int | None:
         return None
     mode = str(image.tile[0][3]) if image.tile else ""  # type: ignore[attr-defined]
     if mode.startswith("RGB;16"):  # of which Pillow keeps the upper 8 bits
-        raise UnusableImage("16-bit colour with one transparent colour; an alpha channel, or 8 bits, are needed")
+        raise UnusableImage(
+            "16-bit colour with one transparent colour; an alpha channel, or 8 bits, are needed"
+        )
     if image.mode not in ("L", "I;16"):
         return None  # a palette, colours, or black and white: Pillow does it
     return int(level) * _STEPS.get(mode, 1)

@@ -200,7 +200,9 @@ TABLE: dict[str, tuple[bytes, tuple[np.ndarray, set[str]] | str]] = {
         several_jpegs(),
         (np.full((8, 8), 200), {"first picture of several (MPO)"}),
     ),
-    **{f"PNG, {bits} bits": (grey_png(levels(bits), bits), (steps(bits, -1), set())) for bits in (1, 2, 4, 8)},
+    **{
+        f"PNG, {bits} bits": (grey_png(levels(bits), bits), (steps(bits, -1), set())) for bits in (1, 2, 4, 8)
+    },
     **{
         f"PNG, {bits} bits, {hidden} transparent": (
             grey_png(levels(bits), bits, hidden),
