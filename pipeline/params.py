@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -128,6 +128,7 @@ class Data(Section):
     folder: str
     image_size: Annotated[int, Field(ge=8, le=128, multiple_of=4)]
     folder_test_fraction: Annotated[Number, Field(gt=0, lt=1)]
+    unusable_images: Literal["stop", "leave_out"]
     validation_images: Count
 
     @model_validator(mode="after")
@@ -506,7 +507,9 @@ def dump_params(params: Params) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+        problems = list(_keys_that_are_no_text(yaml.compose(text, yaml.SafeLoader)))
     except FileNotFoundError:
         raise SynthGainError(
             f"{path}: no such file; run this where params.yaml is, or pass --params"
@@ -517,7 +520,33 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise SynthGainError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise SynthGainError(f"{path}: expected sections of keys and values, found {type(values).__name__}")
+    if problems:
+        raise SynthGainError("\n".join(f"{path}: {problem}" for problem in problems))
     return values
+
+
+_READ_AS = {
+    "bool": "true or false",
+    "null": "nothing",
+    "float": "a number",
+    "timestamp": "a date",
+    "int": "another number",
+}
+
+
+def _keys_that_are_no_text(node: yaml.Node | None, place: str = "") -> Iterator[str]:
+    """Keys that YAML takes for something else than they were typed: a class called no, on, null, 010 or 12:30."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        typed = str(key.value) if isinstance(key, yaml.ScalarNode) else ""
+        kind = key.tag.rpartition(":")[2]
+        if kind in _READ_AS and not (kind == "int" and typed == str(yaml.safe_load(typed))):
+            yield (
+                f"{place}{typed}: line {key.start_mark.line + 1}: YAML reads this key as {_READ_AS[kind]}; put it in"
+                f' quotes: "{typed}"'
+            )
+        yield from _keys_that_are_no_text(value, f"{place}{typed}.")
 
 
 # Keys of earlier versions, and where their values are now.

@@ -61,6 +61,11 @@ def main(
         typer.echo(f"{name}: {counted(len(images), 'image')}, {counted(images.num_classes, 'class')}")
     dropped = splits.manifest["dropped_from_train_and_validation"]
     typer.echo(f"{counted(len(dropped), 'image')} dropped: pixel-identical to one of a stricter split")
+    if twins := splits.manifest.get("train_images_under_two_labels"):
+        typer.echo(
+            f"{counted(twins, 'image')} in train under two labels: each is pixel-identical to one of another class,"
+            " so at least one label is wrong"
+        )
     write_text(out / "splits.json", json.dumps(splits.manifest, indent=2, sort_keys=True) + "\n")
 
 

@@ -34,6 +34,17 @@ VERSIONS = sorted(path.name for path in DATA.glob("v*"))
 MOVED = re.compile(r"(\S+): now called (\S+); move its value there")
 
 
+# Keys that are new, and the value with which all is as it was.
+NEW = {"data.unusable_images": "stop"}
+
+
+def with_new(values):
+    for name, value in NEW.items():
+        section, key = name.split(".")
+        values[section].setdefault(key, value)
+    return values
+
+
 def with_moved(values, moved):
     """The values of a parameter file with its keys moved, as the messages say."""
     for old, new in moved.items():
@@ -79,8 +90,9 @@ def test_its_parameters_are_read(made):
     except SynthGainError as error:
         lines = str(error).splitlines()
         moved = dict(found.groups() for found in map(MOVED.search, lines) if found)
-        assert moved and len(lines) == len(moved) + 1  # and the section that they moved to is missing
-        values = with_moved(yaml.safe_load((made / "params.yaml").read_text()), moved)
+        missing = {line.split(": ")[1] for line in lines if "missing; every value" in line}
+        assert missing == {"augmentation", *NEW} and len(lines) == len(moved) + len(missing)
+        values = with_new(with_moved(yaml.safe_load((made / "params.yaml").read_text()), moved))
         with pytest.raises(SynthGainError, match=r"^moved: export\.replicate: found 0; .* counted from 1$"):
             parse_params(values, where="moved")
         values["export"]["replicate"] += 1
@@ -126,7 +138,7 @@ def test_its_results_are_read_and_its_store_is_gone_on_with(workspace):
         values = with_moved(values, {f"classifier.{name}": f"augmentation.{name}" for name in names})
         values["export"]["replicate"] += 1
         count_from_one(workspace / "data/metrics")
-    params = parse_params(values, where="moved")
+    params = parse_params(with_new(values), where="moved")
     cells, ignored = load_cells(workspace / "data/metrics/cells.csv", Grid.declared(params.study))
     assert len(cells) == 2 * 6 and ignored == 0
     store = find_store({}, workspace)

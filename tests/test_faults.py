@@ -158,6 +158,19 @@ def with_file(text: str | None) -> Act:
     return act
 
 
+def with_text(old: str, new: str) -> Act:
+    """params.yaml as somebody types it."""
+
+    def act(bench: Bench) -> list[str]:
+        bench.params()
+        text = Path("params.yaml").read_text()
+        assert old in text
+        Path("params.yaml").write_text(text.replace(old, new))
+        return command_of("compare")
+
+    return act
+
+
 def idx_file(array: np.ndarray, *, kind: int = 8) -> bytes:
     header = bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     return header + array.tobytes()
@@ -200,13 +213,13 @@ def no_bytes(files: dict[str, bytes]) -> None:
     files["train-labels-idx1-ubyte"] = b""
 
 
-def own_folder(change: Callable[[Path, Bench], None], stage: str = "download") -> Act:
+def own_folder(change: Callable[[Path, Bench], None], stage: str = "download", unusable: str = "stop") -> Act:
     """Own images, two classes of four PNG files each, with something wrong about them."""
 
     def act(bench: Bench) -> list[str]:
         from PIL import Image
 
-        bench.params(data__source="folder", data__validation_images=2)
+        bench.params(data__source="folder", data__validation_images=2, data__unusable_images=unusable)
         folder = Path("data/own")
         rng = np.random.default_rng(0)
         for name in ("cat", "dog"):
@@ -246,6 +259,22 @@ def nan_pixels(folder: Path, bench: Bench) -> None:
     from PIL import Image
 
     Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(folder / "cat/nan.tiff")
+
+
+def deep_picture(folder: Path, bench: Bench) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.full((8, 8), 1 << 20, np.int32)).save(folder / "cat/deep.tiff")
+
+
+def all_of_a_class_empty(folder: Path, bench: Bench) -> None:
+    for path in (folder / "cat").iterdir():
+        path.write_bytes(b"")
+
+
+def two_unicode_forms(folder: Path, bench: Bench) -> None:
+    shutil.copytree(folder / "cat", folder / "caf\u00e9")
+    (folder / "cat").rename(folder / "cafe\u0301")
 
 
 def empty_image(folder: Path, bench: Bench) -> None:
@@ -706,6 +735,15 @@ def labels_are_zeros(folder: Path) -> None:
     (folder / "train-labels-idx1-ubyte").symlink_to("/dev/zero")
 
 
+def links_into_the_cache(folder: Path) -> None:
+    """As DVC checks out a folder where `cache.type` is symlink."""
+    for number, path in enumerate(sorted(folder.iterdir())):
+        kept = Path(f".dvc/cache/files/md5/{number:02}/{'0' * 30}").absolute()
+        kept.parent.mkdir(parents=True)
+        path.rename(kept)
+        path.symlink_to(kept)
+
+
 def a_key_twice(folder: Path) -> None:
     text = (folder / "manifest.json").read_text()
     (folder / "manifest.json").write_text(text.replace('"counts"', '"images": 3, "counts"'))
@@ -967,6 +1005,14 @@ FAULTS = [
     ),
     Fault(
         PARAMS,
+        "a class called no without quotes",
+        with_text("  imbalance: {}", "  imbalance: {no: 0.1, 010: 0.2}"),
+        'error: params.yaml: study.imbalance.no: line …: YAML reads this key as true or false; put it in quotes: "no"\n'
+        "error: params.yaml: study.imbalance.010: line …: YAML reads this key as another number; put it in "
+        'quotes: "010"',
+    ),
+    Fault(
+        PARAMS,
         "no file",
         with_file(None),
         "error: params.yaml: no such file; run this where params.yaml is, or pass --params",
@@ -1025,20 +1071,46 @@ FAULTS = [
         DATA,
         "own images: a picture of 0 bytes",
         own_folder(empty_image),
-        "error: data/own: 1 problem; nothing was packed\nerror:   cat/0.png: empty file",
+        "error: data/own: 1 problem; nothing was packed\nerror:   cat/0.png: empty file"
+        "\nerror:   mend or remove these files; or set data.unusable_images to leave_out, and the others are used",
     ),
     Fault(
         DATA,
         "own images: NaN pixels",
         own_folder(nan_pixels),
         "error: data/own: 1 problem; nothing was packed\nerror:   cat/nan.tiff: floating-point values; "
-        "8 or 16 bits are needed",
+        "8 or 16 bits are needed"
+        "\nerror:   mend or remove these files; or set data.unusable_images to leave_out, and the others are used",
+    ),
+    Fault(
+        DATA,
+        "own images: a picture of 32 bits",
+        own_folder(deep_picture),
+        "error: data/own: 1 problem; nothing was packed\nerror:   cat/deep.tiff: signed 32-bit values; 8 or 16 bits "
+        "from 0 are needed"
+        "\nerror:   mend or remove these files; or set data.unusable_images to leave_out, and the others are used",
+    ),
+    Fault(
+        DATA,
+        "own images: a class whose every picture is bad, and bad ones left out",
+        own_folder(all_of_a_class_empty, unusable="leave_out"),
+        "error: data/own: 6 problems; nothing was packed\nerror:   cat/0.png: empty file…class cat: none of its files "
+        "can be used; remove its folder, or mend them",
+    ),
+    Fault(
+        DATA,
+        "own images: a class name in two Unicode forms",
+        own_folder(two_unicode_forms),
+        "error: data/own: 1 problem; nothing was packed\nerror:   class café: folders have this name in different "
+        "Unicode forms, as macOS and other systems write it ('cafe\\u0301', 'caf\\xe9'); put their images into one "
+        "folder, and give that folder one form in train and test",
     ),
     Fault(
         DATA,
         "own images: a link to itself",
         own_folder(link_to_itself),
-        "error: data/own: 1 problem; nothing was packed\nerror:   cat/5.png: a link that leads to itself",
+        "error: data/own: 1 problem; nothing was packed\nerror:   cat/5.png: a link that leads to itself"
+        "\nerror:   mend or remove these files; or set data.unusable_images to leave_out, and the others are used",
     ),
     Fault(
         DATA,
@@ -1052,7 +1124,8 @@ FAULTS = [
         "own images: a file that may not be read",
         own_folder(unreadable),
         "error: data/own: 2 problems; nothing was packed\nerror:   cat/2.png: no permission to read "
-        "it\nerror:   dog/2.png: no permission to read it",
+        "it\nerror:   dog/2.png: no permission to read it"
+        "\nerror:   mend or remove these files; or set data.unusable_images to leave_out, and the others are used",
     ),
     Fault(
         DATA,
@@ -1559,6 +1632,14 @@ FAULTS = [
         "inspect of an export with a link out of it",
         verify_after(labels_are_zeros, "inspect"),
         "error: data/export/idx: train-labels-idx1-ubyte: a link, or behind one; `synthgain verify` says more",
+    ),
+    Fault(
+        HAND_OVER,
+        "verify of an export in a DVC cache of type symlink",
+        verify_after(links_into_the_cache),
+        "data/export/idx: its files are links into DVC's cache (cache.type symlink), and no link is followed: `dvc "
+        "unprotect data/export/idx` makes plain files of them; or check a copy: `cp -rL data/export/idx COPY`, "
+        "`synthgain verify COPY`",
     ),
     Fault(
         HAND_OVER,

@@ -229,3 +229,28 @@ def test_a_file_that_is_no_params_file(tmp_path, text, said):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SynthGainError, match=r"no such file; run this where params\.yaml is"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("typed", "read_as"),
+    [
+        *((word, "true or false") for word in ("no", "No", "OFF", "on", "yes", "true", "False")),
+        *((word, "nothing") for word in ("null", "~")),
+        *((word, "another number") for word in ("010", "0x1F", "1_000", "12:30", "+3")),
+        *((word, "a number") for word in (".5", "1.50")),
+        ("2024-01-31", "a date"),
+    ],
+)
+def test_a_class_name_that_yaml_takes_for_something_else_is_named_as_it_was_typed(tmp_path, typed, read_as):
+    text = (ROOT / "params.yaml").read_text()
+    line = 1 + text[: text.index("  imbalance:")].count("\n")
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("  imbalance: {}", f"  imbalance: {{{typed}: 0.1}}"))
+    with pytest.raises(SynthGainError) as error:
+        load_params(path)
+    assert str(error.value) == (
+        f"{path}: study.imbalance.{typed}: line {line}: YAML reads this key as {read_as}; put it in quotes:"
+        f' "{typed}"'
+    )
+    path.write_text(text.replace("  imbalance: {}", f'  imbalance: {{"{typed}": 0.1}}'))
+    assert load_params(path).study.imbalance == {typed: 0.1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,12 @@ def parse_manifest(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise NoManifest(f"{MANIFEST}: missing") from None
     except (OSError, ValueError, RecursionError, NoPlainFile) as error:
+        if _is_of_a_dvc_cache(folder / MANIFEST):
+            raise NoManifest(
+                f"its files are links into DVC's cache (cache.type symlink), and no link is followed: `dvc unprotect"
+                f" {folder}` makes plain files of them; or check a copy: `cp -rL {folder} COPY`,"
+                " `synthgain verify COPY`"
+            ) from None
         raise NoManifest(f"{MANIFEST}: cannot be read ({str(error)[:200]})") from None
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise NoManifest(f"{MANIFEST}: not of an export of SynthGain (schema {SCHEMA})")
@@ -73,6 +80,11 @@ def parse_manifest(folder: Path) -> dict[str, Any]:
                 f" exports: sha256sum -c {CHECKSUMS})"
             )
     return manifest
+
+
+def _is_of_a_dvc_cache(path: Path) -> bool:
+    """Whether a link leads to where DVC keeps contents: `files/md5/<2 digits>/<30 digits>`."""
+    return path.is_symlink() and Path(os.readlink(path)).parts[-4:-2] == ("files", "md5")
 
 
 def check_manifest(manifest: Mapping[str, Any], add: Add) -> bool:

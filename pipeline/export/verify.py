@@ -73,7 +73,7 @@ def verify(folder: Path) -> list[str]:
 
     Checked are: the manifest against the JSON Schema of its version; every path, for one that leads out of the folder;
     that only plain files lie there, and none too many or too large; the SHA-256 of every file; the card and the
-    Croissant, which must be those of the manifest; and of every sample its id, label, size and pixel hash; and the counts.
+    Croissant, which must be those of the manifest; of every sample its id, label, size and pixel hash; and the counts.
 
     Nothing is opened but plain files below the folder, and nothing is read before its size is known to be one that the
     manifest allows.

@@ -94,6 +94,7 @@ def page_content(results: Results, settings: Mapping[str, Any], folder: Path, co
         "splits": tables.splits(results),
         "classes": tables.classes(results),
         "dropped": len(results.splits.get("dropped_from_train_and_validation", [])),
+        "left_out": _left_out(results),
         "provenance": tables.provenance(results),
         "environment": tables.environment(results),
         "settings": yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True),
@@ -102,6 +103,12 @@ def page_content(results: Results, settings: Mapping[str, Any], folder: Path, co
         "light": colour_variables(0),
         "dark": colour_variables(1),
     }
+
+
+def _left_out(results: Results) -> int:
+    """Files of an image folder that could not be used; other sources have none."""
+    conversion = results.splits.get("published", {}).get("train", {}).get("conversion")
+    return len(conversion.get("left_out", [])) if isinstance(conversion, Mapping) else 0
 
 
 def _budget(

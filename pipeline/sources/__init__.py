@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pipeline.images import LabeledImages
 
@@ -22,6 +23,7 @@ def download_raw(
     mirrors: Sequence[str],
     folder: Path,
     image_size: int,
+    unusable: Literal["stop", "leave_out"],
     say: Callable[[str], None],
 ) -> None:
     """Put the raw files of a source into `out`.
@@ -36,6 +38,7 @@ def download_raw(
         mirrors: base URLs or local folders, tried in order; `SYNTHGAIN_MIRROR` goes before them.
         folder: the team's own images.
         image_size: pixels per side that own images are resized to.
+        unusable: whether an own image that cannot be used stops all, or is left out.
         say: gets one line per event worth a log line.
 
     Raises:
@@ -50,7 +53,7 @@ def download_raw(
     elif source == "folder":
         from pipeline.sources import folder as own
 
-        for line in own.write_raw(folder, out, image_size=image_size):
+        for line in own.write_raw(folder, out, image_size=image_size, unusable=unusable):
             say(line)
     else:
         from pipeline.sources import published

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import stat
 import warnings
 from pathlib import Path
 
@@ -12,12 +13,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Grey = npt.NDArray[np.float32]
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".mpo")
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 8
 MIN_SIDE = 4
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+# What many phones write as .jpg: a JPEG with more pictures behind it (for depth, or another exposure).
+_SEVERAL_JPEGS = "MPO"
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+_SIGNED, _FLOATING, _WHITE_IS_ZERO = 2, 3, 0
+# What a PNG's grey levels of few bits are multiplied by to fill 0..255.
+_STEPS = {"L;2": 85, "L;4": 17}
 
 
 class UnusableImage(Exception):
@@ -28,17 +35,20 @@ def read_grey(path: Path) -> tuple[Grey, set[str]]:
     """One image file as (H, W) float32 in 0..255, and what was done to it.
 
     8-bit grey: as is. Colour and palette: ITU-R 601-2 luma, as Pillow's mode "L". Transparency: over black.
-    16 bits: × 255/65535. An EXIF orientation is applied.
+    16 bits: × 255/65535. An EXIF orientation is applied. Of an MPO file, as phones write it, the first picture.
 
     Returns:
-        The image, and which of "luminance", "alpha over black", "16 bits scaled" and
+        The image, and which of "luminance", "alpha over black", "16 bits scaled", "first picture of several (MPO)" and
         "EXIF orientation applied" were done.
 
     Raises:
         UnusableImage: if it is empty, corrupt, no image, of several frames, or of an unusable size or depth.
     """
     try:
-        if path.stat().st_size == 0:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):  # a pipe would wait for ever
+            raise UnusableImage("not a plain file")
+        if facts.st_size == 0:
             raise UnusableImage("empty file")
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -46,10 +56,15 @@ def read_grey(path: Path) -> tuple[Grey, set[str]]:
             )  # Pillow warns of odd metadata and of sizes that are refused below
             with Image.open(path, formats=_FORMATS) as image:
                 check_size(*image.size)
-                if getattr(image, "n_frames", 1) > 1:
-                    raise UnusableImage(f"{image.n_frames} frames; one image per file")  # type: ignore[attr-defined]
+                frames = getattr(image, "n_frames", 1)
+                if frames > 1 and image.format != _SEVERAL_JPEGS:
+                    raise UnusableImage(f"{frames} frames; one image per file")
+                _check_samples(image)
+                transparent = _transparent_grey(image)
+                is_inverted = image.mode.startswith("I;16") and _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO
                 image.load()
-                return _grey(image)
+                grey, done = _grey(image, transparent, is_inverted=is_inverted)
+                return grey, done | ({"first picture of several (MPO)"} if frames > 1 else set())
     except FileNotFoundError:
         raise UnusableImage("broken link" if path.is_symlink() else "no such file") from None
     except PermissionError:
@@ -103,18 +118,57 @@ def to_square(grey: Grey, size: int) -> npt.NDArray[np.uint8]:
     return np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
 
 
-def _grey(image: Image.Image) -> tuple[Grey, set[str]]:
+def _tag(image: Image.Image, number: int) -> int | None:
+    """The (first) value of a tag of a TIFF; None of other files, and where it is not there."""
+    value = getattr(image, "tag_v2", {}).get(number)
+    return int(value[0] if isinstance(value, tuple) else value) if value is not None else None
+
+
+def _check_samples(image: Image.Image) -> None:
+    """Refuse pixels that Pillow opens, but whose values have no range that grey could be scaled by."""
+    bits, kind = _tag(image, _BITS) or (32 if image.mode in ("I", "F") else 8), _tag(image, _SAMPLE_FORMAT)
+    if image.mode == "F" or kind == _FLOATING:
+        raise UnusableImage("floating-point values; 8 or 16 bits are needed")
+    if kind == _SIGNED:
+        raise UnusableImage(f"signed {bits}-bit values; 8 or 16 bits from 0 are needed")
+    if image.mode == "I":
+        raise UnusableImage(f"{bits}-bit values; 8 or 16 bits are needed")
+
+
+def _transparent_grey(image: Image.Image) -> int | None:
+    """The one grey level that a PNG declares transparent, as its pixels will have it; None if there is none.
+
+    Pillow scales pixels of 2 and 4 bits to 8 bits, but not this level, and does not look at it in 16 bits.
+    """
+    level = image.info.get("transparency")
+    if image.format != "PNG" or level is None:
+        return None
+    mode = str(image.tile[0][3]) if image.tile else ""  # type: ignore[attr-defined]
+    if mode.startswith("RGB;16"):  # of which Pillow keeps the upper 8 bits
+        raise UnusableImage(
+            "16-bit colour with one transparent colour; an alpha channel, or 8 bits, are needed"
+        )
+    if image.mode not in ("L", "I;16"):
+        return None  # a palette, colours, or black and white: Pillow does it
+    return int(level) * _STEPS.get(mode, 1)
+
+
+def _grey(image: Image.Image, transparent: int | None, *, is_inverted: bool) -> tuple[Grey, set[str]]:
     done: set[str] = set()
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
         done.add("EXIF orientation applied")
-    if image.mode.startswith("I"):
+    if transparent is not None or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.float64)
-        if values.min() < 0 or values.max() > 65535:
-            raise UnusableImage("32-bit values; 8 or 16 bits are needed")
-        return (values * (255 / 65535)).astype(np.float32), done | {"16 bits scaled"}
-    if image.mode == "F":
-        raise UnusableImage("floating-point values; 8 or 16 bits are needed")
+        if is_inverted:
+            values = 65535 - values
+        if transparent is not None:
+            values[values == transparent] = 0
+            done.add("alpha over black")
+        if image.mode.startswith("I;16"):
+            values *= 255 / 65535
+            done.add("16 bits scaled")
+        return values.astype(np.float32), done
     if image.mode not in ("1", "L", "LA", "La"):
         done.add("luminance")
     if image.has_transparency_data:

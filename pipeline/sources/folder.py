@@ -6,11 +6,12 @@ The rules (what is accepted, how it is converted) are stated in docs/own-data.md
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +31,17 @@ _IDX_NAMES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-_CLUTTER = ("README.md", "Thumbs.db", "desktop.ini", "__MACOSX")
-_PROBLEMS_SHOWN = 20
+# What systems, viewers and NAS boxes strew about, in lower case; each of them writes it as it likes.
+_CLUTTER = (
+    *("readme.md", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"),
+    *("#recycle", "$recycle.bin", "system volume information", "lost+found"),
+)
+_PROBLEMS_SHOWN = 1000
+_LEFT_OUT_SHOWN = 20
 _SPLITS = ("train", "test")
+_HOW_TO_GO_ON = (
+    "  mend or remove these files; or set data.unusable_images to leave_out, and the others are used"
+)
 
 
 @dataclass
@@ -47,16 +56,27 @@ class _Pack:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (width, height)
     light_borders: int = 0
     problems: list[str] = field(default_factory=list)
+    classes: set[str] = field(default_factory=set)  # of the files, usable or not
+    unusable: list[tuple[str, str]] = field(default_factory=list)  # file, reason
 
 
-def write_raw(folder: Path, out: Path, *, image_size: int) -> list[str]:
+def write_raw(
+    folder: Path, out: Path, *, image_size: int, unusable: Literal["stop", "leave_out"] = "stop"
+) -> list[str]:
     """Check every image of a folder, convert it, pack all into `folder.npz`: train images, then test images.
+
+    Args:
+        folder: the images.
+        out: where `folder.npz` goes.
+        image_size: pixels per side.
+        unusable: `stop` refuses a folder with a file that cannot be used; `leave_out` packs the others, and keeps a
+            record.
 
     Returns:
         Lines that say what was found and what was converted.
 
     Raises:
-        SynthGainError: if the folder is missing or empty, or something in it is unusable; all at once.
+        SynthGainError: if the folder is missing or empty, or something in it is wrong; all at once.
     """
     if not folder.is_dir():
         raise SynthGainError(f"{folder}: no such folder; {SHAPE_OF_FOLDER}")
@@ -76,8 +96,16 @@ def write_raw(folder: Path, out: Path, *, image_size: int) -> list[str]:
     class_names = tuple(sorted(set(pack.names["train"]) | set(pack.names["test"])))
     if idx:  # labels are numbers: 10 comes after 9
         class_names = tuple(sorted(class_names, key=int))
-    _check_classes(class_names, pack)
-    _refuse(folder, pack.problems)
+    described = [f"{name}: {reason}" for name, reason in pack.unusable]
+    of_classes = _problems_of_classes(class_names, pack)
+    if unusable == "leave_out":  # no class goes without a word
+        lost = sorted(pack.classes - set(class_names))
+        of_classes += [
+            f"class {name}: none of its files can be used; remove its folder, or mend them" for name in lost
+        ]
+    if unusable == "stop" or pack.problems or of_classes:  # a class may be too small for want of them
+        advice = _HOW_TO_GO_ON if described and unusable == "stop" else ""
+        _refuse(folder, [*pack.problems, *described, *of_classes], advice)
 
     position = {name: label for label, name in enumerate(class_names)}
     record = {
@@ -88,6 +116,11 @@ def write_raw(folder: Path, out: Path, *, image_size: int) -> list[str]:
         "train_images": len(pack.names["train"]),
         "test_images": len(pack.names["test"]),
         "image_size": image_size,
+        **(
+            {"left_out": [{"file": name, "reason": why} for name, why in pack.unusable]}
+            if pack.unusable
+            else {}
+        ),
     }
     packed = LabeledImages(
         np.stack(pack.images["train"] + pack.images["test"])[:, np.newaxis],
@@ -149,7 +182,7 @@ def load(
 def _visible(folder: Path) -> Iterator[Path]:
     """What counts in a folder, sorted by name: hidden files and what systems strew about do not."""
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
-        if not path.name.startswith(".") and path.name not in _CLUTTER:
+        if not path.name.startswith(".") and path.name.casefold() not in _CLUTTER:
             yield path
 
 
@@ -188,12 +221,13 @@ def _read_tree(folder: Path, top: list[Path], pack: _Pack, image_size: int) -> N
         raise SynthGainError(f"{folder}: no images; {SHAPE_OF_FOLDER}")
     with progress("read own images", len(files), "images") as advance:
         for split, name, path in files:
+            pack.classes.add(name)
             try:
                 if path.suffix.lower() not in EXTENSIONS:
                     raise UnusableImage(f"not an image file ({', '.join(EXTENSIONS)})")
                 grey, done = read_grey(path)
             except UnusableImage as problem:
-                pack.problems.append(f"{path.relative_to(folder)}: {problem}")
+                pack.unusable.append((printable(path.relative_to(folder).as_posix()), str(problem)))
             else:
                 pack.converted.update(done)
                 _add(pack, split, name, grey, image_size)
@@ -260,36 +294,55 @@ def _add(pack: _Pack, split: str, name: str, grey: npt.NDArray[np.float32], imag
     pack.light_borders += bool(np.median(border) > 127)
 
 
-def _check_classes(class_names: tuple[str, ...], pack: _Pack) -> None:
+def printable(text: str) -> str:
+    """A name may hold bytes that are no text, or a line break."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _problems_of_classes(class_names: tuple[str, ...], pack: _Pack) -> list[str]:
     """Enough classes, and in each enough images to be split."""
+    problems = []
     if len(class_names) == 1:
-        pack.problems.append(f"one class only ({class_names[0]}); at least 2 are needed")
+        problems.append(f"one class only ({class_names[0]}); at least 2 are needed")
     train, test = Counter(pack.names["train"]), Counter(pack.names["test"])
     needed = 2 if test else 3  # one each for train and validation, and for test where it has no own folder
+    for composed, names in _same_but_for_unicode(class_names).items():
+        problems.append(
+            f"class {composed}: folders have this name in different Unicode forms, as macOS and other systems write"
+            f" it ({', '.join(ascii(name) for name in names)}); put their images into one folder, and give that"
+            " folder one form in train and test"
+        )
     for name in class_names:
         if not name.isprintable():
-            pack.problems.append(f"class {name!r}: a class name of printable characters is needed")
+            problems.append(f"class {name!r}: a class name of printable characters is needed")
         if train[name] < needed:
             for_what = "train and validation" if test else "train, validation and test"
-            pack.problems.append(
+            problems.append(
                 f"class {name}: {train[name]} usable train images; at least {needed} are needed ({for_what})"
             )
         if test and not test[name]:
-            pack.problems.append(f"class {name}: no test image")
+            problems.append(f"class {name}: no test image")
+    return problems
 
 
-def _refuse(folder: Path, problems: list[str]) -> None:
+def _same_but_for_unicode(class_names: tuple[str, ...]) -> dict[str, list[str]]:
+    """Names that are written with the same letters, and stand for different folders (é as one sign, or as e and ´)."""
+    forms: dict[str, list[str]] = {}
+    for name in class_names:
+        forms.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+    return {name: names for name, names in forms.items() if len(names) > 1}
+
+
+def _refuse(folder: Path, problems: list[str], advice: str = "") -> None:
     if not problems:
         return
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"{folder}: {count}; nothing was packed"]
-    # A name may hold bytes that are no text, or a line break.
-    lines += [
-        "  " + problem.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")
-        for problem in problems[:_PROBLEMS_SHOWN]
-    ]
+    lines += ["  " + printable(problem) for problem in problems[:_PROBLEMS_SHOWN]]
     if len(problems) > _PROBLEMS_SHOWN:
         lines.append(f"  and {len(problems) - _PROBLEMS_SHOWN} more")
+    if advice:
+        lines.append(advice)
     raise SynthGainError("\n".join(lines))
 
 
@@ -301,6 +354,11 @@ def _summary(folder: Path, packed: LabeledImages, record: dict[str, Any]) -> lis
     ]
     for what, count in sorted(record["converted"].items()):
         lines.append(f"  {count} images: {what}")
+    if left_out := record.get("left_out"):
+        lines.append(f"  {len(left_out)} files were left out (data.unusable_images: leave_out):")
+        lines += [f"    {each['file']}: {each['reason']}" for each in left_out[:_LEFT_OUT_SHOWN]]
+        if len(left_out) > _LEFT_OUT_SHOWN:
+            lines.append(f"    and {len(left_out) - _LEFT_OUT_SHOWN} more")
     if record["light_border_images"] * 2 > len(packed):
         lines.append(
             f"  {record['light_border_images']} of {len(packed)} images have a light border and are kept as"

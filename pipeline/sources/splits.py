@@ -106,6 +106,7 @@ def split(
         *_twins(np.flatnonzero(in_test), train_hashes, "test", np.arange(len(test_hashes)), test_hashes),
         *_twins(rest[in_validation], train_hashes, "validation", validation, train_hashes[validation]),
     ]
+    twins = _under_two_labels(train_hashes[train], published_train.labels[train])
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "source": published_train.provenance.get("source"),
@@ -115,8 +116,17 @@ def split(
         "published": {"train": dict(published_train.provenance), "test": dict(published_test.provenance)},
         "splits": described,
         "dropped_from_train_and_validation": dropped,
+        **({"train_images_under_two_labels": twins} if twins else {}),
     }
     return Splits(made["train"], made["validation"], made["test"], manifest)
+
+
+def _under_two_labels(hashes: Any, labels: Any) -> int:
+    """How many images equal one of another label, to the pixel: at least one label of each such picture is wrong."""
+    labels_of: dict[str, set[int]] = {}
+    for digest, label in zip(hashes, labels.tolist(), strict=True):
+        labels_of.setdefault(digest, set()).add(label)
+    return sum(len(labels_of[digest]) > 1 for digest in hashes)
 
 
 def _need_every_class(images: LabeledImages, where: str, needed: int, why: str) -> None:

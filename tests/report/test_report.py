@@ -432,6 +432,17 @@ def test_what_is_not_declared_is_in_no_table_and_no_picture(write_study, tmp_pat
         assert gone not in words
 
 
+def test_files_that_were_left_out_are_counted_on_the_page(write_study, tmp_path):
+    files = write_study(ratios=(0.5,))
+    path = files.root / "data/prepared/splits.json"
+    manifest = json.loads(path.read_text())
+    assert "could not be used" not in make(files, tmp_path / "none").text
+    left_out = [{"file": f"a/{n}.png", "reason": "empty file"} for n in range(3)]
+    path.write_text(json.dumps(manifest | {"published": {"train": {"conversion": {"left_out": left_out}}}}))
+    said = make(files, tmp_path / "three").text
+    assert "3 files of the image folder could not be used and were left out" in said
+
+
 def test_a_comparison_of_another_study_is_refused(write_study, tmp_path):
     files = write_study(ratios=(0.5, 1.0))
     before = files.comparison.read_text()

@@ -1,4 +1,7 @@
 import io
+import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +106,136 @@ def test_unusable_files_say_why(tmp_path: Path) -> None:
         "thin.png": "1 × 40: a side under 4 pixels",
         "long.png": "100 × 8: sides more than 8 : 1",
         "float.tif": "floating-point",
-        "deep.tif": "32-bit",
+        "deep.tif": "signed 32-bit",
         "pages.tif": "2 frames",
     }.items():
         with pytest.raises(UnusableImage, match=reason):
+            read_grey(tmp_path / name)
+
+
+def tiff(values: np.ndarray, *, kind: int, photometric: int = 1) -> bytes:
+    """An uncompressed grey TIFF of 8×8 values; kind 1 is from 0, 2 signed, 3 floating-point."""
+    data = values.tobytes()
+    tags = {256: 8, 257: 8, 258: 8 * values.itemsize, 259: 1, 262: photometric, 273: 0, 277: 1}
+    tags |= {278: 8, 279: len(data), 339: kind}
+    tags[273] = 8 + 2 + 12 * len(tags) + 4  # where the pixels begin
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, tags[tag]) for tag in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    return head + entries + bytes(4) + data
+
+
+def png(rows: list[bytes], *, bits: int, colour: int, transparent: bytes = b"") -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + checksum
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, bits, colour, 0, 0, 0))
+    level = chunk(b"tRNS", transparent) if transparent else b""
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + header + level + pixels + chunk(b"IEND", b"")
+
+
+def grey_png(levels: np.ndarray, bits: int, transparent: int | None = None) -> bytes:
+    """A PNG of 8×8 grey levels, one of which may be transparent."""
+    if bits == 16:
+        rows = [row.astype(">u2").tobytes() for row in levels]
+    else:
+        texts = ["".join(f"{level:0{bits}b}" for level in row) for row in levels]
+        rows = [int(text, 2).to_bytes(bits, "big") for text in texts]
+    tag = b"" if transparent is None else struct.pack(">H", transparent)
+    return png(rows, bits=bits, colour=0, transparent=tag)
+
+
+def colour_png(bits: int, transparent: int) -> bytes:
+    levels = np.repeat(SHADES[..., None], 3, axis=2).astype(">u2" if bits == 16 else "u1")
+    rows = [row.tobytes() for row in levels * (257 if bits == 16 else 1)]
+    return png(rows, bits=bits, colour=2, transparent=struct.pack(">3H", *[transparent] * 3))
+
+
+def several_jpegs() -> bytes:
+    buffer = io.BytesIO()
+    first, second = Image.new("L", (8, 8), 200), Image.new("L", (8, 8), 10)
+    first.save(buffer, "MPO", save_all=True, append_images=[second])
+    return buffer.getvalue()
+
+
+def levels(bits: int) -> np.ndarray:
+    return np.arange(64).reshape(8, 8) % 2**bits if bits < 16 else SHADES.astype(np.int64) * 257
+
+
+def without(shade: int) -> np.ndarray:
+    """The shades, one of them over black."""
+    return np.where(shade == SHADES, 0, SHADES)
+
+
+def steps(bits: int, hidden: int) -> np.ndarray:
+    found = levels(bits)
+    return np.where(found == hidden, 0, found * 255 / (2**bits - 1))
+
+
+ALPHA = "alpha over black"
+# mode × format × (right pixels, and what is said of it; or the reason of the refusal)
+TABLE: dict[str, tuple[bytes, tuple[np.ndarray, set[str]] | str]] = {
+    "TIFF, 8 bits": (tiff(SHADES, kind=1), (SHADES, set())),
+    "TIFF, 8 bits, white is 0": (tiff(SHADES, kind=1, photometric=0), (255 - SHADES, set())),
+    "TIFF, 16 bits": (tiff(SHADES.astype("<u2") * 257, kind=1), (SHADES, {"16 bits scaled"})),
+    "TIFF, 16 bits, white is 0": (
+        tiff(SHADES.astype("<u2") * 257, kind=1, photometric=0),
+        (255.0 - SHADES, {"16 bits scaled"}),
+    ),
+    "TIFF, 8 bits, signed": (tiff(SHADES.astype("<i1"), kind=2), "signed 8-bit values"),
+    "TIFF, 16 bits, signed": (tiff(SHADES.astype("<i2"), kind=2), "signed 16-bit values"),
+    "TIFF, 32 bits": (tiff(SHADES.astype("<u4"), kind=1), "^32-bit values"),
+    "TIFF, 32 bits, signed": (tiff(SHADES.astype("<i4"), kind=2), "signed 32-bit values"),
+    "TIFF, 32 bits, floating-point": (tiff(SHADES.astype("<f4"), kind=3), "floating-point values"),
+    "TIFF, 64 bits, floating-point": (tiff(SHADES.astype("<f8"), kind=3), "not a readable image"),
+    "PNG, 16 bits": (grey_png(levels(16), 16), (SHADES, {"16 bits scaled"})),
+    "PNG, 16 bits, one transparent": (
+        grey_png(levels(16), 16, 8 * 257),
+        (without(8), {"16 bits scaled", ALPHA}),
+    ),
+    "PNG, colour, one transparent": (colour_png(8, 8), (without(8), {"luminance", ALPHA})),
+    "PNG, 16-bit colour, one transparent": (colour_png(16, 8 * 257), "16-bit colour with one transparent"),
+    "MPO of a phone": (
+        several_jpegs(),
+        (np.full((8, 8), 200), {"first picture of several (MPO)"}),
+    ),
+    **{
+        f"PNG, {bits} bits": (grey_png(levels(bits), bits), (steps(bits, -1), set())) for bits in (1, 2, 4, 8)
+    },
+    **{
+        f"PNG, {bits} bits, {hidden} transparent": (
+            grey_png(levels(bits), bits, hidden),
+            (steps(bits, hidden), {ALPHA}),
+        )
+        for bits, hidden in ((1, 1), (2, 1), (2, 3), (4, 1), (4, 15), (8, 9), (8, 63))
+    },
+}
+
+
+@pytest.mark.parametrize("extension", ["png", "tif", "jpg"])
+@pytest.mark.parametrize("name", TABLE)
+def test_a_picture_comes_out_right_or_is_refused_with_the_reason(
+    tmp_path: Path, name: str, extension: str
+) -> None:
+    """The extension says nothing: files are called anything."""
+    content, outcome = TABLE[name]
+    path = tmp_path / f"a.{extension}"
+    path.write_bytes(content)
+    if isinstance(outcome, str):
+        with pytest.raises(UnusableImage, match=outcome):
+            read_grey(path)
+        return
+    pixels, said = outcome
+    grey, done = read_grey(path)
+    assert np.allclose(grey, pixels, atol=1e-4) and done == said
+
+
+def test_what_is_no_plain_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zero.png"):
+        with pytest.raises(UnusableImage, match="not a plain file"):
             read_grey(tmp_path / name)
 
 

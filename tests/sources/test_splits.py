@@ -160,3 +160,18 @@ def test_train_and_test_must_fit_together(change: dict[str, Any]) -> None:
     } | change
     with pytest.raises(SynthGainError, match="train and test differ"):
         split(labeled([*range(9)], [0, 1] * 4 + [0]), LabeledImages(**values), validation_images=2, seed=0)
+
+
+def test_the_same_picture_under_two_labels_is_counted_where_it_stays_in_train() -> None:
+    """Whichever copy validation takes, its twin leaves train; where both are in train, both stay."""
+    pairs = [0, 0, 1, 1, 2, 2]
+    published = labeled([*pairs, *range(10, 40)], [0, 1] * 3 + [0, 1] * 15)
+    splits = split(published, labeled([200, 201], [0, 1]), validation_images=4, seed=3)
+    hashes = pixel_sha256(splits.train.images)
+    of_two = [digest for digest in hashes if hashes.count(digest) == 2]
+    assert splits.manifest.get("train_images_under_two_labels", 0) == len(of_two) > 0
+    same = labeled([0, 0, 1, 1, *range(10, 40)], [0, 0, 1, 1] + [0, 1] * 15)
+    assert (
+        "train_images_under_two_labels"
+        not in split(same, labeled([200, 201], [0, 1]), validation_images=4, seed=3).manifest
+    )

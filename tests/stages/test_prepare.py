@@ -94,6 +94,19 @@ def test_dropped_leaks_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "1 image dropped: pixel-identical to one of a stricter split" in out
 
 
+def test_a_picture_under_two_labels_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    images[2:40:2] = images[3:41:2]  # of classes 0 and 1 in turn
+    left_out = [{"file": "a/empty.png", "reason": "empty file"}]
+    record = {"image_size": 8, "train_images": 50, "test_images": 10, "left_out": left_out}
+    labels = np.arange(60) % 2
+    LabeledImages(images, labels, ("a", "b"), {"conversion": record}).save(tmp_path / "folder.npz")
+    manifest = prepared(tmp_path, tmp_path / "prepared", source="folder", image_size=8, validation_images=10)
+    count = manifest["train_images_under_two_labels"]
+    assert 0 < count < 38 and f"{count} images stay in train under two labels" in capsys.readouterr().out
+    assert manifest["published"]["train"]["conversion"]["left_out"] == left_out
+
+
 def test_nothing_is_written_when_the_split_cannot_be_made(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(
         SynthGainError, match=r"data\.validation_images: found 5000; .* 10 to 1387 are allowed"
