@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +14,7 @@ from pipeline.checkpoints import file_sha256
 from pipeline.export.card import card
 from pipeline.export.croissant import croissant
 from pipeline.export.licences import real_source
+from pipeline.export.png import class_folders, class_folders_before
 from pipeline.export.samples import Samples
 
 SCHEMA = "synthgain-export"
@@ -62,7 +63,7 @@ def write_manifest(
     data = [path for path in _files(folder) if path not in own]
     checksums = {path: known_hashes.get(path) or file_sha256(folder / path) for path in data}
     manifest = {
-        **_facts_of_samples(samples),
+        **_facts_of_samples(samples, format_name),
         "format": format_name,
         "source": {"key": source, **asdict(real_source(source))},
         "pixel_sha256": pixel_sha256,
@@ -84,8 +85,8 @@ def write_manifest(
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
-def _facts_of_samples(samples: Samples) -> dict[str, Any]:
-    """The part of a manifest that is the same in every format."""
+def _facts_of_samples(samples: Samples, format_name: str) -> dict[str, Any]:
+    """The part of a manifest that is the same in every format, but for the folders of classes."""
     return {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
@@ -102,7 +103,14 @@ def _facts_of_samples(samples: Samples) -> dict[str, Any]:
             **{key: samples.provenance[key] for key in _PROVENANCE_OF_SOME if key in samples.provenance},
         },
         "label_filter": samples.label_filter,
+        **(_folders(samples.class_names) if format_name == "png" else {}),
     }
+
+
+def _folders(class_names: Sequence[str]) -> dict[str, list[str]]:
+    """The folder of each class, where it is another than in exports of earlier versions."""
+    folders = class_folders(class_names)
+    return {} if folders == class_folders_before(class_names) else {"class_folders": folders}
 
 
 def foreign_files(folder: Path) -> list[str]:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from pipeline.export.idx import IMAGES, IMAGES_MAGIC, LABELS, LABELS_MAGIC
 from pipeline.export.parquet import TABLE
-from pipeline.export.png import class_folders
+from pipeline.export.png import class_folders_before
 from pipeline.export.table import COLUMNS, shard_name
 from pipeline.npz import read_array
 
@@ -76,7 +76,8 @@ def read_samples(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Batch]:
         case "idx_gz":
             yield from _read_idx(folder, manifest["images"], shape, ".gz", gzip.open)
         case "png":
-            yield from _read_png_tree(folder, manifest["class_names"], shape)
+            folders = manifest.get("class_folders") or class_folders_before(manifest["class_names"])
+            yield from _read_png_tree(folder, folders, shape)
         case "npz":
             yield from _read_npz(folder, names[".npz"], manifest["images"], shape)
         case "parquet":
@@ -201,8 +202,7 @@ def _read_idx(
             raise Unreadable("goes on after its last sample")
 
 
-def _read_png_tree(folder: Path, class_names: Sequence[str], shape: tuple[int, int]) -> Iterator[Batch]:
-    folders = class_folders(class_names)
+def _read_png_tree(folder: Path, folders: Sequence[str], shape: tuple[int, int]) -> Iterator[Batch]:
     for rows in _table_batches(folder):
         images = []
         for sample_id, label in zip(rows["id"].to_pylist(), rows["label"].to_pylist(), strict=True):

@@ -27,6 +27,7 @@ from pipeline.export.manifest import (
     read_checksums,
     to_json,
 )
+from pipeline.export.png import class_folders
 from pipeline.export.readers import Batch, Unreadable, read_samples
 from pipeline.export.shards import FORMATS, data_files
 from pipeline.runtime.progress import progress
@@ -167,6 +168,10 @@ def _keeps_to_the_schema(manifest: Mapping[str, Any], findings: _Findings) -> bo
         if (found := len(manifest[name])) != classes:
             findings.add(MANIFEST, f"{MANIFEST}: {name} has {found} numbers for {classes} classes")
             return False
+    # They become paths, and there is one way to name them.
+    if manifest.get("class_folders", folders := class_folders(manifest["class_names"])) != folders:
+        findings.add(MANIFEST, f"{MANIFEST}: class_folders are not those of its class_names")
+        return False
     return True
 
 
