@@ -6,6 +6,7 @@ The rules (what is accepted, how it is converted) are stated in docs/own-data.md
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -266,7 +267,13 @@ def _check_classes(class_names: tuple[str, ...], pack: _Pack) -> None:
         pack.problems.append(f"one class only ({class_names[0]}); at least 2 are needed")
     train, test = Counter(pack.names["train"]), Counter(pack.names["test"])
     needed = 2 if test else 3  # one each for train and validation, and for test where it has no own folder
+    forms: dict[str, str] = {}
     for name in class_names:
+        if (other := forms.setdefault(unicodedata.normalize("NFC", name), name)) != name:
+            pack.problems.append(
+                f"class {name}: looks like another class, {ascii(name)} beside {ascii(other)}: the same letters in"
+                " two Unicode forms, as macOS and other systems write them; give both folders one name"
+            )
         if not name.isprintable():
             pack.problems.append(f"class {name!r}: a class name of printable characters is needed")
         if train[name] < needed:
