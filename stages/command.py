@@ -147,7 +147,7 @@ def report_errors(app: Callable[[], Any]) -> None:
                 print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
             lines, status = explain(error)
             for line in lines:
-                print(without_secrets(line), file=sys.stderr)
+                print(_printable(without_secrets(line)), file=sys.stderr)
             sys.exit(status)
 
 
@@ -165,6 +165,11 @@ def _any_terminal() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # no notebook's, and no test's
             stream.reconfigure(errors="synthgain-plain")
+
+
+def _printable(line: str) -> str:
+    """With the names of signs that move a cursor, turn the direction of reading or are no text: names may hold them."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
 
 
 def _any_environment() -> None:

@@ -236,6 +236,15 @@ def class_missing_from_test(folder: Path, bench: Bench) -> None:
         shutil.rmtree(folder / name)
 
 
+def two_forms_of_a_name(folder: Path, bench: Bench) -> None:
+    (folder / "cat").rename(folder / "caf\u00e9")
+    (folder / "dog").rename(folder / "cafe\u0301")
+
+
+def name_that_turns_the_line(folder: Path, bench: Bench) -> None:
+    (folder / "cat").rename(folder / "c\u202eat")
+
+
 def all_identical(folder: Path, bench: Bench) -> None:
     for path in folder.rglob("*.png"):
         if path != folder / "cat/0.png":
@@ -1032,6 +1041,21 @@ FAULTS = [
         "own images: a class missing from test",
         own_folder(class_missing_from_test),
         "error: data/own: 1 problem; nothing was packed\nerror:   class dog: no test image",
+    ),
+    Fault(
+        DATA,
+        "own images: one name in two Unicode forms",
+        own_folder(two_forms_of_a_name),
+        "error: data/own: 1 problem; nothing was packed\nerror:   class café: looks like another class, 'caf\\xe9' "
+        "beside 'cafe\\u0301': the same letters in two Unicode forms, as macOS and other systems write them; give "
+        "both folders one name",
+    ),
+    Fault(
+        DATA,
+        "own images: a class name that is written from right to left",
+        own_folder(name_that_turns_the_line),
+        "error: data/own: 1 problem; nothing was packed\nerror:   class 'c\\u202eat': a class name of printable "
+        "characters is needed",
     ),
     Fault(
         DATA,

@@ -271,7 +271,7 @@ def _check_classes(class_names: tuple[str, ...], pack: _Pack) -> None:
     for name in class_names:
         if (other := forms.setdefault(unicodedata.normalize("NFC", name), name)) != name:
             pack.problems.append(
-                f"class {name}: looks like another class, {ascii(name)} beside {ascii(other)}: the same letters in"
+                f"class {name}: looks like another class, {name!a} beside {other!a}: the same letters in"
                 " two Unicode forms, as macOS and other systems write them; give both folders one name"
             )
         if not name.isprintable():
@@ -290,9 +290,9 @@ def _refuse(folder: Path, problems: list[str]) -> None:
         return
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"{folder}: {count}; nothing was packed"]
-    # A name may hold bytes that are no text, or a line break.
+    # A name may hold bytes that are no text, a line break, or what moves a cursor.
     lines += [
-        "  " + problem.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")
+        "  " + "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in problem)
         for problem in problems[:_PROBLEMS_SHOWN]
     ]
     if len(problems) > _PROBLEMS_SHOWN:
