@@ -64,6 +64,16 @@ def _known_arm(name: str) -> str:
     return name
 
 
+def _experiment(name: str) -> str:
+    """What MLflow would refuse when all is trained: the name, `-` and the source are a registered model's name."""
+    if not name.isprintable() or set(name) & set("/:") or len(name) > 200 or name != name.strip(" ."):
+        raise ValueError(
+            "text of up to 200 printable characters without / and : and without dots or blanks around it, for it"
+            " names an MLflow model too"
+        )
+    return name
+
+
 ArmName = Annotated[str, AfterValidator(_known_arm)]
 
 # What the stages write below data/: DVC removes it before they run.
@@ -386,7 +396,7 @@ class Report(Section):
 class Tracking(Section):
     """MLflow."""
 
-    experiment: Annotated[str, Field(min_length=1)]
+    experiment: Annotated[str, Field(min_length=1), AfterValidator(_experiment)]
 
 
 class Export(Section):
@@ -505,10 +515,30 @@ def dump_params(params: Params) -> str:
     return yaml.safe_dump(params.model_dump(), sort_keys=False)
 
 
+class _RepeatedKey(Exception):
+    """Which key, and the lines where it stands."""
+
+
+class _KeysOnce(yaml.SafeLoader):
+    """YAML without code, in which a key stands once: PyYAML takes the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, after a look at its keys."""
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in lines:  # as text: a class may be called 3 and "3", which are the same
+                raise _RepeatedKey(
+                    f"{key.value} stands twice, in line {lines[key.value]} and in line {line}; remove one of them"
+                )
+            lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_KeysOnce)
         problems = list(_keys_that_are_no_text(yaml.compose(text, yaml.SafeLoader)))
     except FileNotFoundError:
         raise SynthGainError(
@@ -516,8 +546,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SynthGainError(f"{path}: cannot be read ({error})") from None
+    except _RepeatedKey as error:
+        raise SynthGainError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
         raise SynthGainError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    except RecursionError:
+        raise SynthGainError(f"{path}: nested too deeply; sections of keys and values are expected") from None
     if not isinstance(values, dict):
         raise SynthGainError(f"{path}: expected sections of keys and values, found {type(values).__name__}")
     if problems:

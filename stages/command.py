@@ -132,6 +132,7 @@ def report_errors(app: Callable[[], Any]) -> None:
     # wants a core too makes training many times slower; after this many turns (some 0.1 ms) they sleep instead.
     # Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    _file_names_in_utf_8()
     _any_terminal()
     _any_environment()
     debug = bool(os.environ.get(DEBUG_VARIABLE))
@@ -152,6 +153,17 @@ def report_errors(app: Callable[[], Any]) -> None:
             for line in lines:
                 print(without_control_characters(without_secrets(line)), file=sys.stderr)
             sys.exit(status)
+
+
+def _file_names_in_utf_8() -> None:
+    """Begin anew where Python takes file names for another encoding: a class `手` could have no folder there.
+
+    Everything else speaks to the terminal in its own encoding, as before. DVC and the stages inherit it.
+    """
+    if sys.getfilesystemencoding().lower() != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"  # read when Python starts, and never again
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding or "utf-8")
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _any_terminal() -> None:

@@ -34,8 +34,10 @@ def main(
     import os
 
     from pipeline.params import load_params
+    from pipeline.runtime.home import require_home
 
     params = load_params(params_file)
+    require_home()  # or the import of MLflow fails
 
     from pipeline.export.selection import select_budget
     from pipeline.study.subsets import replicate_index

@@ -249,6 +249,10 @@ def class_missing_from_test(folder: Path, bench: Bench) -> None:
         shutil.rmtree(folder / name)
 
 
+def name_that_turns_the_line(folder: Path, bench: Bench) -> None:
+    (folder / "cat").rename(folder / "c\u202eat")
+
+
 def all_identical(folder: Path, bench: Bench) -> None:
     for path in folder.rglob("*.png"):
         if path != folder / "cat/0.png":
@@ -762,6 +766,24 @@ def in_any(*arguments: str) -> Act:
     return act
 
 
+def without_home(*arguments: str) -> Act:
+    """As for a user id that the machine does not know."""
+
+    def act(bench: Bench) -> list[str]:
+        import pwd
+
+        bench.params()
+
+        def unknown(number: int) -> None:
+            raise KeyError(f"getpwuid(): uid not found: {number}")
+
+        bench.patch.delenv("HOME")
+        bench.patch.setattr(pwd, "getpwuid", unknown)
+        return list(arguments)
+
+    return act
+
+
 def fault_of_ours(bench: Bench) -> list[str]:
     from pipeline.comparison import cells
 
@@ -1032,6 +1054,31 @@ FAULTS = [
         'string>", line 1, column 6: a: [1 ^)',
     ),
     Fault(
+        PARAMS,
+        "a key that stands twice",
+        with_file("seed: 7\ngan:\n  z_dim: 64\n  dropout: 0.0\n  z_dim: 32\n"),
+        "error: params.yaml: z_dim stands twice, in line 3 and in line 5; remove one of them",
+    ),
+    Fault(
+        PARAMS,
+        "a class that is named twice, as a number and as text",
+        with_file('study:\n  imbalance: {3: 0.1, "3": 0.5}\n'),
+        "error: params.yaml: 3 stands twice, in line 2 and in line 2; remove one of them",
+    ),
+    Fault(
+        PARAMS,
+        "20 000 levels",
+        with_file("seed: " + 20_000 * "["),
+        "error: params.yaml: nested too deeply; sections of keys and values are expected",
+    ),
+    Fault(
+        PARAMS,
+        "an experiment whose name no model may have",
+        with_params(tracking__experiment="team/run:1"),
+        "error: params.yaml: tracking.experiment: found 'team/run:1'; allowed: text of up to 200 printable "
+        "characters without / and : and without dots or blanks around it, for it names an MLflow model too",
+    ),
+    Fault(
         DATA,
         "own images: no such folder",
         no_folder,
@@ -1139,6 +1186,13 @@ FAULTS = [
         "own images: a class missing from test",
         own_folder(class_missing_from_test),
         "error: data/own: 1 problem; nothing was packed\nerror:   class dog: no test image",
+    ),
+    Fault(
+        DATA,
+        "own images: a class name that is written from right to left",
+        own_folder(name_that_turns_the_line),
+        "error: data/own: 1 problem; nothing was packed\nerror:   class 'c\\u202eat': a class name of printable "
+        "characters is needed",
     ),
     Fault(
         DATA,
@@ -1664,6 +1718,20 @@ FAULTS = [
         ANY, "an unknown option", in_any("stage", "compare", "--sells", "x"), "…No such option: --sells…", 2
     ),
     Fault(ANY, "an option left out", in_any("stage", "compare"), "…Missing option '--cells'.…", 2),
+    Fault(
+        ANY,
+        "an account without a home folder, as in a container: demo and workspace",
+        without_home("demo", "w"),
+        "error: HOME is not set, and user id … is no account of this machine: DVC and MLflow need a home folder; "
+        "set HOME to a folder that you may write, as in `export HOME=/tmp`",
+    ),
+    Fault(
+        ANY,
+        "an account without a home folder: track",
+        without_home(*command_of("track")),
+        "error: HOME is not set, and user id … is no account of this machine: DVC and MLflow need a home folder; "
+        "set HOME to a folder that you may write, as in `export HOME=/tmp`",
+    ),
     Fault(
         ANY,
         "a fault of the program",

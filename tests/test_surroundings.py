@@ -83,6 +83,22 @@ def test_inspect_speaks_to_an_old_console():
     assert status == 0 and b"8x8 pixels" in said
 
 
+def test_a_locale_without_utf_8_names_files_all_the_same(tmp_path):
+    """It was UnicodeEncodeError, or a class of other letters."""
+    program = r"import os, sys; os.mkdir(sys.argv[1] + '/\u624b'); print('\u624b', sys.argv[2])"
+    text = f"from stages.command import report_errors\ndef app():\n    {program}\nreport_errors(app)"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", text, str(tmp_path), "é"],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **locale},
+    )
+    assert (done.returncode, done.stdout) == (0, b"\\u624b \\xe9\n"), done.stderr
+    assert os.listdir(os.fsencode(tmp_path)) == ["手".encode()]
+
+
 def test_what_others_left_in_the_environment_stops_no_command():
     status, said, problems = command("verify", EXPORT, **LEFT_BY_OTHERS)
     assert (status, said.decode().strip()) == (0, f"{EXPORT}: ok"), problems.decode()

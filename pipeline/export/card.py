@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.markdown import as_markdown
+
 _READ_WITH = {
     "idx": """Files with MNIST's names and layout, counted from 0: line i of `classes.txt` names label i, row i of
 `samples.parquet` is about image i. `torchvision.datasets.MNIST(root)` reads them in `<root>/MNIST/raw`, beside a
@@ -142,11 +144,18 @@ def _number(value: Any) -> str:
 
 
 def _counts(manifest: Mapping[str, Any]) -> str:
-    real = bool(manifest["real_images"])
-    lines = ["| label | class | synthetic |" + (" real |" if real else "")]
-    lines.append("| --- | --- | ---: |" + (" ---: |" if real else ""))
-    rows = zip(manifest["class_names"], manifest["counts"], manifest["real_counts"], strict=True)
-    for label, (name, synthetic, real_count) in enumerate(rows):
-        safe = name.replace("|", "&#124;")
-        lines.append(f"| {label} | {safe} | {synthetic} |" + (f" {real_count} |" if real else ""))
+    columns: dict[str, list[Any]] = {
+        "class": [as_markdown(name) for name in manifest["class_names"]],
+        "synthetic": manifest["counts"],
+    }
+    if manifest["real_images"]:
+        columns["real"] = manifest["real_counts"]
+    if folders := manifest.get("class_folders"):
+        columns["folder"] = [as_markdown(name) for name in folders]
+    lines = [
+        f"| label | {' | '.join(columns)} |",
+        f"| --- |{''.join(' ---: |' if name in ('synthetic', 'real') else ' --- |' for name in columns)}",
+    ]
+    for label, row in enumerate(zip(*columns.values(), strict=True)):
+        lines.append(f"| {label} | {' | '.join(map(str, row))} |")
     return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +16,7 @@ from pipeline.export.card import card
 from pipeline.export.croissant import croissant
 from pipeline.export.licences import real_source
 from pipeline.export.plain_files import NoPlainFile, read_plain
+from pipeline.export.png import class_folders, class_folders_before
 from pipeline.export.samples import Samples
 
 SCHEMA = "synthgain-export"
@@ -66,7 +67,7 @@ def write_manifest(
     data = [path for path in _files(folder) if path not in own]
     checksums = {path: known_hashes.get(path) or file_sha256(folder / path) for path in data}
     manifest = {
-        **_facts_of_samples(samples),
+        **_facts_of_samples(samples, format_name),
         "format": format_name,
         "source": {"key": source, **asdict(real_source(source))},
         "pixel_sha256": pixel_sha256,
@@ -88,8 +89,8 @@ def write_manifest(
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
-def _facts_of_samples(samples: Samples) -> dict[str, Any]:
-    """The part of a manifest that is the same in every format."""
+def _facts_of_samples(samples: Samples, format_name: str) -> dict[str, Any]:
+    """The part of a manifest that is the same in every format, but for the folders of classes."""
     return {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
@@ -106,12 +107,19 @@ def _facts_of_samples(samples: Samples) -> dict[str, Any]:
             **{key: samples.provenance[key] for key in _PROVENANCE_OF_SOME if key in samples.provenance},
         },
         "label_filter": samples.label_filter,
+        **(_folders(samples.class_names) if format_name == "png" else {}),
     }
 
 
 def schema_file(version: int) -> Path:
     """The JSON Schema of the manifests of a version."""
     return Path(__file__).with_name("schemas") / f"manifest-{version}.schema.json"
+
+
+def _folders(class_names: Sequence[str]) -> dict[str, list[str]]:
+    """The folder of each class, where it is another than in exports of earlier versions."""
+    folders = class_folders(class_names)
+    return {} if folders == class_folders_before(class_names) else {"class_folders": folders}
 
 
 def foreign_files(folder: Path) -> list[str]:

@@ -22,6 +22,7 @@ from pipeline.export.manifest import (
     to_json,
 )
 from pipeline.export.plain_files import NoPlainFile, read_plain, strict_json
+from pipeline.export.png import class_folders
 from pipeline.export.shards import data_files
 
 # More would take a check of its lists longer than anybody waits, or more memory than a laptop has.
@@ -164,6 +165,10 @@ def _lists_fit(manifest: Mapping[str, Any], add: Add) -> bool:
         if (found := len(manifest[name])) != classes:
             add(MANIFEST, f"{MANIFEST}: {name} has {found} numbers for {classes} classes")
             return False
+    # They become paths, and there is one way to name them.
+    if manifest.get("class_folders", folders := class_folders(manifest["class_names"])) != folders:
+        add(MANIFEST, f"{MANIFEST}: class_folders are not those of its class_names")
+        return False
     return True
 
 

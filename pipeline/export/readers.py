@@ -25,7 +25,7 @@ from pipeline.export.ids import parse_id
 from pipeline.export.idx import IMAGES, IMAGES_MAGIC, LABELS, LABELS_MAGIC
 from pipeline.export.parquet import TABLE
 from pipeline.export.plain_files import NoPlainFile, plain_file, read_plain, strict_json
-from pipeline.export.png import class_folders
+from pipeline.export.png import class_folders_before
 from pipeline.export.table import COLUMNS, IMAGE, shard_name
 from pipeline.npz import read_array, read_rows
 
@@ -85,7 +85,8 @@ def read_samples(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Batch]:
         case "idx_gz":
             yield from _read_idx(folder, samples, shape, ".gz", gzip.open)
         case "png":
-            yield from _read_png_tree(folder, samples, manifest["class_names"], shape)
+            folders = manifest.get("class_folders") or class_folders_before(manifest["class_names"])
+            yield from _read_png_tree(folder, samples, folders, shape)
         case "npz":
             yield from _read_npz(folder, _shards(manifest, ".npz"), samples, shape)
         case "parquet":
@@ -307,9 +308,8 @@ def _read_idx(
 
 
 def _read_png_tree(
-    folder: Path, samples: int, class_names: Sequence[str], shape: tuple[int, int]
+    folder: Path, samples: int, folders: Sequence[str], shape: tuple[int, int]
 ) -> Iterator[Batch]:
-    folders = class_folders(class_names)
     for rows in _table_batches(folder, samples, shape):
         images = []
         for sample_id, label in zip(rows["id"].to_pylist(), rows["label"].to_pylist(), strict=True):

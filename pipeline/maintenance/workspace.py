@@ -13,6 +13,7 @@ from pipeline.errors import SynthGainError
 from pipeline.maintenance.processes import running_commands
 from pipeline.params import Params, dump_params, overlay_params
 from pipeline.runtime.code import ROOT
+from pipeline.runtime.home import require_home
 from pipeline.runtime.outputs import only_writer, write_text
 
 PROJECT = ROOT
@@ -28,9 +29,10 @@ def create_workspace(folder: Path, *, changes: Path) -> None:
     `dvc repro` runs only what has changed.
 
     Raises:
-        SynthGainError: if the folder holds something else, a stage or a DVC is running in it, or the parameters are
-            not valid. Nothing has changed then.
+        SynthGainError: if there is no home folder, the folder holds something else, a stage or a DVC is running in
+            it, or the parameters are not valid. Nothing has changed then.
     """
+    require_home()
     if not (PROJECT / "dvc.yaml").is_file():
         raise SynthGainError(f"{PROJECT}: no dvc.yaml there; run this from a clone of the project")
     if folder.exists() and not (folder / _MARK).is_file() and any(folder.iterdir()):

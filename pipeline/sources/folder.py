@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, index_sha256, stratified_indices
+from pipeline.redaction import without_control_characters
 from pipeline.runtime.progress import progress
 from pipeline.sources.convert import EXTENSIONS, UnusableImage, check_size, read_grey, to_square
 from pipeline.sources.idx import read_idx
@@ -227,7 +228,9 @@ def _read_tree(folder: Path, top: list[Path], pack: _Pack, image_size: int) -> N
                     raise UnusableImage(f"not an image file ({', '.join(EXTENSIONS)})")
                 grey, done = read_grey(path)
             except UnusableImage as problem:
-                pack.unusable.append((printable(path.relative_to(folder).as_posix()), str(problem)))
+                pack.unusable.append(
+                    (without_control_characters(path.relative_to(folder).as_posix()), str(problem))
+                )
             else:
                 pack.converted.update(done)
                 _add(pack, split, name, grey, image_size)
@@ -294,11 +297,6 @@ def _add(pack: _Pack, split: str, name: str, grey: npt.NDArray[np.float32], imag
     pack.light_borders += bool(np.median(border) > 127)
 
 
-def printable(text: str) -> str:
-    """A name may hold bytes that are no text, or a line break."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
-
-
 def _problems_of_classes(class_names: tuple[str, ...], pack: _Pack) -> list[str]:
     """Enough classes, and in each enough images to be split."""
     problems = []
@@ -338,7 +336,7 @@ def _refuse(folder: Path, problems: list[str], advice: str = "") -> None:
         return
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"{folder}: {count}; nothing was packed"]
-    lines += ["  " + printable(problem) for problem in problems[:_PROBLEMS_SHOWN]]
+    lines += ["  " + without_control_characters(problem) for problem in problems[:_PROBLEMS_SHOWN]]
     if len(problems) > _PROBLEMS_SHOWN:
         lines.append(f"  and {len(problems) - _PROBLEMS_SHOWN} more")
     if advice:

@@ -1,4 +1,4 @@
-"""Names that users give, as keys of MLflow: each name has a key of its own, and where MLflow takes it, it is the key."""
+"""Names that users give, as keys of MLflow: a key of its own for each, and the name itself where MLflow takes it."""
 
 from __future__ import annotations
 

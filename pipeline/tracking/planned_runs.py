@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ import pandas as pd
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.machine_paths import without_machine_paths
+from pipeline.markdown import as_markdown
 from pipeline.params import Params
 from pipeline.results import BudgetResults, ReplicateResults, Results, load_results
 from pipeline.study.arms import ARMS
@@ -138,7 +139,9 @@ def plan_runs(
     for budget in results.budgets:
         rows = results.cells[results.cells["budget"] == str(budget.budget)]
         real_images = int(rows["real_images"].iloc[0])
-        children.append(_summary_run(budget, real_images, results.arm_rows(budget.budget)))
+        children.append(
+            _summary_run(budget, real_images, results.arm_rows(budget.budget), params.study.imbalance)
+        )
         for replicate in budget.replicates:
             real, made = _real_and_synthetic(replicate, train, source, real_images)
             children.append(_gan_run(str(budget.budget), replicate, real, made))
@@ -168,12 +171,14 @@ def _study_run(
         name=f"study · {params.data.source} · {results[:8]}",
         params=_flat(without_machine_paths(params.model_dump())),
         tags={"synthgain.results_sha256": results, "verdict": comparison["verdict"]},
-        note=_verdict_and_table(comparison["verdict"], comparison["arms"]),
+        note=_verdict_and_table(comparison["verdict"], comparison["arms"], params.study.imbalance),
         artifacts=artifacts,
     )
 
 
-def _summary_run(results: BudgetResults, real_images: int, arms: Sequence[Mapping[str, Any]]) -> PlannedRun:
+def _summary_run(
+    results: BudgetResults, real_images: int, arms: Sequence[Mapping[str, Any]], rare: Iterable[str]
+) -> PlannedRun:
     """Mean and interval of each arm, `step` = ratio in percent; generative metrics with floor and copycat."""
     budget, finding = results.budget, results.judged
     scores = [replicate.scores for replicate in results.replicates]
@@ -214,7 +219,7 @@ def _summary_run(results: BudgetResults, real_images: int, arms: Sequence[Mappin
         },
         metrics=metrics,
         tags={"verdict": finding["verdict"], "verdict_code": finding["code"]},
-        note=_verdict_and_table(finding["verdict"], arms),
+        note=_verdict_and_table(finding["verdict"], arms, rare),
     )
 
 
@@ -350,10 +355,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _verdict_and_table(verdict: str, arms: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: the verdict, then a row per arm, as far as MLflow has room for them."""
+def _verdict_and_table(verdict: str, arms: Sequence[Mapping[str, Any]], rare: Iterable[str]) -> str:
+    """Markdown: the verdict, which names the rare classes, then a row per arm, as far as MLflow has room for them."""
     lines = [
-        verdict,
+        verdict if all(as_markdown(name) == name for name in rare) else as_markdown(verdict),
         "",
         "| real images | arm | synthetic_per_real | test accuracy | 95 % interval | macro F1 | replicates |",
         "| ---: | --- | ---: | ---: | --- | ---: | ---: |",

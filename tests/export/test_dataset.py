@@ -530,3 +530,17 @@ def test_a_source_may_carry_measurements(tmp_path):
     opened = open_images(tmp_path / "s.npz")
     assert opened.measurements["nearest_real_distance"].tolist() == [0, 1, 2, 3]
     assert LabeledImages.load(tmp_path / "s.npz").labels.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("class_names", "message"),
+    [
+        (("a", "b\nc", "d"), r"class_names: found 'b\\nc'; a name of printable"),
+        (("a", "\udc80", "d"), r"class_names: found '\\udc80'; a name of printable"),
+        (("a", "\u202eb", "d"), r"class_names: found '\\u202eb'; a name of printable"),
+        (("a", "b", "a"), "class_names: a stands there 2 times"),
+    ],
+)
+def test_class_names_that_no_file_of_text_holds_are_refused(tmp_path, class_names, message):
+    with pytest.raises(SynthGainError, match=message):
+        samples_of(synthetic_images(class_names=class_names), tmp_path / "images.npz")

@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, pixel_sha256
 from pipeline.sources import folder
-from pipeline.sources.folder import load, write_raw
+from pipeline.sources.folder import RAW_FILE, load, write_raw
 
 
 def noise(seed: int, height: int = 28, width: int = 28) -> np.ndarray:
@@ -228,6 +228,27 @@ def test_one_name_in_two_unicode_forms_is_named_with_the_reason(tmp_path: Path, 
     assert any(
         "different Unicode forms" in line and "caf\\xe9" in line and "e\\u0301" in line for line in lines
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("right\u202eleft", "right\\u202eleft"),
+        ("cursor\x1b[2J", "cursor\\x1b[2J"),
+        (os.fsdecode(b"caf\xe9"), "caf\\udce9"),
+        ("line\nbreak", "line\\nbreak"),
+    ],
+)
+def test_a_class_is_called_by_printable_characters(tmp_path: Path, name: str, shown: str) -> None:
+    lines = problems(make_tree(tmp_path / "own", {"a": 3, name: 3}), tmp_path / "raw")
+    assert len(lines) == 2 and shown in lines[1] and "printable characters is needed" in lines[1]
+    assert all(line.isprintable() for line in lines)
+
+
+def test_names_that_differ_in_case_or_are_long_are_classes(tmp_path: Path) -> None:
+    own = make_tree(tmp_path / "own", {"a": 3, "A": 3, "x" * 200: 3})
+    write_raw(own, tmp_path / "raw", image_size=8)
+    assert LabeledImages.load(tmp_path / "raw" / RAW_FILE).class_names == ("A", "a", "x" * 200)
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,12 @@ def test_classes_that_differ_in_signs_only_keep_their_own_values(plan, write_stu
     assert runs[0].params["study.imbalance.C_x23_"] == "0.5"
 
 
+def test_a_class_is_text_in_the_note(plan, write_study):
+    rare = {"<script>alert(1)</script>": 0.5, "[x](http://a.b)": 0.5}
+    study = plan(write_study(class_names=("a", *rare), replicates=1, imbalance=rare))[0]
+    assert "<script" not in study.note and "](" not in study.note and "&#60;script&#62;" in study.note
+
+
 def test_no_parameter_shows_a_path_of_the_machine(plan, write_study):
     files = write_study(replicates=1)
     files.params.write_text(files.params.read_text().replace("data/own", "/home/anna/secret-client"))
