@@ -135,7 +135,8 @@ def test_its_results_are_read_and_its_store_is_gone_on_with(workspace):
     values = yaml.safe_load((workspace / "params.yaml").read_text())
     if "augmentation" not in values:
         names = [name for name in values["classifier"] if name.startswith(("affine", "elastic"))]
-        values = with_moved(values, {f"classifier.{name}": f"augmentation.{name}" for name in names})
+        moved = {f"classifier.{name}": f"augmentation.{name}" for name in names}
+        values = with_moved(values, moved | {"gan.collapse_patience": "gan.collapse_patience_images"})
         values["export"]["replicate"] += 1
         count_from_one(workspace / "data/metrics")
     params = parse_params(with_new(values), where="moved")

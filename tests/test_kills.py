@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-KILLS, KILLS_IN_THE_FAST_RING = 20, 2
+KILLS = 20
 TRAININGS = 100
 KILLED_STAGES = ("train_gan", "train_augmented", "generate", "export")
 
@@ -206,7 +206,7 @@ def commands() -> list[tuple[str, list[str], list[str], bool]]:
 @pytest.mark.parametrize(
     "kills, threads",
     [
-        pytest.param(KILLS_IN_THE_FAST_RING, 1, id="a few"),
+        pytest.param(2, 1, id="a few", marks=pytest.mark.slow),
         pytest.param(KILLS, 1, id="many", marks=[pytest.mark.slow, pytest.mark.soak]),
         pytest.param(1, 2, id="side by side", marks=pytest.mark.slow),
     ],

@@ -318,10 +318,12 @@ def synthgain(*arguments, megabytes=None):
 
 def test_no_name_from_a_file_moves_the_cursor(export):
     names = ("\x1b[2Jcat", "a\u202eb", "c\rd")
-    folder = export(synthetic_images(class_names=names), formats=["parquet"]) / "parquet"
+    folder = export(synthetic_images(class_names=("a", "b", "c")), formats=["npz"]) / "npz"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["class_names"] = names
+    write_manifest(folder, manifest)
     done = synthgain("inspect", folder)
     assert done.returncode == 0 and "\\x1b[2Jcat" in done.stdout and "a\\u202eb" in done.stdout
-    manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["\x1b[2J.parquet"] = {"bytes": 1, "sha256": "0" * 64}
     write_manifest(folder, manifest)
     shown = done.stdout + "".join(

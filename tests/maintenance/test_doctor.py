@@ -294,7 +294,7 @@ def started():
 
     def start(command, folder, **environment):
         process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **environment}, stdout=subprocess.PIPE
+            command, cwd=folder, env={**os.environ, "PYTHONPATH": "", **environment}, stdout=subprocess.PIPE
         )
         processes.append(process)
         assert process.stdout.readline() == b"here\n"
