@@ -15,8 +15,8 @@ STORE ?= sqlite:///$(CURDIR)/mlflow.db
 PORT ?= 5000
 REPORT ?= data/report/index.html
 
-# A process per core, a test file at a time.
-PARALLEL ?= -n logical --maxprocesses 8 --dist loadfile
+# A process per core and one more, since some tests wait; a test file at a time.
+PARALLEL ?= -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
 

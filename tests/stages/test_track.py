@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from pipeline.checkpoints import file_sha256
 from stages import track
+from tests.test_faults import run_command
 
 
 @pytest.fixture
@@ -52,6 +53,13 @@ def run_alone(files, **environment):
         check=False,
         env=inherited | environment,
     )
+
+
+def run_here(files, monkeypatch):
+    """In this process, which has MLflow already: the exit status, and what was said (on stderr, else on stdout)."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(files.root))
+    return run_command(["stage", "track", *arguments(files)], monkeypatch)
 
 
 def test_mirrors_the_declared_study_into_the_root_of_the_project(files, monkeypatch):
@@ -140,21 +148,19 @@ def test_a_trial_beside_the_workspace_has_an_experiment_and_a_model_of_its_own(f
     assert "MLflow experiment synthgain-folder in" in CliRunner().invoke(app, arguments(files)).output
 
 
-def test_a_missing_generator_is_one_line(files):
+def test_a_missing_generator_is_one_line(files, monkeypatch):
     (files.root / "data/gan/all/0/generator.safetensors").unlink()
-    result = run_alone(files)
-    assert result.returncode == 1
-    assert re.fullmatch(
-        r"error: .*generator\.safetensors: no such file; `dvc repro` makes it\n", result.stderr
-    )
+    status, said = run_here(files, monkeypatch)
+    assert status == 1
+    assert re.fullmatch(r"error: .*generator\.safetensors: no such file; `dvc repro` makes it\n", said)
 
 
-def test_a_study_without_synthetic_only_is_mirrored_and_registers_no_generator(write_study):
+def test_a_study_without_synthetic_only_is_mirrored_and_registers_no_generator(write_study, monkeypatch):
     files = finish(write_study(budgets=("all",), ratios=(0.5,), replicates=2, arms=("real", "synthetic")))
-    result = run_alone(files, DVC_ROOT=str(files.root))
-    assert result.returncode == 0, result.stderr
-    assert " runs created, 0 kept" in result.stdout
-    assert "no generator registered: its score is that of the arm synthetic_only" in result.stdout
+    status, said = run_here(files, monkeypatch)
+    assert status == 0, said
+    assert " runs created, 0 kept" in said
+    assert "no generator registered: its score is that of the arm synthetic_only" in said
 
 
 def test_a_server_that_is_down_is_one_line_and_status_1(files):
@@ -170,11 +176,11 @@ def test_a_server_that_is_down_is_one_line_and_status_1(files):
     )
 
 
-def test_missing_results_are_one_line(files):
+def test_missing_results_are_one_line(files, monkeypatch):
     (files.root / "data/report/index.html").unlink()
-    result = run_alone(files)
-    assert result.returncode == 1
-    assert re.fullmatch(r"error: .*index\.html: no such file; `dvc repro` makes it\n", result.stderr)
+    status, said = run_here(files, monkeypatch)
+    assert status == 1
+    assert re.fullmatch(r"error: .*index\.html: no such file; `dvc repro` makes it\n", said)
 
 
 def test_help_does_not_wait_for_mlflow():
