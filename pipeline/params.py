@@ -538,8 +538,10 @@ class _KeysOnce(yaml.SafeLoader):
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        values = yaml.load(text, Loader=_KeysOnce)
-        problems = list(_keys_that_are_no_text(yaml.compose(text, yaml.SafeLoader)))
+        loader = _KeysOnce(text)
+        node = loader.get_single_node()
+        problems = list(_keys_that_are_no_text(node))
+        values = None if node is None else loader.construct_document(node)
     except FileNotFoundError:
         raise SynthGainError(
             f"{path}: no such file; run this where params.yaml is, or pass --params"

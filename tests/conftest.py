@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import settings
 from PIL import Image
 
 from pipeline.comparison.cells import load_cells, load_confusion
@@ -25,6 +26,10 @@ from pipeline.params import load_params
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm, Grid
 from pipeline.study.subsets import replicate_number
+
+# A loaded machine is no failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # MLflow asks the network for its telemetry's settings, in a thread and as soon as it is imported: a socket that
 # nobody closes is then the error of whichever test runs at that moment.

@@ -42,7 +42,7 @@ def test_a_damaged_file_is_named(tmp_path, damage):
 
 
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_changed_byte_is_named_or_changes_nothing_that_is_read(tmp_path_factory, place, value):
     path = tmp_path_factory.mktemp("damaged") / "a.npz"
     random_images().save(path)
@@ -84,7 +84,6 @@ def test_concatenate_keeps_order_and_refuses_other_classes():
         concatenate([a, random_images(classes=2)], {})
 
 
-@settings(deadline=None)
 @given(
     counts=st.lists(st.integers(1, 60), min_size=2, max_size=6),
     share=st.floats(0, 1),

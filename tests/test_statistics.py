@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -34,7 +34,6 @@ def spread_out(values) -> bool:
     return np.ptp(values) > 1e-6
 
 
-@settings(deadline=None)  # a loaded machine is no failure
 @given(pairs)
 def test_paired_difference_is_scipys_paired_t_test(values):
     baseline, candidate = np.array(values).T
@@ -45,7 +44,6 @@ def test_paired_difference_is_scipys_paired_t_test(values):
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
-@settings(deadline=None)  # a loaded machine is no failure
 @given(st.lists(accuracies, min_size=2, max_size=12))
 def test_mean_interval_is_scipys_one_sample_t_test(values):
     assume(spread_out(values))
@@ -108,7 +106,6 @@ def test_no_effect_is_found_no_more_often_than_promised():
     assert false_gains == pytest.approx((1 - CONFIDENCE) / 2, abs=0.015)
 
 
-@settings(deadline=None)  # a loaded machine is no failure
 @given(pairs, st.floats(-1, 1), st.randoms(use_true_random=False))
 def test_invariances_of_a_paired_difference(values, shift, random):
     baseline, candidate = np.array(values).T
@@ -153,7 +150,6 @@ def test_the_table_of_research_is_met():
     assert [replicates_to_settle(0.3, spread) for spread in (0.1, 0.2, 0.3, 0.4, 0.5)] == [4, 6, 10, 16, 24]
 
 
-@settings(deadline=None)  # a loaded machine is no failure
 @given(st.floats(0.05, 5), st.floats(0.1, 10))
 def test_replicates_to_settle_are_just_enough(effect, spread):
     n = replicates_to_settle(-effect * spread, spread)
@@ -180,7 +176,6 @@ def test_holm_counts_a_comparison_without_a_p_value():
     assert holm([0.01, None, 0.04]) == pytest.approx([0.03, None, 0.08])
 
 
-@settings(deadline=None)  # a loaded machine is no failure
 @given(
     st.lists(st.integers(-1000, 1000).map(float), min_size=2, max_size=9)
 )  # their sums are exact, and so are ties
@@ -233,7 +228,6 @@ def test_a_planted_effect_is_found_by_every_test_and_no_effect_by_none():
     assert absent.replicates_to_settle > 10
 
 
-@settings(deadline=None)  # a loaded machine is no failure
 @given(pairs)
 def test_p_and_interval_agree_on_what_is_found(values):
     baseline, candidate = np.array(values).T
@@ -258,7 +252,6 @@ def test_the_sampling_error_is_the_binomial_one():
     assert errors == pytest.approx([0.30, 0.22, 0.17, 0.14, 0.10], abs=0.005)
 
 
-@settings(deadline=None)  # a loaded machine is no failure
 @given(accuracies, st.integers(2, 6))
 def test_no_spread_is_an_interval_of_no_width(value, n):
     found = mean_interval([value] * n)

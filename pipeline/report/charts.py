@@ -47,6 +47,7 @@ class Line:
 
 _POLICY_COLOURS, _POLICY_MARKERS = ("blue", "orange", "pink"), ("o", "s", "D")
 _MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v")
+_ALONE_MARKERS = ("^", "p", "h")
 _CONTROL_STYLES = (("grey", "<"), ("violet", ">"), ("pink", "*"))
 CONTROLS, SYNTHETIC_ONLY = "controls, upper bound", "synthetic images only"  # the titles of their panels
 _LOW_DATA_STYLES = (("blue", "o"), ("orange", "s"), ("pink", "D"), ("green", "^"))
@@ -77,7 +78,8 @@ def line_of(name: str) -> Line:
     arm = ARMS[name]
     arms = (*([arm.baseline] if arm.baseline and arm.uses_real else []), name)
     if not arm.uses_real:
-        return Line(arms, "green", "^", arm.words)
+        alone = [other.name for other in ARMS.values() if not other.uses_real]
+        return Line(arms, *_look(alone.index(name), ("green",), _ALONE_MARKERS), arm.words)
     place = _kin(arm).index(name)
     if arm.adds_synthetic:
         colour, marker = _look(place, _MIXED_COLOURS, _MIXED_MARKERS)

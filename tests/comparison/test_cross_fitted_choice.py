@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.comparison.cross_fitted_choice import choose, paired_choices
@@ -42,7 +42,6 @@ def judged(cells):
 accuracies = st.integers(0, 100).map(lambda value: value / 100)
 
 
-@settings(deadline=None)  # a shared machine may be slow
 @given(
     st.integers(2, 6).flatmap(
         lambda n: st.lists(st.lists(accuracies, min_size=n, max_size=n), min_size=3, max_size=3)

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.datasets import ImageFolder
 
@@ -103,7 +103,6 @@ def test_folders_other_than_those_of_the_class_names_are_a_finding(export):
     assert "manifest.json: class_folders are not those of its class_names" in verify(folder)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=80), max_size=8))
 def test_any_class_names_become_distinct_safe_folders(class_names):
     folders = class_folders(class_names)

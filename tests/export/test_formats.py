@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -230,7 +230,6 @@ def test_a_png_is_one_to_pillow(shape):
         np.testing.assert_array_equal(np.asarray(picture), image)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(
         [

@@ -37,7 +37,7 @@ def generator():
     ).eval()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     start=st.integers(0, 10**6), count=st.integers(1, 50), cut=st.integers(0, 50), z_dim=st.integers(1, 70)
 )
@@ -61,7 +61,7 @@ def test_seeds_and_labels_have_latents_of_their_own():
     assert len(set(draws)) == 9
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     start=st.integers(0, 2 * BLOCK),
     counts=st.lists(st.integers(1, BLOCK + 7), min_size=1, max_size=4),

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import SynthGainError
 from pipeline.generative_metrics.budget import class_counts
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=12),
     st.integers(1, 1000),

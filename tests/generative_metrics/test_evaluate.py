@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.checkpoints import save_checkpoint
@@ -306,7 +306,6 @@ def test_n_is_lowered_to_what_the_smallest_set_offers():
     assert Study().evaluate(n=5000)["n_per_class"] == {"circle": 50, "square": 33, "cross": 17}
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 25), min_size=3, max_size=3), st.integers(0, 1000))
 def test_drawn_positions_have_the_counts_and_repeat_evenly(counts, seed):
     labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(3), (5, 10, 20))).astype(np.int64)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -23,7 +23,6 @@ tables = hnp.arrays(
 )
 
 
-@settings(deadline=None)
 @given(tables)
 def test_moments_agree_with_numpy(features):
     statistics = statistics_from_features(features, extractor=DOMAIN)

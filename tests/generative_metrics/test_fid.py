@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import SynthGainError
@@ -41,14 +41,12 @@ def distance(real: np.ndarray, synthetic: np.ndarray) -> float:
     return between(statistics(real), statistics(synthetic))
 
 
-@settings(deadline=None)
 @given(seeds)
 def test_a_set_has_no_distance_to_itself(seed):
     x = features(seed)
     assert 0 <= distance(x, x) < 1e-12 * np.trace(np.cov(x.T))
 
 
-@settings(deadline=None)
 @given(seeds, st.floats(0, 100))
 def test_equal_covariances_leave_the_squared_distance_of_the_means(seed, length):
     x = features(seed)
@@ -56,7 +54,6 @@ def test_equal_covariances_leave_the_squared_distance_of_the_means(seed, length)
     assert distance(x, x + shift) == pytest.approx(float(shift @ shift), rel=1e-9, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 50), st.floats(0, 50)), min_size=1, max_size=8))
 def test_diagonal_covariances_have_a_closed_form(variances):
     left, right = (np.array(side) for side in zip(*variances, strict=True))
@@ -65,7 +62,6 @@ def test_diagonal_covariances_have_a_closed_form(variances):
     assert between(real, synthetic) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(seeds, seeds)
 def test_real_and_synthetic_may_change_places(seed, other):
     assert distance(features(seed), features(other)) == pytest.approx(
@@ -73,7 +69,6 @@ def test_real_and_synthetic_may_change_places(seed, other):
     )
 
 
-@settings(deadline=None)
 @given(seeds)
 def test_the_order_of_the_images_does_not_matter(seed):
     x, y = features(seed), features(seed + 1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import SynthGainError
@@ -30,7 +30,6 @@ def test_certain_images_score_the_exponential_of_their_classes_entropy(counts):
     assert score == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-9)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 60))
 def test_lies_between_1_and_the_classes_and_does_not_see_the_order(seed, n):
     p = probabilities(seed, n, 6)

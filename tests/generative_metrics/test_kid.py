@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import SynthGainError
@@ -29,7 +29,6 @@ def by_loops(real: np.ndarray, synthetic: np.ndarray) -> float:
     return within(real) + within(synthetic) - 2 * sum(between) / len(between)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 9), st.integers(2, 9))
 def test_is_its_definition(seed, n, m):
     real, synthetic = features(seed, n), features(seed + 1, m)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import SynthGainError
@@ -35,7 +35,6 @@ def brute_force(real: np.ndarray, synthetic: np.ndarray, k: int) -> ManifoldMetr
     )
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(7, 40), st.integers(7, 40), st.integers(1, 6))
 def test_is_its_definition(seed, n, m, k):
     real, synthetic = normal(seed, n, 3), 1.3 * normal(seed + 1, m, 3) + 0.2

@@ -419,6 +419,15 @@ def test_every_arm_has_a_look_of_its_own_that_no_other_arm_changes(study):
     assert len(curves) == len(lines) and {len(line.get_xdata()) for line in curves} == {2, 3}
 
 
+def test_a_second_arm_on_synthetic_images_only_has_a_look_of_its_own(monkeypatch):
+    before = charts.line_of("synthetic_only")
+    arm = Arm("synthetic", "affine")
+    monkeypatch.setitem(ARMS, arm.name, arm)
+    after = charts.line_of(arm.name)
+    assert charts.line_of("synthetic_only") == before
+    assert (after.colour, after.marker) != (before.colour, before.marker)
+
+
 def test_an_arm_that_nobody_drew_yet_has_a_line_of_its_own(study, monkeypatch):
     cells, comparison = study(ratios=(0.5, 1))
     before = {name: charts.line_of(name) for name, arm in ARMS.items() if not arm.rare_only}

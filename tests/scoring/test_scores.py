@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import SynthGainError
@@ -17,7 +17,6 @@ def predicted(draw):
     return labels, predictions, num_classes
 
 
-@settings(deadline=None)
 @given(predicted())
 def test_agrees_with_scikit_learn(drawn):
     from sklearn import metrics

@@ -244,7 +244,7 @@ def test_what_is_no_plain_file_is_not_opened(tmp_path: Path) -> None:
     flip=st.integers(0, 700),
     kind=st.sampled_from(["PNG", "JPEG", "TIFF", "WEBP", "BMP"]),
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_a_damaged_file_gives_an_image_or_a_reason_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, cut: int, flip: int, kind: str
 ) -> None:
@@ -279,14 +279,14 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(
     shade=st.integers(0, 255),
     size=st.sampled_from([8, 28]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_flat_image_stays_flat_at_any_size(height: int, width: int, shade: int, size: int) -> None:
     square = to_square(np.full((height, width), shade, np.float32), size)
     assert square.shape == (size, size) and square.dtype == np.uint8 and (square == shade).all()
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(4, 40), st.integers(4, 40))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_turning_commutes_with_squaring(seed: int, height: int, width: int) -> None:
     # even differences only: an odd one leaves the spare pixel at the bottom or right
     width = height + 2 * ((width - height) // 2)

@@ -325,7 +325,7 @@ def test_the_packed_file_has_the_same_bytes_each_time(tmp_path: Path) -> None:
     fraction=st.floats(0.15, 0.6),
     seed=st.integers(0, 2**63 - 1),
 )
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_hold_out_is_a_stratified_partition(
     tmp_path_factory: pytest.TempPathFactory, counts: list[int], fraction: float, seed: int
 ) -> None:

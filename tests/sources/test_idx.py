@@ -15,7 +15,7 @@ from pipeline.sources.idx import read_idx
 @given(
     shape=st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(1, 9)), seed=st.integers(0, 2**32 - 1)
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_it_reads_what_torchvision_reads(
     tmp_path_factory: pytest.TempPathFactory, shape: tuple[int, int, int], seed: int
 ) -> None:

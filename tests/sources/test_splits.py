@@ -32,7 +32,7 @@ def distinct(counts: list[int], start: int) -> LabeledImages:
     share=st.floats(0.2, 0.7),
     seed=st.integers(0, 2**63 - 1),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_train_and_validation_partition_the_published_split(
     counts: list[int], share: float, seed: int
 ) -> None:
@@ -56,7 +56,7 @@ def test_train_and_validation_partition_the_published_split(
     test_values=st.lists(st.integers(20, 40), min_size=4, max_size=10),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_no_image_is_ever_in_two_splits(train_values: list[int], test_values: list[int], seed: int) -> None:
     published = labeled(train_values, [n % 2 for n in range(len(train_values))])
     test = labeled(test_values, [n % 2 for n in range(len(test_values))])

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.augmentation.policies import POLICIES
@@ -35,7 +35,6 @@ REAL = labelled([20, 10, 5], 10, {"real_subset_sha256": "h"})
 SYNTHETIC = labelled([60, 60, 60], 200, {"real_subset_sha256": "h"})
 
 
-@settings(deadline=None)
 @given(ratio=st.floats(0, 3), seed=st.integers(0, 999))
 def test_mix_keeps_every_real_image_and_adds_the_ratio_per_class(ratio, seed):
     mixed = mix(REAL, SYNTHETIC, ratio, np.random.default_rng(seed))
@@ -143,7 +142,6 @@ def test_each_arm_is_trained_by_one_stage():
     ]
 
 
-@settings(deadline=None)
 @given(times=st.floats(1, 4))
 def test_repeating_shows_every_image_equally_often(times):
     images = repeated(REAL, times)

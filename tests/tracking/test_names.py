@@ -27,7 +27,7 @@ def test_other_signs_can_be_read_back():
     ]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(FOREIGN, FOREIGN)
 def test_each_name_has_a_key_of_its_own(one, other):
     assert (mlflow_key(one) == mlflow_key(other)) == (one == other)
@@ -35,7 +35,6 @@ def test_each_name_has_a_key_of_its_own(one, other):
     assert read_back == one
 
 
-@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_mlflow_takes_every_key(name):
     _validate_metric_name(f"label_fidelity_class_{mlflow_key(name)}")
