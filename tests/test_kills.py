@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 KILLS = 20
-TRAININGS = 100
+TRAININGS = 200
 KILLED_STAGES = ("train_gan", "train_augmented", "generate", "export")
 
 TINY = {
@@ -208,7 +208,7 @@ def commands() -> list[tuple[str, list[str], list[str], bool]]:
     [
         pytest.param(2, 1, id="a few", marks=pytest.mark.slow),
         pytest.param(KILLS, 1, id="many", marks=[pytest.mark.slow, pytest.mark.soak]),
-        pytest.param(1, 2, id="side by side", marks=pytest.mark.slow),
+        pytest.param(2, 2, id="side by side", marks=[pytest.mark.slow, pytest.mark.soak]),
     ],
 )
 def test_killed_at_random_moments_it_ends_byte_equal(tmp_path, kills, threads):
@@ -268,6 +268,7 @@ print(json.dumps(seen))
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts file handles")
 def test_many_trainings_in_one_process_take_no_more_memory_and_no_more_handles(tmp_path):
     tiny_params(tmp_path, total_images=160, history_points=2, film_strip_frames=2)
