@@ -263,6 +263,7 @@ def run_killed(arguments, cwd, sizes=()):
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_generated_and_exported_with_kills_at_random_moments_it_ends_byte_equal(model, tmp_path):
     """SIGKILL anywhere while it writes, joins and puts in place; then the same command again."""
     generate = ("generate", "--model", model, "--per-class", 6000, "--out", "s.npz", "--force")
