@@ -48,7 +48,7 @@ class Line:
 _POLICY_COLOURS, _POLICY_MARKERS = ("blue", "orange", "pink"), ("o", "s", "D")
 _MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v")
 _ALONE_MARKERS = ("^", "p", "h")
-_CONTROL_STYLES = (("grey", "<"), ("violet", ">"), ("pink", "*"))
+_CONTROL_COLOURS, _CONTROL_MARKERS = ("grey", "violet", "pink"), ("<", ">", "*")
 CONTROLS, SYNTHETIC_ONLY = "controls, upper bound", "synthetic images only"  # the titles of their panels
 _LOW_DATA_STYLES = (("blue", "o"), ("orange", "s"), ("pink", "D"), ("green", "^"))
 
@@ -81,11 +81,10 @@ def line_of(name: str) -> Line:
         alone = [other.name for other in ARMS.values() if not other.uses_real]
         return Line(arms, *_look(alone.index(name), ("green",), _ALONE_MARKERS), arm.words)
     place = _kin(arm).index(name)
-    if arm.adds_synthetic:
-        colour, marker = _look(place, _MIXED_COLOURS, _MIXED_MARKERS)
-    else:
-        colour, marker = _CONTROL_STYLES[place % 3]
-    return Line(arms, colour, marker, arm.words)
+    colours, markers = (
+        (_MIXED_COLOURS, _MIXED_MARKERS) if arm.adds_synthetic else (_CONTROL_COLOURS, _CONTROL_MARKERS)
+    )
+    return Line(arms, *_look(place, colours, markers), arm.words)
 
 
 def ratio_panels(arms: Rows) -> list[tuple[str, list[Line]]]:
