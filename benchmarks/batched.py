@@ -45,7 +45,7 @@ def seconds(params, steps, execution, *, as_one_batch):
             of_replicates(),
             count=REPLICATES,
             synthetic_per_real=ratio,
-            classifier=params.classifier.model_copy(update={"steps": steps}),
+            classifier=params.classifier.of_budget(BUDGET).model_copy(update={"steps": steps}),
             augmentation=params.augmentation,
             seed=0,
             execution=execution,

@@ -47,7 +47,7 @@ def train_ours(train, seed, params, device):
     """The project's classifier, its recipe and its loop."""
     return train_classifier(
         Recipe(train, seed),
-        params.classifier.model_copy(update={"steps": STEPS}),
+        params.classifier.of_budget("all").model_copy(update={"steps": STEPS}),
         device=device,
         dtype=training_dtype(params.execution, device),
         advance=lambda count: None,

@@ -45,7 +45,7 @@ def cells(params, real, *, processes):
             map(ReplicateImages, subsets),
             count=REPLICATES,
             synthetic_per_real=0,
-            classifier=params.classifier,
+            classifier=params.classifier.of_budget(500),
             augmentation=params.augmentation,
             seed=0,
             execution=params.execution.model_copy(update={"processes": processes}),
@@ -65,7 +65,6 @@ def generators(params, real, *, processes):
                 real=real,
                 seed=replicate,
                 folder=Path(folder) / f"out{replicate}",
-                scratch=Path(folder) / f"scratch{replicate}",
                 label="GAN",
             )
             for replicate in range(REPLICATES)

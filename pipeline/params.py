@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_serializer,
     model_validator,
 )
 
@@ -72,6 +73,19 @@ def _experiment(name: str) -> str:
             " names an MLflow model too"
         )
     return name
+
+
+def _steps(value: Any) -> Any:
+    """A number, or one for each budget (a number as text too: DVC's `-S` finds such keys only)."""
+    steps: dict[Any, Any] = {"all": value}
+    if isinstance(value, dict):
+        steps = {int(key) if str(key).isdecimal() else key: number for key, number in value.items()}
+    budgets = all(budget == "all" or (type(budget) is int and budget > 0) for budget in steps)
+    if not (steps and budgets and all(type(number) is int and number > 0 for number in steps.values())):
+        allowed = 'a whole number from 1 on, or one for each budget, as in {"100": 3000, "1000": 1000}'
+        found = f"classifier.steps: found {value}; allowed: " if isinstance(value, dict) else ""
+        raise ValueError(found + allowed)
+    return steps if isinstance(value, dict) else value
 
 
 ArmName = Annotated[str, AfterValidator(_known_arm)]
@@ -343,16 +357,21 @@ class Generation(Section):
     latent_std: Annotated[Number, Field(ge=0.5, le=1.5)]
 
 
-class Training(Section):
-    """What the feature extractor and the classifier share."""
+class _Network(Section):
+    """What the feature extractor and the classifier share, whatever their length."""
 
     channels: Annotated[int, Field(ge=4)]
     feature_dim: Annotated[int, Field(ge=2)]
-    steps: Count
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Positive
     weight_decay: NonNegative
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)]
+
+
+class Training(_Network):
+    """What a training of the feature extractor and one of a classifier share."""
+
+    steps: Count
 
 
 class Extractor(Training):
@@ -371,10 +390,27 @@ class Augmentation(Section):
 
 
 class Classifier(Training):
-    """The classifier of every cell."""
+    """The classifier of every cell of a budget."""
 
     synthetic_weight: NonNegative
     real_only_tail: Fraction
+
+
+class Classifiers(_Network):
+    """The section `classifier`: the classifiers of a study. All arms of a budget train for the same steps."""
+
+    steps: Annotated[Count | dict[Budget, Count], BeforeValidator(_steps)]
+    synthetic_weight: NonNegative
+    real_only_tail: Fraction
+
+    @field_serializer("steps")
+    def _budgets_as_text(self, steps: int | dict[Any, int]) -> int | dict[str, int]:
+        return {str(budget): count for budget, count in steps.items()} if isinstance(steps, dict) else steps
+
+    def of_budget(self, budget: int | Literal["all"]) -> Classifier:
+        """How the classifiers of a budget train: with the steps that `classifier.steps` has for it."""
+        steps = self.steps[budget] if isinstance(self.steps, dict) else self.steps
+        return Classifier(**{**self.model_dump(), "steps": steps})
 
 
 class Evaluation(Section):
@@ -429,7 +465,7 @@ class Params(Section):
     generation: Generation
     extractor: Extractor
     augmentation: Augmentation
-    classifier: Classifier
+    classifier: Classifiers
     evaluation: Evaluation
     report: Report
     tracking: Tracking
@@ -462,6 +498,14 @@ class Params(Section):
                     f"generation.images_per_class: found {self.generation.images_per_class}; the gap of a rare class"
                     f" (study.imbalance) at {largest} real images is up to about {gap}"
                 )
+        if isinstance(self.classifier.steps, dict):
+            named = ", ".join(map(str, self.classifier.steps))
+            for budget in self.study.real_images:
+                if budget not in self.classifier.steps:
+                    problems.append(
+                        f"classifier.steps: names {named}, but not the budget {budget}"
+                        " of study.real_images; add its steps, or write one number for all budgets"
+                    )
         if self.export.real_images not in ("recommended", *self.study.real_images):
             problems.append(
                 f"export.real_images: found {self.export.real_images};"
@@ -574,10 +618,19 @@ def _keys_that_are_no_text(node: yaml.Node | None, place: str = "") -> Iterator[
     """Keys that YAML takes for something else than they were typed: a class called no, on, null, 010 or 12:30."""
     if not isinstance(node, yaml.MappingNode):
         return
-    for key, value in node.value:
+    kinds = [key.tag.rpartition(":")[2] for key, _ in node.value]
+    mixed = (
+        len(set(kinds) & {"int", "str"}) == 2
+    )  # DVC sorts the keys of its lock file, and these have no order
+    for kind, (key, value) in zip(kinds, node.value, strict=True):
         typed = str(key.value) if isinstance(key, yaml.ScalarNode) else ""
-        kind = key.tag.rpartition(":")[2]
-        if kind in _READ_AS and not (kind == "int" and typed == str(yaml.safe_load(typed))):
+        plain_number = kind == "int" and typed == str(yaml.safe_load(typed))
+        if plain_number and mixed:
+            yield (
+                f"{place}{typed}: line {key.start_mark.line + 1}: a number beside keys that are text; put it in"
+                f' quotes: "{typed}"'
+            )
+        if kind in _READ_AS and not plain_number:
             yield (
                 f"{place}{typed}: line {key.start_mark.line + 1}: YAML reads this key as {_READ_AS[kind]}; put it in"
                 f' quotes: "{typed}"'

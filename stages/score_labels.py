@@ -63,7 +63,7 @@ def main(
     for job, agreement in cross_fitted_agreements(
         jobs(),
         count=replicates,
-        classifier=params.classifier,
+        classifier=params.classifier.of_budget(parse_budget(budget)),
         augmentation=params.augmentation,
         folds=params.study.label_filter_folds,
         steps=params.study.label_filter_steps,

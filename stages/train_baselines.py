@@ -49,7 +49,7 @@ def main(
         replicates(),
         count=params.study.replicates,
         synthetic_per_real=0,
-        classifier=params.classifier,
+        classifier=params.classifier.of_budget(parse_budget(budget)),
         augmentation=params.augmentation,
         seed=params.seed,
         execution=params.execution,

@@ -979,7 +979,21 @@ FAULTS = [
         PARAMS,
         "text in the place of a number",
         with_params(classifier__steps="many"),
-        "error: params.yaml: classifier.steps: found 'many'; allowed: a whole number",
+        "error: params.yaml: classifier.steps: found 'many'; allowed: a whole number from 1 on, or one for each budget,"
+        ' as in {"100": 3000, "1000": 1000}',
+    ),
+    Fault(
+        PARAMS,
+        "a budget without steps",
+        with_params(classifier__steps={"7": 100}),
+        "error: params.yaml: classifier.steps: names 7, but not the budget 60 of study.real_images; add its steps, or"
+        " write one number for all budgets",
+    ),
+    Fault(
+        PARAMS,
+        "a class called 3 beside one called cat, without quotes",
+        with_text("  imbalance: {}", "  imbalance: {3: 0.1, cat: 0.2}"),
+        'error: params.yaml: study.imbalance.3: line …: a number beside keys that are text; put it in quotes: "3"',
     ),
     Fault(
         PARAMS,
@@ -1023,7 +1037,8 @@ FAULTS = [
         "two mistakes",
         with_params(gan__beta1=2, classifier__steps=0),
         "error: params.yaml: gan.beta1: found 2; allowed: less than 1\nerror: params.yaml: "
-        "classifier.steps: found 0; allowed: greater than or equal to 1",
+        "classifier.steps: found 0; allowed: a whole number from 1 on, or one for each budget, as in"
+        ' {"100": 3000, "1000": 1000}',
     ),
     Fault(
         PARAMS,

@@ -254,3 +254,55 @@ def test_a_class_name_that_yaml_takes_for_something_else_is_named_as_it_was_type
     )
     path.write_text(text.replace("  imbalance: {}", f'  imbalance: {{"{typed}": 0.1}}'))
     assert load_params(path).study.imbalance == {typed: 0.1}
+
+
+def test_a_number_beside_names_is_refused_before_dvc_cannot_order_them(tmp_path):
+    text = (ROOT / "params.yaml").read_text()
+    line = 1 + text[: text.index("  imbalance:")].count("\n")
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("  imbalance: {}", "  imbalance: {3: 0.1, cat: 0.1}"))
+    with pytest.raises(SynthGainError) as error:
+        load_params(path)
+    assert str(error.value) == (
+        f'{path}: study.imbalance.3: line {line}: a number beside keys that are text; put it in quotes: "3"'
+    )
+
+
+@pytest.mark.parametrize(
+    "steps", [{"100": 30, "1000": 20}, {100: 30, 1000: 20}, {"1000": 20, "100": 30, "all": 5}]
+)
+def test_each_budget_has_its_steps(tmp_path, steps):
+    values = changed("classifier.steps", steps)
+    params = parse_params(values, where="params.yaml")
+    assert params.classifier.of_budget(1000).steps == 20
+    assert params.classifier.of_budget(100).steps == 30
+    assert params.classifier.of_budget(1000).learning_rate == values["classifier"]["learning_rate"]
+    (tmp_path / "params.yaml").write_text(dump_params(params))
+    assert load_params(tmp_path / "params.yaml") == params
+
+
+def test_one_number_of_steps_is_for_every_budget():
+    params = parse_params(changed("classifier.steps", 7), where="params.yaml")
+    assert params.classifier.of_budget(100) == params.classifier.of_budget("all")
+    assert params.classifier.of_budget(100).steps == 7
+
+
+@pytest.mark.parametrize(
+    "steps", ["many", 0, 1.5, True, [3], {}, {"x": 3}, {1000: 0}, {1000: "a"}, {0: 3}, {1000: True}]
+)
+def test_steps_that_are_no_number_and_no_map_of_budgets_are_one_line(steps):
+    with pytest.raises(SynthGainError) as error:
+        parse_params(changed("classifier.steps", steps), where="params.yaml")
+    assert str(error.value) == (
+        f"params.yaml: classifier.steps: found {steps!r}; allowed: a whole number from 1 on, or one for each budget,"
+        ' as in {"100": 3000, "1000": 1000}'
+    )
+
+
+def test_a_budget_without_steps_is_refused():
+    with pytest.raises(SynthGainError) as error:
+        parse_params(changed("classifier.steps", {"100": 3000}), where="params.yaml")
+    assert str(error.value) == (
+        "params.yaml: classifier.steps: names 100, but not the budget 1000 of study.real_images; add its steps, or"
+        " write one number for all budgets"
+    )

@@ -225,14 +225,14 @@ def images_key(work: Work, name: str, source: Mapping[str, str]) -> dict[str, An
         "source": dict(source),
         "seed": work.seed("generate", name),
         "generation": work.params.generation.model_dump(),
-        "classifier": work.params.classifier.model_dump(),
+        "classifier": work.params.classifier.of_budget("all").model_dump(),
     }
 
 
 def _make_images(
     work: Work, name: str, source: Mapping[str, str], images: Callable[[], LabeledImages]
 ) -> None:
-    classifier = work.params.classifier
+    classifier = work.params.classifier.of_budget("all")
 
     def make(target: Path) -> None:
         synthetic = images()

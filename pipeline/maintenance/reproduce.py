@@ -150,23 +150,24 @@ def reproduce_cell(
             f"{baselines_file}: no cell of arm real, replicate 1; `dvc repro` makes it again"
         )
 
+    classifier = params.classifier.of_budget(budget)
     (job,) = cell_jobs(
         [ARMS["real"]],
         [ReplicateImages(_real_subset(train, params, budget, 0))],
         synthetic_per_real=0,
-        classifier=params.classifier,
+        classifier=classifier,
         seed=params.seed,
     )
-    training = CellTraining(params.classifier, params.augmentation, device, dtype, this_store())
+    training = CellTraining(classifier, params.augmentation, device, dtype, this_store())
 
     def again() -> Mapping[str, torch.Tensor]:
         """Trained, and not taken from the store."""
         set_switches(device, threads=1)  # as in the stage
-        with progress(f"classifier of {budget} real images", params.classifier.steps, "steps") as advance:
+        with progress(f"classifier of {budget} real images", classifier.steps, "steps") as advance:
             return train_cell(job, training, advance).state_dict()
 
     weights, facts = again(), job.facts
-    label = f"{baselines_file}: the classifier of arm real, replicate 1, {params.classifier.steps} steps"
+    label = f"{baselines_file}: the classifier of arm real, replicate 1, {classifier.steps} steps"
     differing = sorted(name for name in facts if facts[name] != kept.facts.get(name))
     if differing:
         reason = f"made with other parameters or data ({', '.join(differing)}); `dvc repro` makes it again"

@@ -13,6 +13,7 @@ from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.params import Params
 from pipeline.study.grid import positive_ratios
+from pipeline.study.subsets import parse_budget
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,10 @@ def find_candidate(params: Params, *, cells: Path, splits: Path, generator: Path
             f" {replicate} ({error}); `dvc repro` makes them again"
         ) from None
     # Both sections as one: the scores of studies from before they were two can still be compared.
-    settings = {**params.classifier.model_dump(), **params.augmentation.model_dump()}
+    settings = {
+        **params.classifier.of_budget(parse_budget(budget)).model_dump(),
+        **params.augmentation.model_dump(),
+    }
     content = [validation, settings, budget, ratio]
     protocol = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     if not generator.is_file():

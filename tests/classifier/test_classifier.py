@@ -266,7 +266,7 @@ def test_a_pixel_of_displacement_is_a_pixel(monkeypatch):
 def classifier_params():
     values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     values["classifier"] |= {"channels": 4, "feature_dim": 8, "steps": 3, "batch_size": 8}
-    return parse_params(values, where="params.yaml").classifier
+    return parse_params(values, where="params.yaml").classifier.of_budget(1000)
 
 
 def study_cells(

@@ -93,7 +93,7 @@ def study(tmp_path_factory, params, train):
         [ReplicateImages(subset)],
         count=1,
         synthetic_per_real=0,
-        classifier=params.classifier,
+        classifier=params.classifier.of_budget(60),
         augmentation=params.augmentation,
         seed=params.seed,
         execution=params.execution,

@@ -138,7 +138,7 @@ def judge(digits, synthetic, **changes):
     values["classifier"] |= {"channels": 8, "feature_dim": 32, "batch_size": 32}
     params = parse_params(values, where="params.yaml")
     options = {
-        "classifier": params.classifier,
+        "classifier": params.classifier.of_budget(1000),
         "augmentation": params.augmentation,
         "folds": 2,
         "steps": 200,
