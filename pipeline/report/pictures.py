@@ -156,8 +156,11 @@ def closest_pairs(
             )
         )
     if pairs:
-        drawn = svg_file(svg_tree(charts.pair_gallery(in_page))), png(charts.pair_gallery(in_png))
-        _save(figures, f"closest_pairs_{budget_results.budget}_{space}", *drawn)
+        gallery = charts.pair_gallery(in_page)
+        svg = svg_file(svg_tree(gallery))
+        words_differ = any(page[1] != file[1] for page, file in zip(in_page, in_png, strict=True))
+        drawn = png(charts.pair_gallery(in_png) if words_differ else gallery)
+        _save(figures, f"closest_pairs_{budget_results.budget}_{space}", svg, drawn)
     return pairs
 
 
