@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SynthGainError
@@ -189,6 +189,7 @@ def test_dump_and_load_are_inverse(tmp_path):
     assert load_params(tmp_path / "params.yaml") == params
 
 
+@settings(max_examples=25)  # each reads 65 ms of YAML
 @given(seed=st.integers(0, 2**63), replicates=st.integers(1, 50), ratio=st.floats(0.1, 9))
 def test_overlay_changes_what_it_names_and_nothing_else(tmp_path_factory, seed, replicates, ratio):
     changes = tmp_path_factory.mktemp("overlay") / "changes.yaml"

@@ -146,7 +146,12 @@ if __name__ == "__main__":
             130,
             "interrupted: nothing half-written is left behind; the same command starts again",
         ),
-        (signal.SIGTERM, 143, "ended: nothing half-written is left behind; the same command starts again"),
+        pytest.param(
+            signal.SIGTERM,
+            143,
+            "ended: nothing half-written is left behind; the same command starts again",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_no_worker_outlives_what_started_it(tmp_path, number, status, said):
@@ -210,7 +215,9 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "number, status", [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_while_the_workers_are_started_is_one_line(tmp_path, number, status):
     """The fork server imports torch for two seconds, and would print a traceback of its own."""
     (tmp_path / "slow_to_import.py").write_text(SLOW_TO_IMPORT)

@@ -11,7 +11,7 @@ from tests.test_kills import tiny_params
 
 
 def test_generators_are_found_until_their_images_change(tmp_path, monkeypatch):
-    tiny_params(tmp_path)
+    tiny_params(tmp_path, total_images=160, history_points=2, film_strip_frames=2)
     params = load_params(tmp_path / "params.yaml")
     labels = np.arange(60, dtype=np.int64) % 10
     pixels = np.random.default_rng(0).integers(0, 255, (60, 1, 8, 8), dtype=np.uint8)

@@ -296,7 +296,7 @@ def start(arguments, cwd):
     )
 
 
-@pytest.mark.parametrize("seconds", [0, 0.7])
+@pytest.mark.parametrize("seconds", [0, pytest.param(0.7, marks=pytest.mark.slow)])
 def test_of_two_generate_to_one_file_the_second_is_refused_before_it_works(model, tmp_path, seconds):
     first = start(("generate", "--model", model, "--per-class", 3000, "--out", "s.npz"), tmp_path)
     time.sleep(seconds)
