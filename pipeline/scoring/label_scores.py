@@ -1,4 +1,8 @@
-"""How sure a classifier is of a label: what the label filter of an export goes by."""
+"""How sure a classifier is of a label: what the label filter of an export goes by.
+
+A score of more than ½ means that the label is the likeliest one: from there on the filter keeps what that of a study
+keeps (`study.label_filter`). Only the judges differ: a study may ask none that knows more than its own real subset.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,12 @@ import numpy.typing as npt
 import torch
 
 from pipeline.checkpoints import load_checkpoint, refused_if_edited
-from pipeline.classifier.network import EXTRACTOR_KIND, images_to_unit, network_from
+from pipeline.classifier.network import EXTRACTOR_KIND, class_probabilities, network_from
 from pipeline.errors import SynthGainError
 from pipeline.runtime.progress import progress
 
 LabelScores = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 
-_BATCH = 500
 _ROWS = 10_000
 
 
@@ -39,17 +42,10 @@ def load_label_scores(path: Path, *, class_names: tuple[str, ...]) -> LabelScore
     if known != class_names:
         raise SynthGainError(f"{path}: knows other classes than the images; train it on their real source")
 
-    @torch.no_grad()
     def label_scores(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         if images.shape[1:] != (size, size):
             raise SynthGainError(f"{path}: made for {size}×{size} pixels, the images have {images.shape[1:]}")
-        scores = np.empty(len(images), dtype=np.float32)
-        for start in range(0, len(images), _BATCH):
-            part = slice(start, start + _BATCH)
-            batch = images_to_unit(torch.from_numpy(images[part])[:, None])
-            wanted = torch.from_numpy(labels[part])
-            scores[part] = network(batch).softmax(1).gather(1, wanted[:, None])[:, 0].numpy()
-        return scores
+        return class_probabilities(network, images[:, None], device)[np.arange(len(labels)), labels]
 
     return label_scores
 
