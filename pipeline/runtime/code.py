@@ -17,6 +17,7 @@ NO_INFLUENCE = frozenset(
         "pipeline/errors.py",
         "pipeline/params.py",
         "pipeline/redaction.py",
+        "pipeline/runtime/cluster.py",
         "pipeline/runtime/code.py",
         "pipeline/runtime/parallel.py",
         "pipeline/runtime/progress.py",
@@ -52,6 +53,16 @@ def code_sha256(module: str, root: Path = ROOT) -> str:
     digest = hashlib.sha256()
     for name in sorted(import_closure(source, root=root, without=NO_INFLUENCE | TABLES)):
         digest.update(name.encode() + b"\0" + hashlib.sha256((root / name).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def tree_sha256(root: Path = ROOT) -> str:
+    """The hash of the whole library: names and bytes of its modules."""
+    digest = hashlib.sha256()
+    for file in sorted((root / "pipeline").rglob("*.py")):
+        digest.update(
+            str(file.relative_to(root)).encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest()
+        )
     return digest.hexdigest()
 
 

@@ -37,6 +37,8 @@ def parallel_map(
 ) -> Iterator[tuple[Job, Result]]:
     """Work on jobs in several processes at once; yield each job with its result, in the order of the jobs.
 
+    Where the environment's `RAY_ADDRESS` names a Ray cluster, they are tasks there (`cluster`): the bytes are the same.
+
     Args:
         work: a function of a module (or a partial of one); reports what it has done to the second argument.
         jobs: taken as they are needed: at most two per process are in memory.
@@ -46,6 +48,11 @@ def parallel_map(
     Raises:
         SynthGainError: if a worker was killed; whatever `work` raises. The other workers are killed then.
     """
+    if os.environ.get("RAY_ADDRESS"):
+        from pipeline.runtime.cluster import cluster_map
+
+        yield from cluster_map(work, jobs, workers=workers, advance=advance)
+        return
     prepare = partial(_prepare, workers)
     if workers.processes == 1:
         prepare()

@@ -1,0 +1,191 @@
+"""Real Ray nodes on this machine: the same bytes as in processes here, whatever dies meanwhile."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import SynthGainError
+from pipeline.runtime import cluster
+from pipeline.runtime.device import Workers
+from pipeline.runtime.parallel import parallel_map
+
+ROOT = Path(__file__).parents[2]
+HERE = Workers(1, 1, None)
+
+
+def square(job, advance):
+    return job * job
+
+
+def mapped(*jobs):
+    return list(parallel_map(square, jobs, workers=HERE, advance=lambda units, note="": None))
+
+
+@pytest.mark.parametrize(
+    "address, said",
+    [
+        ("here", "RAY_ADDRESS: found here; auto, or host:port of the head node is needed"),
+        (
+            "ray://127.0.0.1:10001",
+            "RAY_ADDRESS: found ray://127.0.0.1:10001; auto, or host:port of the head node",
+        ),
+        (
+            "127.0.0.1:9",
+            "RAY_ADDRESS: found 127.0.0.1:9, where nobody answers (Connection refused); start Ray there",
+        ),
+    ],
+)
+def test_an_address_that_is_none_is_one_line(monkeypatch, address, said):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(SynthGainError) as error:
+        mapped(1)
+    assert str(error.value).startswith(said) and "\n" not in str(error.value)
+
+
+def test_without_ray_one_line_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    with pytest.raises(
+        SynthGainError, match=r"^RAY_ADDRESS: found .* pip install 'synthgain\[ray\]', or unset it$"
+    ):
+        mapped(1)
+
+
+def test_without_an_address_nothing_is_asked_of_ray(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert mapped(3) == [(3, 9)]
+
+
+def test_a_machine_that_would_compute_other_bytes_says_in_what(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mark").touch()
+    same = {**cluster.facts(tmp_path), "mark": "mark"}
+    assert cluster.difference(same) is None
+    for fact in ("torch", "CPU capability", "native bfloat16", "code", "Python"):
+        said = cluster.difference({**same, fact: "another"})
+        assert said is not None and said.startswith(
+            f"{fact} is {same[fact]}, and where the command runs another; "
+        )
+    assert "into a folder that all nodes share" in cluster.difference({**same, "mark": "none"})
+
+
+# Trains cells of every arm on a few random images, and prints a digest of each classifier.
+CELLS = """
+import json, os, sys
+import numpy as np, torch
+from pathlib import Path
+from pipeline.checkpoints import tensors_sha256
+from pipeline.classifier.replicates import train_cells
+from pipeline.images import LabeledImages
+from pipeline.params import load_params
+from pipeline.study.arms import ARMS
+from pipeline.study.subsets import real_subsets
+from pipeline.study.training_sets import ReplicateImages
+
+def main():
+    params = load_params(Path(sys.argv[1]))
+    pixels = np.random.default_rng(0).integers(0, 255, (200, 1, 12, 12), dtype=np.uint8)
+    train = LabeledImages(pixels, np.arange(200, dtype=np.int64) % 10, tuple("0123456789"))
+    cells, _ = train_cells(
+        [ARMS["real"], ARMS["real_affine_elastic"]],
+        map(ReplicateImages, real_subsets(train, budget=40, replicates=3, seed=1, imbalance={})),
+        count=3,
+        synthetic_per_real=0,
+        classifier=params.classifier.of_budget(40),
+        augmentation=params.augmentation,
+        seed=1,
+        execution=params.execution,
+        label="cells",
+    )
+    Path("digests.json").write_text(json.dumps([tensors_sha256(cell.weights) for cell in cells]))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    """The address of a head node and another one, of one CPU each, as `ray start` makes them."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    started.add_node(num_cpus=1)
+    yield started.address
+    ray.shutdown()
+    started.shutdown()
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    import yaml
+
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["classifier"] |= {"channels": 4, "feature_dim": 8, "steps": 300, "batch_size": 16}
+    values["study"]["real_images"] = [40]
+    values["execution"]["processes"] = 2
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    (tmp_path / "cells.py").write_text(CELLS)
+    return tmp_path
+
+
+def train(workspace, name, address=None):
+    folder = workspace / name
+    folder.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SYNTHGAIN_STORE": str(folder / "store")}
+    environment.pop("RAY_ADDRESS", None)
+    if address:
+        environment["RAY_ADDRESS"] = address
+    return subprocess.Popen(
+        [sys.executable, str(workspace / "cells.py"), str(workspace / "params.yaml")],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def digests(workspace, name, process):
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return json.loads((workspace / name / "digests.json").read_text())
+
+
+@pytest.mark.slow
+def test_classifiers_of_a_cluster_are_those_of_this_machine_whatever_worker_dies(nodes, workspace):
+    import psutil
+
+    here = digests(workspace, "here", train(workspace, "here"))
+    assert len(here) == 6 and len(set(here)) == 6
+    assert digests(workspace, "there", train(workspace, "there", nodes)) == here
+    process, killed = train(workspace, "killed", nodes), 0
+    while process.poll() is None and killed < 2:
+        time.sleep(0.2)
+        for worker in psutil.process_iter(["name", "cmdline"]):
+            if " ".join(worker.info["cmdline"] or []).startswith("ray::_run") and killed < 2:
+                worker.send_signal(signal.SIGKILL)
+                killed += 1
+                time.sleep(1)
+                break
+    assert killed == 2
+    assert digests(workspace, "killed", process) == here
+
+
+@pytest.mark.slow
+def test_the_error_of_a_task_is_the_error_of_the_command(nodes, workspace):
+
+    values = (workspace / "params.yaml").read_text().replace("learning_rate: 0.003", "learning_rate: 1.0e+30")
+    (workspace / "params.yaml").write_text(values)
+    said, _ = train(workspace, "diverged", nodes).communicate(timeout=300)
+    assert "SynthGainError: the classifier diverged" in said.splitlines()[-1], said
