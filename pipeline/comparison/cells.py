@@ -26,6 +26,7 @@ _CELL_COLUMNS = (
     "optimizer_steps",
     "batch_size",
     "real_subset_sha256",
+    "real_subset_overlap",
     *_VALIDATION_METRICS,
     *METRICS,
 )
@@ -111,6 +112,11 @@ def cell_values(
 ) -> npt.NDArray[np.float64]:
     """(replicates,) float64: one column of an arm, in the order of the replicates."""
     return rows_of_arm(cells, budget, arm)[column].to_numpy(np.float64)
+
+
+def subset_overlap(cells: pd.DataFrame, budget: Budget) -> float:
+    """0..1: the mean share of a budget's real images that two of its replicates have in common, as they were drawn."""
+    return round(float(cells.loc[cells["budget"] == str(budget), "real_subset_overlap"].mean()), 6)
 
 
 def _require_declared(table: pd.DataFrame, grid: Grid, path: Path) -> list[CellKey]:

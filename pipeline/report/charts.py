@@ -271,14 +271,17 @@ def better_shares(change: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 @style()
-def f1_differences(values: npt.NDArray[np.float64], class_names: Sequence[str]) -> Figure:
+def f1_differences(
+    values: npt.NDArray[np.float64], class_names: Sequence[str], *, overlap: float = 0.0
+) -> Figure:
     """Paired change of each class's F1: a bar for the mean, a line for its interval, a dot per replicate.
 
     Args:
         values: (replicates, classes) differences of fractions.
         class_names: in the order of the columns.
+        overlap: 0..1, the mean share of real images that two replicates have in common.
     """
-    intervals = [mean_interval(100 * column) for column in values.T]
+    intervals = [mean_interval(100 * column, overlap=overlap) for column in values.T]
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.32 * len(class_names)), layout="constrained")
     axes = figure.subplots()
     for y, (name, interval) in enumerate(zip(class_names, intervals, strict=True)):

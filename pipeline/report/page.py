@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from pipeline.augmentation.policies import POLICIES
-from pipeline.comparison.cells import cell_values
+from pipeline.comparison.cells import cell_values, subset_overlap
 from pipeline.comparison.texts import points, points_interval
 from pipeline.report import charts, pictures, tables
 from pipeline.report.drawing import colour_variables
@@ -349,7 +349,7 @@ def _f1(results: Results, budget_results: BudgetResults, folder: Path) -> Drawin
     return pictures.drawing(
         folder,
         f"f1_{budget_results.budget}",
-        partial(charts.f1_differences, values),
+        partial(charts.f1_differences, values, overlap=subset_overlap(results.cells, budget_results.budget)),
         f"Change of F1 per class in points, {arm_text(synthetic)} against {arm_text(classic)},"
         f" {budget_results.budget} real: {words}.",
         f"Change of each class's F1: {arm_text(synthetic)}, against {arm_text(classic)}. Lines: intervals; dots:"
