@@ -9,6 +9,7 @@ Wanted: of 100 studies without an effect, 2.5 in which validation recommends syn
 others: the replicates that chose judge as well, and each is judged by the choice of all others (leave one out).
 
 python benchmarks/verdict.py [--study build/low_data ...] [--replicates 5] [--effect 0.002] [--draws 4000]
+    [--out docs/simulations/no_effect.csv]
 """
 
 import argparse
@@ -133,8 +134,9 @@ def _ends(differences):
     return [(low[:, split], high[:, split]) for split in range(2)]
 
 
-def main(studies, replicates, effect, draws):
-    """Print a row per study, budget and rule."""
+def main(studies, replicates, effect, draws, out):
+    """Print a row per study, budget and rule, and write them."""
+    rows = []
     table = Table(
         "study", "replicates", "chosen by", "mean, points", "test above 0", "below 0", "recommended", "gain"
     )
@@ -152,15 +154,28 @@ def main(studies, replicates, effect, draws):
         values = noise.draw(np.random.default_rng(0), draws, count, effect)
         for rule, chosen_by in RULES.items():
             found = judge(values, noise.classic, chosen_by)
-            shares = (
-                found["test"] == "above",
-                found["test"] == "below",
-                found["recommends"],
-                found["code"] == "gain",
+            shares = {
+                "test_above": (found["test"] == "above").mean(),
+                "test_below": (found["test"] == "below").mean(),
+                "recommended": found["recommends"].mean(),
+                "gain": (found["code"] == "gain").mean(),
+            }
+            mean = found["mean"].mean()
+            rows.append(
+                {
+                    "study": name,
+                    "replicates": count,
+                    "chosen_by": rule,
+                    "effect": effect,
+                    "mean": mean,
+                    **shares,
+                }
             )
-            percents = (f"{100 * share.mean():.1f} %" for share in shares)
-            table.add_row(name, str(count), rule, f"{100 * found['mean'].mean():+.2f}", *percents)
+            percents = (f"{100 * share:.1f} %" for share in shares.values())
+            table.add_row(name, str(count), rule, f"{100 * mean:+.2f}", *percents)
     Console(width=120).print(table)
+    if out:
+        pd.DataFrame(rows).round(5).to_csv(out, index=False, lineterminator="\n")
 
 
 if __name__ == "__main__":
@@ -171,5 +186,6 @@ if __name__ == "__main__":
     parser.add_argument("--replicates", type=int, help="default: those of the study; 4, 5 and 10")
     parser.add_argument("--effect", type=float, default=0.0, help="of all arms with synthetic images, 0..1")
     parser.add_argument("--draws", type=int, default=4000)
+    parser.add_argument("--out", type=Path, help="a CSV file to write")
     arguments = parser.parse_args()
-    main(arguments.study or [], arguments.replicates, arguments.effect, arguments.draws)
+    main(arguments.study or [], arguments.replicates, arguments.effect, arguments.draws, arguments.out)
