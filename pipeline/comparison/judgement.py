@@ -10,7 +10,7 @@ number of arms and ratios that were tried flatters none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from pipeline.comparison.cross_fitted_choice import Choice, paired_choices
 from pipeline.comparison.rows import paired_columns
 from pipeline.statistics import CONFIDENCE
 from pipeline.study.grid import DeclaredArm
-from pipeline.study.subsets import Budget, replicate_numbers
+from pipeline.study.subsets import Budget
 
 Code = Literal[
     "gain",
@@ -54,6 +54,7 @@ class Judgement:
         on_validation, on_test: the columns of their paired difference.
         over_real: the same of synthetic images against the plain real subset, on test; None: unknown.
         code: the verdict.
+        collapsed: `1 of 3 GANs collapsed`; empty if none did.
     """
 
     baseline: Choice
@@ -62,6 +63,7 @@ class Judgement:
     on_test: Mapping[str, Any]
     over_real: Mapping[str, Any] | None
     code: Code
+    collapsed: str = ""
 
     @property
     def recommends(self) -> bool:
@@ -100,6 +102,7 @@ def judge(
     candidate: Choice,
     metric: Literal["accuracy", "macro_f1"],
     over_real: Mapping[str, Any] | None,
+    collapsed: str,
 ) -> Judgement:
     """Compare two choices on validation and on test, and give the verdict.
 
@@ -108,7 +111,7 @@ def judge(
         budget: whose cells.
         baseline, candidate: what validation chose without and with synthetic images.
         metric: that decides.
-        over_real: as in `Judgement`.
+        over_real, collapsed: as in `Judgement`.
     """
     on_validation, on_test = (
         paired_columns(
@@ -117,16 +120,28 @@ def judge(
         for split in ("validation", "test")
     )
     code = verdict_code(on_validation, on_test, over_real, helped=baseline.arm.name != "real")
-    return Judgement(baseline, candidate, on_validation, on_test, over_real, code)
+    return Judgement(
+        baseline, candidate, on_validation, on_test, over_real, weakened(code, collapsed), collapsed
+    )
+
+
+def weakened(code: Code, collapsed: str) -> Code:
+    """A verdict where a GAN collapsed: leaving its replicate out flatters synthetic images, and confirms no gain."""
+    return "gain_not_confirmed" if collapsed and code == "gain" else code
 
 
 def judgement_columns(
-    judgement: Judgement, *, baseline_column: str, arm_value: Callable[[DeclaredArm], Any]
+    judgement: Judgement,
+    *,
+    replicates: Sequence[int],
+    baseline_column: str,
+    arm_value: Callable[[DeclaredArm], Any],
 ) -> dict[str, Any]:
     """A judgement as columns of `comparison.json`.
 
     Args:
         judgement: what `judge` returned.
+        replicates: the numbers of its replicates, in order.
         baseline_column: what `judged_by` calls the arm without synthetic images.
         arm_value: how `judged_by` writes an arm.
     """
@@ -138,9 +153,7 @@ def judgement_columns(
                 baseline_column: arm_value(baseline),
                 "best_synthetic": arm_value(candidate),
             }
-            for replicate, baseline, candidate in zip(
-                replicate_numbers(len(baselines)), baselines, candidates, strict=True
-            )
+            for replicate, baseline, candidate in zip(replicates, baselines, candidates, strict=True)
         ],
         "validation": judgement.on_validation,
         **judgement.on_test,
@@ -188,7 +201,8 @@ def sign_of(difference: Mapping[str, Any]) -> Literal["above", "below", "around"
 
 def verdict_sentence(judgement: Judgement, wording: Wording) -> str:
     """What to do, and what it rests on: a sentence for a colleague, without its beginning and its full stop."""
-    return f"{_finding(judgement, wording)} ({basis_words(judgement.baseline, judgement.candidate)})"
+    basis = basis_words(judgement.baseline, judgement.candidate)
+    return f"{_finding(judgement, wording)} ({'; '.join(filter(None, [basis, judgement.collapsed]))})"
 
 
 def _finding(judgement: Judgement, wording: Wording) -> str:
@@ -203,6 +217,11 @@ def _finding(judgement: Judgement, wording: Wording) -> str:
         )
         return (
             f"{images} gave {change}, which is no evidence ({lack}): use {instead} until more replicates tell"
+        )
+    if code == "gain_not_confirmed" and judgement.recommends and sign_of(judgement.on_test) == "above":
+        return (
+            f"validation, which chooses, recommends {wording.images_in_use}, and test agrees: {change}; but this is"
+            f" not confirmed, because {judgement.collapsed} and the study goes on without what failed"
         )
     if code == "gain_not_confirmed" and judgement.recommends:
         return (

@@ -50,6 +50,9 @@ _CHOOSES = "validation_accuracy"
 _READING = (
     "Arms and ratio are chosen on validation; each replicate is judged, on test, by the choice of the others."
 )
+_WITH_A_COLLAPSE = {
+    "gain_not_confirmed": f"{CODES['gain_not_confirmed']}, or on both where a GAN collapsed",
+}
 _TOO_FEW_OTHERS = "the train split has too few other real images"
 
 
@@ -75,7 +78,7 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
         },
         "confidence": CONFIDENCE,
         "power": POWER,
-        "codes": CODES,
+        "codes": CODES | (_WITH_A_COLLAPSE if any(row.get("collapsed") for row in budgets) else {}),
         "arms": arms,
         "left_out": [
             {"budget": budget, **arm_key(arm), "reason": _TOO_FEW_OTHERS}
@@ -103,9 +106,7 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    replicates = (
-        "one replicate" if comparison["replicates"] == 1 else f"{comparison['replicates']} replicates"
-    )
+    replicates = replicate_words(comparison)
     table = Table(
         title=f"Validation and test accuracy in %, mean of {replicates}",
         caption="* recommended   Δ: points over the same training without   p: after Holm",
@@ -148,6 +149,22 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     return table
 
 
+def replicate_words(comparison: Mapping[str, Any]) -> str:
+    """`one replicate`, `3 replicates`; `2 to 3 replicates` where budgets differ by those that are left out."""
+    counts = sorted({row["replicates"] for row in comparison["arms"]})
+    if counts == [1]:
+        return "one replicate"
+    return f"{' to '.join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))} replicates"
+
+
+def collapse_columns(grid: Grid, budget: Budget) -> dict[str, Any]:
+    """What a budget's row of `comparison.json` says of GANs that collapsed; nothing if none did."""
+    gans = grid.gans_of(budget)
+    if not gans.collapsed:
+        return {}
+    return gans.facts() | {"left_out_replicates": gans.left_out, "collapse": gans.words}
+
+
 def verdicts(comparison: dict[str, Any]) -> list[str]:
     """The sentence of each budget, those on rare classes first."""
     rare = comparison["imbalance"]["budgets"] if "imbalance" in comparison else []
@@ -157,7 +174,8 @@ def verdicts(comparison: dict[str, Any]) -> list[str]:
 def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, Any]:
     """The rule of this module for one budget."""
     classic = _chosen(cells, budget, grid.classic_arms())
-    row: dict[str, Any] = {"budget": budget, "best_classic": arm_key(classic.arm)}
+    gans = grid.gans_of(budget)
+    row = {"budget": budget, "best_classic": arm_key(classic.arm), **collapse_columns(grid, budget)}
     if not grid.added_arms():
         return row | {
             "best_synthetic": None,
@@ -165,7 +183,8 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             **dict.fromkeys(PAIRED_COLUMNS),
             "code": "nothing_to_compare",
             "verdict": f"With {budget} real images, no arm with real and synthetic images was trained:"
-            " study.synthetic_per_real has no value above 0, or study.arms no such arm.",
+            " study.synthetic_per_real has no value above 0, or study.arms no such arm"
+            f"{f' ({gans.words})' if gans.words else ''}.",
         }
     synthetic = _chosen(cells, budget, grid.added_arms())
     judgement = judge(
@@ -175,11 +194,17 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         candidate=synthetic,
         metric="accuracy",
         over_real=_plain_over_real(cells, grid, budget, synthetic.arm),
+        collapsed=gans.words,
     )
     return row | {
         "best_synthetic": arm_key(synthetic.arm),
         "recommended": arm_key(synthetic.arm if judgement.recommends else classic.arm),
-        **judgement_columns(judgement, baseline_column="best_classic", arm_value=arm_key),
+        **judgement_columns(
+            judgement,
+            replicates=grid.replicates_of(budget),
+            baseline_column="best_classic",
+            arm_value=arm_key,
+        ),
         "verdict": f"With {budget} real images, {verdict_sentence(judgement, _wording(judgement))}.",
     }
 
