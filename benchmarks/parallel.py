@@ -37,7 +37,7 @@ def images(count=1000, seed=0):
 def cells(params, real, *, processes):
     """Seconds of plain and elastic classifiers of each replicate."""
     start = time.perf_counter()
-    subsets = real_subsets(real, budget=500, replicates=REPLICATES, seed=0, imbalance={})
+    subsets = real_subsets(real, budget=500, replicates=range(REPLICATES), seed=0, imbalance={})
     with tempfile.TemporaryDirectory() as store:
         os.environ["SYNTHGAIN_STORE"] = store  # nothing is found there
         train_cells(
@@ -65,7 +65,6 @@ def generators(params, real, *, processes):
                 real=real,
                 seed=replicate,
                 folder=Path(folder) / f"out{replicate}",
-                scratch=Path(folder) / f"scratch{replicate}",
                 label="GAN",
             )
             for replicate in range(REPLICATES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,13 @@ _TEXT = ("budget", "arm", "classic_augmentation", "real_subset_sha256", "actual"
 
 
 def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
-    """The declared rows of `cells.csv` in the order of `Grid.cells`, and how many other rows were ignored.
+    """The declared rows of `cells.csv` in the order of `Grid.cells`, and how many that are not declared were ignored.
 
-    An arm with extra real images may be missing as a whole (see `left_out_arms`), any other may not.
+    Rows of replicates that are left out, because a GAN of theirs collapsed, are neither. An arm with extra real images
+    may be missing as a whole (see `left_out_arms`), any other may not.
 
     Returns:
-        The table (`budget` as text, counts and metrics as numbers), and the number of rows left out.
+        The table (`budget` as text, counts and metrics as numbers), and the number of undeclared rows.
 
     Raises:
         SynthGainError: if the file is missing or damaged, if a declared cell is missing or doubled, or if
@@ -56,7 +58,8 @@ def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
     cells = cells.iloc[np.argsort([order[key] for key in _keys(cells)])].reset_index(drop=True)
     _require_metrics(cells, path)
     _require_equal_training(cells, path)
-    return cells, len(table) - len(cells)
+    declared = set(replace(grid, gans={}).cells())
+    return cells, sum(key not in declared for key in keys)
 
 
 def load_confusion(path: Path, grid: Grid) -> pd.DataFrame:
@@ -127,7 +130,7 @@ def _require_declared(table: pd.DataFrame, grid: Grid, path: Path) -> list[CellK
     for budget in grid.budgets:
         for arm in grid.arms():
             lacking = [key for key in grid.cells_of_arm(budget, arm) if key not in found]
-            if not (arm.recipe.uses_extra and len(lacking) == grid.replicates):
+            if not (arm.recipe.uses_extra and len(lacking) == len(grid.replicates_of(budget))):
                 missing += lacking
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""

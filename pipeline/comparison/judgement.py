@@ -10,7 +10,7 @@ tried flatters none. Without any effect, validation's interval then lies above 0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from pipeline.comparison.choice import Choice, judged_differences
 from pipeline.comparison.rows import detectable_columns, paired_columns
 from pipeline.statistics import CONFIDENCE, detectable_effect_on_both, paired_test
 from pipeline.study.grid import DeclaredArm
-from pipeline.study.subsets import Budget, replicate_numbers
+from pipeline.study.subsets import Budget
 
 Code = Literal[
     "gain",
@@ -55,7 +55,7 @@ class Rule:
     Attributes:
         code: the verdict.
         recommends: whether synthetic images are recommended.
-        sentence: what to do and why, with the fields of `Wording` (and `detectable`) in braces.
+        sentence: what to do and why, with the fields of `Wording` and of `verdict_sentence` in braces.
     """
 
     code: Code
@@ -102,6 +102,13 @@ RULES: dict[tuple[Sign, Sign], Rule] = {
 _PREFER_CLASSIC = Rule(
     "prefer_classic", False, "{gain_over_real}, but {change_beside_gain}: prefer {instead}"
 )
+# In the place of `_GAIN`, where a GAN collapsed: leaving its replicate out flatters the images, so no gain is sure.
+_COLLAPSED = Rule(
+    "gain_not_confirmed",
+    True,
+    "validation, which chooses, recommends {images_in_use}, and test agrees: {change}; but this is not confirmed,"
+    " because {collapsed} and the study goes on without what failed",
+)
 # Where one of the intervals is not known.
 _TOO_FEW = Rule(
     "too_few_replicates",
@@ -122,6 +129,7 @@ class Judgement:
         over_real: the same of synthetic images against the plain real subset, on test; None: unknown.
         overlap: 0..1, the mean share of real images that two replicates have in common.
         rule: what follows.
+        collapsed: `1 of 3 GANs collapsed`; empty if none did.
     """
 
     baseline: Choice
@@ -131,6 +139,7 @@ class Judgement:
     over_real: Mapping[str, Any] | None
     overlap: float
     rule: Rule
+    collapsed: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,7 @@ def judge(
     candidate: Choice,
     metric: Literal["accuracy", "macro_f1"],
     over_real: Mapping[str, Any] | None,
+    collapsed: str,
 ) -> Judgement:
     """Compare two choices on validation and on test, and give the verdict.
 
@@ -172,7 +182,7 @@ def judge(
         budget: whose cells.
         baseline, candidate: what validation chose without and with synthetic images.
         metric: that decides.
-        over_real: as in `Judgement`.
+        over_real, collapsed: as in `Judgement`.
     """
     overlap = subset_overlap(cells, budget)
     differences = [
@@ -192,17 +202,23 @@ def judge(
         helps_real_only=baseline.arm.name != "real"
         and over_real is not None
         and place_of(over_real["low"], over_real["high"]) == "above",
+        collapsed=bool(collapsed),
     )
-    return Judgement(baseline, candidate, on_validation, on_test, over_real, overlap, rule)
+    return Judgement(baseline, candidate, on_validation, on_test, over_real, overlap, rule, collapsed)
 
 
 def judgement_columns(
-    judgement: Judgement, *, baseline_column: str, arm_value: Callable[[DeclaredArm], Any]
+    judgement: Judgement,
+    *,
+    replicates: Sequence[int],
+    baseline_column: str,
+    arm_value: Callable[[DeclaredArm], Any],
 ) -> dict[str, Any]:
     """A judgement as columns of `comparison.json`.
 
     Args:
         judgement: what `judge` returned.
+        replicates: the numbers of its replicates, in order.
         baseline_column: what `judged_by` calls the arm without synthetic images.
         arm_value: how `judged_by` writes an arm.
     """
@@ -214,9 +230,7 @@ def judgement_columns(
                 baseline_column: arm_value(baseline),
                 "best_synthetic": arm_value(candidate),
             }
-            for replicate, baseline, candidate in zip(
-                replicate_numbers(len(baselines)), baselines, candidates, strict=True
-            )
+            for replicate, baseline, candidate in zip(replicates, baselines, candidates, strict=True)
             if baseline is not None and candidate is not None
         ],
         "subset_overlap": judgement.overlap,
@@ -227,17 +241,22 @@ def judgement_columns(
     }
 
 
-def rule_for(validation: Sign | None, test: Sign | None, *, helps_real_only: bool = False) -> Rule:
+def rule_for(
+    validation: Sign | None, test: Sign | None, *, helps_real_only: bool = False, collapsed: bool = False
+) -> Rule:
     """The rule for where the two intervals lie.
 
     Args:
         validation, test: of the arm with synthetic images against the best one without; None: no interval.
         helps_real_only: whether synthetic images help over the plain real subset, and the best arm without them is
             more than that.
+        collapsed: whether a GAN collapsed, and its replicate is left out.
     """
     if validation is None or test is None:
         return _TOO_FEW
     rule = RULES[validation, test]
+    if rule is _GAIN and collapsed:
+        return _COLLAPSED
     return _PREFER_CLASSIC if rule is _NO_EFFECT and helps_real_only else rule
 
 
@@ -255,10 +274,13 @@ def verdict_sentence(judgement: Judgement, wording: Wording) -> str:
     """What to do, and what it rests on: a sentence for a colleague, without its beginning and its full stop."""
     found = judgement.on_test
     finding = judgement.rule.sentence.format(
-        **vars(wording), detectable=detectable_words(found, wording.unit), lack=_lack(judgement)
+        **vars(wording),
+        detectable=detectable_words(found, wording.unit),
+        lack=_lack(judgement),
+        collapsed=judgement.collapsed,
     )
     basis = basis_words(judgement.baseline, judgement.candidate, overlap=judgement.overlap)
-    return f"{finding} ({basis})"
+    return f"{finding} ({'; '.join(filter(None, [basis, judgement.collapsed]))})"
 
 
 def detectable_words(difference: Mapping[str, Any], unit: str) -> str:

@@ -140,12 +140,14 @@ def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
     candidates = [arm for arm in fills if arm.recipe.uses_synthetic]
     row: dict[str, Any] = {"budget": budget, "best_remedy": remedy.arm.name}
     rare = " and ".join(f"class {name} ({100 * share:g} %)" for name, share in grid.imbalance.items())
+    collapsed = grid.gans_of(budget).words
     start = f"With {budget} real images and rare {rare}"
     if not candidates:
         return row | {
             "best_synthetic": None,
             "code": "nothing_to_compare",
-            "verdict": f"{start}, no arm with synthetic images in the gap was trained.",
+            "verdict": f"{start}, no arm with synthetic images in the gap was trained"
+            f"{f' ({collapsed})' if collapsed else ''}.",
         }
     synthetic = choose(table, budget, candidates, _CHOOSES)
     gap_left = [arm and arm.baseline for arm in synthetic.before]
@@ -162,11 +164,22 @@ def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         for values in differences
     )
     judgement = judge(
-        table, budget, baseline=remedy, candidate=synthetic, metric="macro_f1", over_real=over_real
+        table,
+        budget,
+        baseline=remedy,
+        candidate=synthetic,
+        metric="macro_f1",
+        over_real=over_real,
+        collapsed=collapsed,
     )
     return row | {
         "best_synthetic": synthetic.arm.name,
-        **judgement_columns(judgement, baseline_column="best_remedy", arm_value=lambda arm: arm.name),
+        **judgement_columns(
+            judgement,
+            replicates=grid.replicates_of(budget),
+            baseline_column="best_remedy",
+            arm_value=lambda arm: arm.name,
+        ),
         "rare_recall": recall,
         "verdict": f"{start}, {verdict_sentence(judgement, _wording(judgement, recall, over_real))}.",
     }

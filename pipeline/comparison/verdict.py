@@ -53,6 +53,9 @@ _READING = "Arms and ratio are chosen on validation; each replicate is judged on
 _TWO_VALUES = (
     "An interval of two replicates rests on one difference: take it for an order of magnitude, and run more."
 )
+_WITH_A_COLLAPSE = {
+    "gain_not_confirmed": f"{CODES['gain_not_confirmed']}, or on both where a GAN collapsed",
+}
 _TOO_FEW_OTHERS = "the train split has too few other real images"
 
 
@@ -76,7 +79,7 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
             for row in comparison_rows(cells, budget, trained_arms(cells, grid, budget), METRICS)
         ]
     )
-    reading = " ".join([_READING, *([_TWO_VALUES] if _rests_on_two(grid, budgets) else [])])
+    reading = " ".join([_READING, *([_TWO_VALUES] if _rests_on_two(arms, budgets) else [])])
     return {
         "replicates": grid.replicates,
         "test_images": test_images,
@@ -86,7 +89,7 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
         },
         "confidence": CONFIDENCE,
         "power": POWER,
-        "codes": CODES,
+        "codes": CODES | (_WITH_A_COLLAPSE if any(row.get("collapsed") for row in budgets) else {}),
         "arms": arms,
         "left_out": [
             {"budget": budget, **arm_key(arm), "reason": _TOO_FEW_OTHERS}
@@ -106,9 +109,11 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
     }
 
 
-def _rests_on_two(grid: Grid, budgets: Sequence[Mapping[str, Any]]) -> bool:
+def _rests_on_two(arms: Sequence[Mapping[str, Any]], budgets: Sequence[Mapping[str, Any]]) -> bool:
     """Whether an interval of an arm, or of a verdict (whose first replicate may only choose), has two values."""
-    return grid.replicates == 2 or any(len(row.get("judged_by", [])) == 2 for row in budgets)
+    return any(row["replicates"] == 2 for row in arms) or any(
+        len(row.get("judged_by", [])) == 2 for row in budgets
+    )
 
 
 def verdict_table(comparison: dict[str, Any]) -> Table:
@@ -117,9 +122,7 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     from rich.table import Table
 
     family = next(row for row in comparison["holm_families"] if row["metric"] == "test_accuracy")
-    replicates = (
-        "one replicate" if comparison["replicates"] == 1 else f"{comparison['replicates']} replicates"
-    )
+    replicates = replicate_words(comparison)
     table = Table(
         title=f"Validation and test accuracy in %, mean of {replicates}",
         caption="* recommended   Δ: points over the same training without   p: after Holm over all"
@@ -163,6 +166,22 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     return table
 
 
+def replicate_words(comparison: Mapping[str, Any]) -> str:
+    """`one replicate`, `3 replicates`; `2 to 3 replicates` where budgets differ by those that are left out."""
+    counts = sorted({row["replicates"] for row in comparison["arms"]})
+    if counts == [1]:
+        return "one replicate"
+    return f"{' to '.join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))} replicates"
+
+
+def collapse_columns(grid: Grid, budget: Budget) -> dict[str, Any]:
+    """What a budget's row of `comparison.json` says of GANs that collapsed; nothing if none did."""
+    gans = grid.gans_of(budget)
+    if not gans.collapsed:
+        return {}
+    return gans.facts() | {"left_out_replicates": gans.left_out, "collapse": gans.words}
+
+
 def verdicts(comparison: dict[str, Any]) -> list[str]:
     """The sentence of each budget, those on rare classes first."""
     rare = comparison["imbalance"]["budgets"] if "imbalance" in comparison else []
@@ -172,7 +191,8 @@ def verdicts(comparison: dict[str, Any]) -> list[str]:
 def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, Any]:
     """The rule of this module for one budget."""
     classic = _chosen(cells, budget, grid.classic_arms())
-    row: dict[str, Any] = {"budget": budget, "best_classic": arm_key(classic.arm)}
+    gans = grid.gans_of(budget)
+    row = {"budget": budget, "best_classic": arm_key(classic.arm), **collapse_columns(grid, budget)}
     if not grid.added_arms():
         return row | {
             "best_synthetic": None,
@@ -180,7 +200,8 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             **dict.fromkeys(PAIRED_COLUMNS),
             "code": "nothing_to_compare",
             "verdict": f"With {budget} real images, no arm with real and synthetic images was trained:"
-            " study.synthetic_per_real has no value above 0, or study.arms no such arm.",
+            " study.synthetic_per_real has no value above 0, or study.arms no such arm"
+            f"{f' ({gans.words})' if gans.words else ''}.",
         }
     synthetic = _chosen(cells, budget, grid.added_arms())
     judgement = judge(
@@ -190,11 +211,17 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         candidate=synthetic,
         metric="accuracy",
         over_real=_plain_over_real(cells, grid, budget, synthetic.arm),
+        collapsed=gans.words,
     )
     return row | {
         "best_synthetic": arm_key(synthetic.arm),
         "recommended": arm_key(synthetic.arm if judgement.rule.recommends else classic.arm),
-        **judgement_columns(judgement, baseline_column="best_classic", arm_value=arm_key),
+        **judgement_columns(
+            judgement,
+            replicates=grid.replicates_of(budget),
+            baseline_column="best_classic",
+            arm_value=arm_key,
+        ),
         "verdict": f"With {budget} real images, {verdict_sentence(judgement, _wording(judgement))}.",
     }
 

@@ -91,7 +91,7 @@ def verdict_basis(results: Results) -> Table:
                 _points_cell(judged["mean_difference"], judged["low"], judged["high"]),
                 _detectable_between(judged),
                 Cell(_settling(judged.get("replicates_to_settle")).text),
-                _same_choice(judged),
+                _same_choice(judged, len(budget_results.numbers)),
                 Cell(f"{100 * judged['subset_overlap']:.1f} %" if "subset_overlap" in judged else NO_VALUE),
             ]
         )
@@ -113,10 +113,10 @@ def verdict_basis(results: Results) -> Table:
     )
 
 
-def _same_choice(judged: Mapping[str, Any]) -> Cell:
+def _same_choice(judged: Mapping[str, Any], replicates: int) -> Cell:
     """How often the replicates before one choose what all of them choose; the first one has none before it."""
     by = judged.get("judged_by", [])
-    if not by or by[0]["replicate"] == 1:
+    if not by or len(by) == replicates:
         return Cell(NO_VALUE)
     same = sum(all(row[arm] == judged[arm] for arm in ("best_classic", "best_synthetic")) for row in by)
     return Cell(f"{same} of {len(by)}")
