@@ -34,7 +34,7 @@ def seconds(params, steps, execution, *, as_one_batch):
     real, synthetic = images(2 * BUDGET), images(4 * BUDGET, seed=1)
 
     def of_replicates():
-        for subset in real_subsets(real, budget=BUDGET, replicates=REPLICATES, seed=0, imbalance={}):
+        for subset in real_subsets(real, budget=BUDGET, replicates=range(REPLICATES), seed=0, imbalance={}):
             made = LabeledImages(synthetic.images, synthetic.labels, synthetic.class_names, subset.provenance)
             yield ReplicateImages(subset, made)
 

@@ -37,7 +37,7 @@ def images(count=1000, seed=0):
 def cells(params, real, *, processes):
     """Seconds of plain and elastic classifiers of each replicate."""
     start = time.perf_counter()
-    subsets = real_subsets(real, budget=500, replicates=REPLICATES, seed=0, imbalance={})
+    subsets = real_subsets(real, budget=500, replicates=range(REPLICATES), seed=0, imbalance={})
     with tempfile.TemporaryDirectory() as store:
         os.environ["SYNTHGAIN_STORE"] = store  # nothing is found there
         train_cells(

@@ -22,8 +22,9 @@ from PIL import Image
 from pipeline.comparison.cells import load_cells, load_confusion, rows_of_arm
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
-from pipeline.study.grid import DeclaredArm, Grid
-from pipeline.study.subsets import Budget, replicate_index, replicate_numbers
+from pipeline.study.grid import DeclaredArm, DeclaredStudy, Grid
+from pipeline.study.subsets import Budget, replicate_index
+from pipeline.study.trained_gans import trained_gans
 
 _HISTORY_COLUMNS = ("replicate", "images_seen", "d_loss", "g_loss", "d_accuracy", "label_fidelity_1nn")
 _TABLES = ("cells.csv", "confusion.csv", "comparison.json")
@@ -35,7 +36,7 @@ class ResultFolders:
 
     Attributes:
         metrics: holds `cells.csv`, `confusion.csv`, `comparison.json`, `gan/<budget>.csv` and
-            `synthetic/<budget>.json`.
+            `synthetic/<budget>.json`; `collapsed/<budget>.json` where GANs collapsed.
         gan: holds `<budget>/<replicate index>/film_strip.png`.
         synthetic: holds `<budget>/<replicate index>.npz`.
         prepared: holds `train.npz` and `splits.json`.
@@ -99,23 +100,23 @@ class BudgetResults:
         budget: as in `study.real_images`.
         judged: its row of `comparison.json`.
         folders: where its files lie.
-        count: how many replicates are declared.
+        numbers: of its replicates, from 1, without those that are left out.
     """
 
     budget: Budget
     judged: Mapping[str, Any]
     folders: ResultFolders
-    count: int
+    numbers: Sequence[int]
 
     @cached_property
     def generative(self) -> Mapping[str, Any]:
-        """`metrics/synthetic/<budget>.json`, of the declared replicates only: their keys are "1", "2" and so on."""
-        return read_generative(self.folders.metrics / f"synthetic/{self.budget}.json", self.count)
+        """`metrics/synthetic/<budget>.json`, of its replicates only: their keys are "1", "2" and so on."""
+        return read_generative(self.folders.metrics / f"synthetic/{self.budget}.json", self.numbers)
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """`metrics/gan/<budget>.csv`, of the declared replicates only."""
-        return _read_history(self.folders.metrics / f"gan/{self.budget}.csv", self.count)
+        """`metrics/gan/<budget>.csv`, of its replicates only."""
+        return _read_history(self.folders.metrics / f"gan/{self.budget}.csv", self.numbers)
 
     @cached_property
     def replicates(self) -> Sequence[ReplicateResults]:
@@ -128,7 +129,7 @@ class BudgetResults:
                 self.generative["replicates"][str(number)],
                 self.history[self.history["replicate"] == number],
             )
-            for number in replicate_numbers(self.count)
+            for number in self.numbers
         ]
 
     @property
@@ -186,7 +187,7 @@ class Results:
     def budgets(self) -> Sequence[BudgetResults]:
         """The budgets in their declared order."""
         return [
-            BudgetResults(budget, judged, self.folders, self.grid.replicates)
+            BudgetResults(budget, judged, self.folders, self.grid.replicates_of(budget))
             for budget, judged in zip(self.grid.budgets, self.comparison["budgets"], strict=True)
         ]
 
@@ -222,16 +223,19 @@ class Results:
         return next(row for row in self.arm_rows(budget) if _declared_arm(row) == arm)
 
 
-def load_results(*, metrics: Path, gan: Path, synthetic: Path, prepared: Path, grid: Grid) -> Results:
+def load_results(
+    *, metrics: Path, gan: Path, synthetic: Path, prepared: Path, study: DeclaredStudy
+) -> Results:
     """The results of the declared study, after a look at every table: a fault is named before any work starts.
 
     Args:
         metrics, gan, synthetic, prepared: as in `ResultFolders`.
-        grid: the declared study.
+        study: the declared study; the files say which of its replicates are left out.
 
     Raises:
         SynthGainError: if a table is missing or damaged, or belongs to another study than the declared one.
     """
+    grid = Grid.declared(study, trained_gans(metrics / "collapsed", study.real_images))
     results = Results(ResultFolders(metrics, gan, synthetic, prepared), grid)
     for budget in results.budgets:
         _ = budget.replicates
@@ -253,14 +257,14 @@ def require_class_columns(results: Results) -> None:
             )
 
 
-def read_generative(path: Path, replicates: int) -> dict[str, Any]:
-    """The metrics of a budget's synthetic images, of its declared replicates only, in order.
+def read_generative(path: Path, replicates: Sequence[int]) -> dict[str, Any]:
+    """The metrics of a budget's synthetic images, of these replicates (by number) only, in order.
 
     Raises:
         SynthGainError: if the file is missing or damaged, or lacks a replicate.
     """
     values = _read_json(path, needed=("replicates", "floor", "copycat", "n"))
-    declared = [str(number) for number in replicate_numbers(replicates)]
+    declared = [str(number) for number in replicates]
     missing = [number for number in declared if number not in values["replicates"]]
     if missing:
         raise SynthGainError(f"{path}: no replicate {', '.join(missing)}; `dvc repro` makes it again")
@@ -281,7 +285,12 @@ def _read_comparison(path: Path, grid: Grid) -> dict[str, Any]:
         (row["budget"], row["arm"], row["synthetic_per_real"])
         for row in (*comparison["arms"], *comparison["left_out"])
     ]
-    if sorted(found, key=str) != sorted(declared, key=str) or comparison["replicates"] != grid.replicates:
+    left_out = [row.get("left_out_replicates", []) for row in comparison["budgets"]]
+    if (
+        sorted(found, key=str) != sorted(declared, key=str)
+        or comparison["replicates"] != grid.replicates
+        or left_out != [grid.gans_of(budget).left_out for budget in grid.budgets]
+    ):
         raise SynthGainError(
             f"{path}: compares another study than params.yaml declares; `dvc repro` compares again"
         )
@@ -299,8 +308,8 @@ def _read_json(path: Path, *, needed: Sequence[str]) -> dict[str, Any]:
     return dict(values)
 
 
-def _read_history(path: Path, replicates: int) -> pd.DataFrame:
-    """Every column of the history, of the declared replicates only."""
+def _read_history(path: Path, replicates: Sequence[int]) -> pd.DataFrame:
+    """Every column of the history, of these replicates only."""
     try:
         table = pd.read_csv(io.BytesIO(_read_bytes(path)))
         _ = table[[*_HISTORY_COLUMNS]]
@@ -308,8 +317,8 @@ def _read_history(path: Path, replicates: int) -> pd.DataFrame:
         raise SynthGainError(
             f"{path}: not a training history ({error}); `dvc repro` makes it again"
         ) from None
-    history = table[table["replicate"].isin(replicate_numbers(replicates))]
-    missing = sorted(set(replicate_numbers(replicates)) - set(history["replicate"]))
+    history = table[table["replicate"].isin(replicates)]
+    missing = sorted(set(replicates) - set(history["replicate"]))
     if missing:
         raise SynthGainError(f"{path}: no replicate {', '.join(map(str, missing))}; `dvc repro` adds it")
     return history

@@ -49,6 +49,11 @@ Ratio = Annotated[
     typer.Option("--synthetic-per-real", "--synthetic_per_real", help="Synthetic images per real image."),
 ]
 
+# What `train_gan` says of its GANs.
+Collapsed = Annotated[
+    Path, typer.Option(help="Folder of the files that say which GANs collapsed, <budget>.json each.")
+]
+
 # Taken off the command line before Typer sees it: it belongs to no command, and goes with each.
 DEBUG_FLAG = "--debug"
 DEBUG_VARIABLE = "SYNTHGAIN_DEBUG"

@@ -5,19 +5,20 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, ParamsFile, run
+from stages.command import PARAMS_FILE, Collapsed, ParamsFile, run
 
 
 def main(
     cells: Annotated[Path, typer.Option(help="One row per trained classifier (CSV).")],
     confusion: Annotated[Path, typer.Option(help="Test predictions counted per cell (CSV).")],
+    collapsed: Collapsed,
     out: Annotated[Path, typer.Option(help="The comparison to write (JSON).")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Compare the arms replicate by replicate and say whether synthetic images helped.
 
     Example: python -m stages.compare --cells data/metrics/cells.csv
-    --confusion data/metrics/confusion.csv --out data/metrics/comparison.json
+    --confusion data/metrics/confusion.csv --collapsed data/metrics/collapsed --out data/metrics/comparison.json
     """
     import json
 
@@ -29,10 +30,11 @@ def main(
     from pipeline.params import load_params
     from pipeline.runtime.outputs import write_text
     from pipeline.study.grid import Grid
+    from pipeline.study.trained_gans import trained_gans
 
     params = load_params(params_file)
     study = params.study
-    grid = Grid.declared(study)
+    grid = Grid.declared(study, trained_gans(collapsed, study.real_images))
     table, ignored = load_cells(cells, grid)
     counts = load_confusion(confusion, grid)
     comparison = with_imbalance(

@@ -29,13 +29,17 @@ def main(
     from pipeline.runtime.outputs import write_text
     from pipeline.scoring.cell_rows import cell_row, confusion_rows
     from pipeline.scoring.prediction import predictions_of_cells
+    from pipeline.scoring.subset_overlap import subset_overlaps
     from pipeline.study.grid import positive_ratios
+    from pipeline.study.subsets import replicate_number
 
     params = load_params(params_file)
     held_out, unseen = LabeledImages.load(validation), LabeledImages.load(test)
     files = []
+    overlaps = {}
     for budget in params.study.real_images:
         folder = classifiers / str(budget)
+        overlaps[budget] = subset_overlaps(folder / "baselines.safetensors")
         files += [folder / "baselines.safetensors", folder / "fill.safetensors"]
         files += [
             folder / kind / f"{ratio}.safetensors"
@@ -48,6 +52,7 @@ def main(
         rows.append(
             cell_row(
                 facts,
+                subset_overlap=overlaps[facts["budget"]][replicate_number(facts["replicate"])],
                 validation=held_out,
                 validation_predictions=seen["validation"],
                 test=unseen,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, Budget, ParamsFile, run
+from stages.command import PARAMS_FILE, Budget, Collapsed, ParamsFile, run
 
 
 def main(
@@ -13,6 +13,7 @@ def main(
     synthetic: Annotated[
         Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
     ],
+    collapsed: Collapsed,
     extractor: Annotated[Path, typer.Option(help="Folder of the feature extractor.")],
     train: Annotated[Path, typer.Option(help="The train split.")],
     test: Annotated[Path, typer.Option(help="The test split.")],
@@ -22,8 +23,8 @@ def main(
     """Compare synthetic images with real test images, and with the images that their GAN was trained on.
 
     Example: python -m stages.evaluate_synthetic --budget 1000 --synthetic data/synthetic
-    --extractor data/extractor --train data/prepared/train.npz --test data/prepared/test.npz
-    --out data/metrics/synthetic
+    --collapsed data/metrics/collapsed --extractor data/extractor --train data/prepared/train.npz
+    --test data/prepared/test.npz --out data/metrics/synthetic
     """
     import json
     from functools import partial
@@ -40,10 +41,12 @@ def main(
     from pipeline.runtime.device import configure
     from pipeline.runtime.outputs import write_text
     from pipeline.study.subsets import parse_budget, subset_indices
+    from pipeline.study.trained_gans import remaining_replicates
 
     params = load_params(params_file)
     device = configure(params.execution)
-    real_images, replicates = parse_budget(budget), range(params.study.replicates)
+    real_images = parse_budget(budget)
+    replicates = remaining_replicates(collapsed / f"{budget}.json", declared=params.study.replicates)
     train_images, test_images = LabeledImages.load(train), LabeledImages.load(test)
     synthetic_images = [LabeledImages.load(synthetic / budget / f"{i}.npz") for i in replicates]
     network = extractor / "extractor.safetensors"
@@ -61,6 +64,7 @@ def main(
     )
     images = BudgetImages(
         budget=real_images,
+        replicates=replicates,
         synthetic=synthetic_images,
         train=train_images,
         subsets=[subset(replicate=i) for i in replicates],

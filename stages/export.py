@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, ParamsFile, run
+from stages.command import PARAMS_FILE, Collapsed, ParamsFile, run
 
 
 def main(
@@ -14,6 +14,7 @@ def main(
     synthetic: Annotated[
         Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
     ],
+    collapsed: Collapsed,
     out: Annotated[Path, typer.Option(help="Folder to write one folder per format into.")],
     force: Annotated[bool, typer.Option("--force", help="Move a folder with foreign files aside.")] = False,
     params_file: ParamsFile = PARAMS_FILE,
@@ -21,7 +22,7 @@ def main(
     """Write the synthetic images as a data set to take away: images, card, manifest, Croissant and checksums.
 
     Example: python -m stages.export --comparison data/metrics/comparison.json --metrics data/metrics/synthetic
-    --synthetic data/synthetic --out data/export
+    --synthetic data/synthetic --collapsed data/metrics/collapsed --out data/export
     """
     from pipeline.export.dataset import export_dataset
     from pipeline.export.quality import memorization_refusal, read_quality
@@ -34,14 +35,20 @@ def main(
     from pipeline.runtime.outputs import write_text
     from pipeline.runtime.progress import counted
     from pipeline.study.subsets import replicate_index
+    from pipeline.study.trained_gans import load_trained_gans
 
     params = load_params(params_file)
     selection = select_budget(comparison, wanted=params.export.real_images, declared=params.study.real_images)
     budget, replicate = selection.budget, params.export.replicate
-    quality_file = metrics / f"{budget}.json"
-    quality = read_quality(quality_file, replicate=replicate)
-    refusal = memorization_refusal(quality, where=f"{quality_file}: replicate {replicate}")
-    if refusal and not params.export.allow_memorized:
+    refusal = load_trained_gans(collapsed / f"{budget}.json").refusal(
+        replicate, declared=params.study.replicates
+    )
+    if refusal is None:
+        quality_file = metrics / f"{budget}.json"
+        quality = read_quality(quality_file, replicate=replicate)
+        if not params.export.allow_memorized:
+            refusal = memorization_refusal(quality, where=f"{quality_file}: replicate {replicate}")
+    if refusal:
         # A finding, not a failure: the study's tables, report and runs are as good as ever, and go on.
         write_text(out / "REFUSED.md", f"No images were exported.\n\n{refusal}.\n")
         typer.echo(f"NOT exported: {refusal}", err=True)

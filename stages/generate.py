@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, Budget, ParamsFile, run
+from stages.command import PARAMS_FILE, Budget, Collapsed, ParamsFile, run
 
 
 def main(
     gan: Annotated[Path, typer.Option(help="Folder of the GANs, <budget>/<replicate> each.")],
     budget: Budget,
+    collapsed: Collapsed,
     out: Annotated[
         Path, typer.Option(help="Folder for the synthetic images, <budget>/<replicate>.npz each.")
     ],
@@ -18,7 +19,8 @@ def main(
 ) -> None:
     """Generate the same number of images of each class from each replicate's generator, or generators.
 
-    Example: python -m stages.generate --budget 1000 --gan data/gan --out data/synthetic
+    Example: python -m stages.generate --budget 1000 --gan data/gan --collapsed data/metrics/collapsed --out
+    data/synthetic
     """
     from pipeline.checkpoints import file_sha256
     from pipeline.gan.generators import generator_path, load_generator
@@ -29,12 +31,14 @@ def main(
     from pipeline.runtime.progress import progress
     from pipeline.runtime.seeds import derive_seed
     from pipeline.study.subsets import replicate_number
+    from pipeline.study.trained_gans import remaining_replicates
 
     params = load_params(params_file)
     device = configure(params.execution)
+    replicates = remaining_replicates(collapsed / f"{budget}.json", declared=params.study.replicates)
     with atomic_output(out / budget) as folder:
         folder.mkdir()
-        for replicate in range(params.study.replicates):
+        for replicate in replicates:
             parts = []
             for member in range(params.study.generators_per_replicate):
                 path = generator_path(gan / budget / str(replicate), member)

@@ -25,16 +25,14 @@ def main(
     from pipeline.params import load_params
     from pipeline.report.page import write_report
     from pipeline.results import load_results
-    from pipeline.study.grid import Grid
 
     params = load_params(params_file)
-    study = params.study
     results = load_results(
         metrics=metrics,
         gan=gan,
         synthetic=synthetic,
         prepared=prepared,
-        grid=Grid.declared(study),
+        study=params.study,
     )
     write_report(
         results,

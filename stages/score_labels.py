@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, Budget, ParamsFile, run
+from stages.command import PARAMS_FILE, Budget, Collapsed, ParamsFile, run
 
 
 def main(
@@ -15,6 +15,7 @@ def main(
     synthetic: Annotated[
         Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
     ],
+    collapsed: Collapsed,
     out: Annotated[
         Path, typer.Option(help="Folder for the scores of every synthetic image, <budget>.npz each.")
     ],
@@ -26,7 +27,7 @@ def main(
     While study.arms names no filtered arm, nothing is judged: both files are written without a replicate.
 
     Example: python -m stages.score_labels --budget 1000 --train data/prepared/train.npz --synthetic
-    data/synthetic --out data/label_scores --metrics data/metrics/label_scores
+    data/synthetic --collapsed data/metrics/collapsed --out data/label_scores --metrics data/metrics/label_scores
     """
     import json
 
@@ -38,14 +39,16 @@ def main(
     from pipeline.study.arms import arms_at
     from pipeline.study.label_filter import LabelAgreement, acceptance, save_agreements
     from pipeline.study.subsets import parse_budget, real_subset, replicate_number
+    from pipeline.study.trained_gans import remaining_replicates
 
     params = load_params(params_file)
     real = LabeledImages.load(train)
     filtered = any(arm.filtered for arm in arms_at("augmented", params.study.arms))
-    replicates = params.study.replicates if filtered else 0
+    remaining = remaining_replicates(collapsed / f"{budget}.json", declared=params.study.replicates)
+    replicates = remaining if filtered else []
 
     def jobs() -> Iterator[AgreementJob]:
-        for replicate in range(replicates):
+        for replicate in replicates:
             yield AgreementJob(
                 real_subset(
                     real,
@@ -58,11 +61,11 @@ def main(
                 derive_seed(params.seed, "label filter", budget, replicate),
             )
 
-    agreements: list[LabelAgreement] = []
+    agreements: dict[int, LabelAgreement] = {}
     shares = {}
     for job, agreement in cross_fitted_agreements(
         jobs(),
-        count=replicates,
+        count=len(replicates),
         classifier=params.classifier.of_budget(parse_budget(budget)),
         augmentation=params.augmentation,
         folds=params.study.label_filter_folds,
@@ -71,10 +74,11 @@ def main(
         execution=params.execution,
         label=f"label scores, {budget} real",
     ):
-        shares[str(replicate_number(len(agreements)))] = acceptance(
+        replicate = job.real.provenance["replicate"]
+        shares[str(replicate_number(replicate))] = acceptance(
             job.synthetic, agreement, least_probability=params.study.label_filter
         )
-        agreements.append(agreement)
+        agreements[replicate] = agreement
     save_agreements(out / f"{budget}.npz", agreements)
     facts = {"least_probability": params.study.label_filter, "replicates": shares}
     write_text(metrics / f"{budget}.json", json.dumps(facts, indent=2, sort_keys=True) + "\n")

@@ -41,6 +41,7 @@ def main(
 
     from pipeline.export.selection import select_budget
     from pipeline.study.subsets import replicate_index
+    from pipeline.study.trained_gans import load_trained_gans
     from pipeline.tracking.champion import find_candidate, reason_without_candidate
     from pipeline.tracking.connection import writing_to
     from pipeline.tracking.mirror import compare_with_store, mirror
@@ -78,7 +79,8 @@ def main(
         metrics / "comparison.json", wanted=params.export.real_images, declared=params.study.real_images
     ).budget
     replicate = params.export.replicate
-    unscored = reason_without_candidate(params)
+    gans = load_trained_gans(metrics / f"collapsed/{budget}.json")
+    unscored = gans.refusal(replicate, declared=params.study.replicates) or reason_without_candidate(params)
     candidate = (
         None
         if unscored

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, Budget, ParamsFile, Ratio, run
+from stages.command import PARAMS_FILE, Budget, Collapsed, ParamsFile, Ratio, run
 
 
 def main(
@@ -17,6 +17,7 @@ def main(
         Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
     ],
     scores: Annotated[Path, typer.Option(help="Folder of the label scores, <budget>.npz each.")],
+    collapsed: Collapsed,
     out: Annotated[
         Path, typer.Option(help="Folder of the classifiers: <budget>/augmented/<ratio>.safetensors.")
     ],
@@ -27,7 +28,8 @@ def main(
     At ratio 0 there is nothing to train: real only is what train_baselines does.
 
     Example: python -m stages.train_augmented --budget 1000 --synthetic-per-real 0.5 --train
-    data/prepared/train.npz --synthetic data/synthetic --scores data/label_scores --out data/classifier
+    data/prepared/train.npz --synthetic data/synthetic --scores data/label_scores --collapsed data/metrics/collapsed
+    --out data/classifier
     """
     from pipeline.classifier.replicates import train_cells
     from pipeline.classifier.saved_cells import save_cells
@@ -37,6 +39,7 @@ def main(
     from pipeline.study.grid import parse_ratio
     from pipeline.study.label_filter import accepted_images, load_agreement
     from pipeline.study.subsets import parse_budget, real_subsets
+    from pipeline.study.trained_gans import remaining_replicates
     from pipeline.study.training_sets import ReplicateImages
 
     params = load_params(params_file)
@@ -44,12 +47,13 @@ def main(
     ratio = parse_ratio(synthetic_per_real)
     arms = arms_at("augmented", params.study.arms) if ratio > 0 else []
     real = LabeledImages.load(train)
+    replicates = remaining_replicates(collapsed / f"{budget}.json", declared=params.study.replicates)
 
-    def replicates() -> Iterator[ReplicateImages]:
+    def images() -> Iterator[ReplicateImages]:
         for subset in real_subsets(
             real,
             budget=size,
-            replicates=params.study.replicates,
+            replicates=replicates,
             seed=params.seed,
             imbalance=params.study.imbalance,
         ):
@@ -63,8 +67,8 @@ def main(
 
     cells, arguments = train_cells(
         arms,
-        replicates(),
-        count=params.study.replicates,
+        images(),
+        count=len(replicates),
         synthetic_per_real=float(ratio),
         classifier=params.classifier.of_budget(parse_budget(budget)),
         augmentation=params.augmentation,

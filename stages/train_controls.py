@@ -41,7 +41,7 @@ def main(
         for subset in real_subsets(
             real,
             budget=size,
-            replicates=params.study.replicates,
+            replicates=range(params.study.replicates),
             seed=params.seed,
             imbalance=params.study.imbalance,
         ):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, Budget, ParamsFile, run
+from stages.command import PARAMS_FILE, Budget, Collapsed, ParamsFile, run
 
 
 def main(
@@ -15,6 +15,7 @@ def main(
     synthetic: Annotated[
         Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
     ],
+    collapsed: Collapsed,
     out: Annotated[Path, typer.Option(help="Folder of the classifiers: <budget>/fill.safetensors.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
@@ -23,7 +24,7 @@ def main(
     Without study.imbalance there is no such arm, and nothing to train.
 
     Example: python -m stages.train_fill --budget 3000 --train data/prepared/train.npz
-    --synthetic data/synthetic --out data/classifier
+    --synthetic data/synthetic --collapsed data/metrics/collapsed --out data/classifier
     """
     from pipeline.classifier.replicates import train_cells
     from pipeline.classifier.saved_cells import save_cells
@@ -31,17 +32,19 @@ def main(
     from pipeline.params import load_params
     from pipeline.study.arms import arms_at
     from pipeline.study.subsets import parse_budget, real_subsets
+    from pipeline.study.trained_gans import remaining_replicates
     from pipeline.study.training_sets import ReplicateImages
 
     params = load_params(params_file)
     size = parse_budget(budget)
     real = LabeledImages.load(train)
+    replicates = remaining_replicates(collapsed / f"{budget}.json", declared=params.study.replicates)
 
-    def replicates() -> Iterator[ReplicateImages]:
+    def images() -> Iterator[ReplicateImages]:
         for subset in real_subsets(
             real,
             budget=size,
-            replicates=params.study.replicates,
+            replicates=replicates,
             seed=params.seed,
             imbalance=params.study.imbalance,
         ):
@@ -50,8 +53,8 @@ def main(
 
     cells, arguments = train_cells(
         arms_at("fill", params.study.arms),
-        replicates(),
-        count=params.study.replicates,
+        images(),
+        count=len(replicates),
         synthetic_per_real=0,
         classifier=params.classifier.of_budget(parse_budget(budget)),
         augmentation=params.augmentation,

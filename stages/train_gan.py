@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stages.command import PARAMS_FILE, Budget, ParamsFile, run
+from stages.command import PARAMS_FILE, Budget, Collapsed, ParamsFile, run
 
 
 def main(
@@ -13,18 +13,22 @@ def main(
     train: Annotated[Path, typer.Option(help="The real train split.")],
     out: Annotated[Path, typer.Option(help="Folder for the generators, <budget>/<replicate> each.")],
     history: Annotated[Path, typer.Option(help="Folder for the training histories, <budget>.csv each.")],
+    collapsed: Collapsed,
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Train a conditional GAN, or several, on each replicate's own real subset.
 
+    A replicate whose GAN collapses is left out, as long as two others remain.
+
     Example: python -m stages.train_gan --budget 1000 --train data/prepared/train.npz --out data/gan
-    --history data/metrics/gan
+    --history data/metrics/gan --collapsed data/metrics/collapsed
     """
     from pipeline.gan.replicates import GanStudy, history_csv, train_replicates
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
     from pipeline.runtime.outputs import atomic_output, write_text
     from pipeline.study.subsets import parse_budget
+    from pipeline.study.trained_gans import save_trained_gans
 
     params = load_params(params_file)
     study = GanStudy(
@@ -35,8 +39,11 @@ def main(
         seed=params.seed,
     )
     with atomic_output(out / budget) as folder:
-        rows = train_replicates(LabeledImages.load(train), study, params.gan, params.execution, folder=folder)
+        rows, gans = train_replicates(
+            LabeledImages.load(train), study, params.gan, params.execution, folder=folder
+        )
         write_text(history / f"{budget}.csv", history_csv(rows))
+        save_trained_gans(collapsed / f"{budget}.json", gans)
 
 
 if __name__ == "__main__":

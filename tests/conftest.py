@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from pipeline.images import LabeledImages
 from pipeline.params import load_params
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm, Grid
-from pipeline.study.subsets import replicate_number
+from pipeline.study.subsets import Budget, replicate_index, replicate_number
+from pipeline.study.trained_gans import TrainedGans, save_trained_gans, trained_gans
 
 # A loaded machine is no failure.
 settings.register_profile("untimed", deadline=None)
@@ -90,6 +91,10 @@ class StudyFiles:
         return self.metrics / "cells.csv"
 
     @property
+    def collapsed(self) -> Path:
+        return self.metrics / "collapsed"
+
+    @property
     def confusion(self) -> Path:
         return self.metrics / "confusion.csv"
 
@@ -102,7 +107,8 @@ class StudyFiles:
         values = yaml.safe_load(self.params.read_text())
         values["study"] |= study
         self.params.write_text(yaml.safe_dump(values, sort_keys=False))
-        grid = Grid.declared(load_params(self.params).study)
+        study = load_params(self.params).study
+        grid = Grid.declared(study, trained_gans(self.collapsed, study.real_images))
         changed = StudyFiles(self.root, grid, self.class_names)
         changed.compare()
         return changed
@@ -144,13 +150,18 @@ def _write_study(
     test_accuracy: Score | None = None,
     validation_accuracy: Score | None = None,
     size=8,
+    gans: Mapping[Budget, TrainedGans] | None = None,
 ) -> StudyFiles:
     if imbalance is None:  # some arms need a rare class
         imbalance = {class_names[-1]: 0.1} if any(ARMS[name].rare_only for name in arms) else {}
-    grid = Grid(tuple(budgets), tuple(ratios), replicates, tuple(arms), dict(imbalance))
+    grid = Grid(tuple(budgets), tuple(ratios), replicates, tuple(arms), dict(imbalance), gans or {})
     files = StudyFiles(root, grid, tuple(class_names))
     test_accuracy = test_accuracy or accuracies_with_gain(0.0)
     _write_params(files)
+    for budget in grid.budgets:
+        save_trained_gans(
+            files.collapsed / f"{budget}.json", grid.gans.get(budget, TrainedGans(gans=replicates))
+        )
     _write_cells(files, test_accuracy, validation_accuracy or test_accuracy, left_out)
     _write_images(files, size)
     _write_generative_metrics(files)
@@ -184,6 +195,11 @@ def _write_params(files: StudyFiles) -> None:
     files.params.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
+def indices(files: StudyFiles, budget: Budget) -> list[int]:
+    """Of the replicates that are not left out."""
+    return [replicate_index(number) for number in files.grid.replicates_of(budget)]
+
+
 def _write_cells(
     files: StudyFiles,
     test_accuracy: Score,
@@ -198,6 +214,8 @@ def _write_cells(
             if (arm.name, arm.synthetic_per_real) in left_out:
                 continue
             for replicate in range(files.grid.replicates):
+                if replicate not in indices(files, budget) and arm.recipe.uses_synthetic:
+                    continue
                 test = test_accuracy(arm, replicate)
                 key = {
                     "budget": budget,
@@ -213,6 +231,7 @@ def _write_cells(
                         "training_images": round(real_images * (1 + arm.synthetic_per_real)),
                         "optimizer_steps": 1000,
                         "batch_size": 64,
+                        "real_subset_overlap": 0.0,
                         "real_subset_sha256": f"{budget}-{replicate}".encode().hex().ljust(64, "0"),
                         "validation_accuracy": round(validation_accuracy(arm, replicate), 6),
                         "validation_macro_f1": round(validation_accuracy(arm, replicate) - 0.001, 6),
@@ -259,7 +278,7 @@ def _write_images(files: StudyFiles, size: int) -> None:
     manifest = {"source": "folder", "splits": splits, "dropped_from_train_and_validation": []}
     (data / "prepared/splits.json").write_text(json.dumps(manifest))
     for budget in files.grid.budgets:
-        for replicate in range(files.grid.replicates):
+        for replicate in indices(files, budget):
             provenance = {
                 "kind": "synthetic",
                 "budget": budget,
@@ -305,7 +324,7 @@ def _write_generative_metrics(files: StudyFiles) -> None:
             "replicates": {
                 str(replicate_number(replicate)): row(7.0 + replicate)
                 | {"memorization": _memorization_of_replicate(files.class_names, replicate)}
-                for replicate in range(files.grid.replicates)
+                for replicate in indices(files, budget)
             },
             "floor": row(1.25),
             "copycat": row(2.5),
@@ -334,7 +353,7 @@ def _write_generative_metrics(files: StudyFiles) -> None:
                     "images_per_second": 900.0,
                 }
             )
-            for replicate in range(files.grid.replicates)
+            for replicate in indices(files, budget)
         ]
         pd.concat(history).to_csv(files.metrics / f"gan/{budget}.csv", index=False)
 

@@ -13,14 +13,17 @@ from pipeline.statistics import (
     CONFIDENCE,
     MOST_FOR_SIGN_FLIPS,
     POWER,
+    detectable_effect,
+    detectable_effect_on_both,
     holm,
+    interval_ends,
     mean_interval,
-    minimum_detectable_effect,
     paired_difference,
     paired_test,
     probability_of_improvement,
     replicates_to_settle,
     sampling_error,
+    share_interval,
     sign_flip_p,
     t_test_power,
 )
@@ -50,6 +53,78 @@ def test_mean_interval_is_scipys_one_sample_t_test(values):
     found = mean_interval(values)
     expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(CONFIDENCE)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.1, 0.4, 0.9])
+@pytest.mark.parametrize("n", [3, 10])
+def test_replicates_that_correlate_by_their_overlap_are_covered_exactly(overlap, n):
+    """The formula is exact where the images alone make replicates differ; without it, coverage falls to 25 %."""
+    rng = np.random.default_rng(n)
+    shared = np.sqrt(overlap) * rng.standard_normal((4000, 1))
+    values = shared + np.sqrt(1 - overlap) * rng.standard_normal((4000, n))
+    low, high = interval_ends(values, overlap=overlap)
+    assert np.mean((low <= 0) & (high >= 0)) == pytest.approx(CONFIDENCE, abs=0.012)
+
+
+@given(st.lists(accuracies, min_size=2, max_size=12), st.floats(0, 0.999), st.floats(0, 0.999))
+def test_more_overlap_makes_an_interval_wider_and_never_narrower(values, one, other):
+    plain, less, more = (mean_interval(values, overlap=o) for o in (0.0, *sorted((one, other))))
+    assert more.high - more.low >= (less.high - less.low) * (1 - 1e-12)
+    assert less.high - less.low >= (plain.high - plain.low) * (1 - 1e-12)
+    assert more.mean == less.mean == plain.mean
+    # All images in common: the spread tells of seeds alone, and the interval is plain.
+    assert mean_interval(values, overlap=1.0) == plain
+
+
+@given(pairs, st.floats(0, 0.99))
+def test_p_interval_and_power_have_the_same_overlap(values, overlap):
+    baseline, candidate = np.array(values).T
+    assume(spread_out(candidate - baseline))
+    found = paired_test(baseline=baseline, candidate=candidate, overlap=overlap)
+    outside = found.difference.low > 0 or found.difference.high < 0
+    assert outside == (found.p < 1 - CONFIDENCE) or found.p == pytest.approx(1 - CONFIDENCE)
+    power = t_test_power(found.detectable.effect / found.standard_deviation, len(values), overlap)
+    assert power == pytest.approx(POWER, abs=1e-3)
+
+
+@pytest.mark.parametrize("overlap", [-0.1, 1.1])
+def test_an_overlap_is_a_share(overlap):
+    with pytest.raises(SynthGainError, match="a share in 0"):
+        mean_interval([0.1, 0.2], overlap=overlap)
+
+
+@given(st.lists(accuracies, min_size=2, max_size=12), st.floats(0, 0.9))
+def test_the_interval_of_a_share_is_possible_and_holds_the_mean(values, overlap):
+    found = share_interval(values, overlap=overlap)
+    assert 0 <= found.low <= found.mean <= found.high <= 1
+    assert found.mean == mean_interval(values).mean  # the arithmetic one
+    mirrored = share_interval([1 - value for value in values], overlap=overlap)
+    assert (mirrored.low, mirrored.high) == pytest.approx((1 - found.high, 1 - found.low), abs=1e-6)
+
+
+def test_the_interval_of_a_share_by_hand():
+    # The mean is 0.9525, its standard error 0.0073545: logit 2.99836 ± 12.7062 · 0.0073545 / 0.0452438.
+    found = share_interval([0.9525 - 0.0073545, 0.9525 + 0.0073545])
+    assert (found.low, found.high) == pytest.approx((0.717670, 0.993718), abs=1e-5)
+    assert mean_interval([0.9525 - 0.0073545, 0.9525 + 0.0073545]).high > 1.04  # what was published
+
+
+def test_far_from_the_ends_the_interval_of_a_share_is_students():
+    values = [0.5001, 0.4999, 0.5002]
+    plain, found = mean_interval(values), share_interval(values)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=1e-9)
+
+
+def test_intervals_of_shares_near_one_cover_as_often_as_promised():
+    rng = np.random.default_rng(0)
+    values = rng.beta(97, 3, (4000, 5))
+    found = [share_interval(row) for row in values]
+    assert np.mean([one.low <= 0.97 <= one.high for one in found]) == pytest.approx(CONFIDENCE, abs=0.015)
+
+
+def test_what_is_no_share_is_refused():
+    with pytest.raises(SynthGainError, match="share_interval: found"):
+        share_interval([0.9, 1.1])
 
 
 def test_by_hand():
@@ -139,10 +214,37 @@ def test_the_power_is_that_of_statsmodels():
 def test_the_minimum_detectable_effect_is_found_as_often_as_promised(n):
     """A planted effect of just that size, by simulation; n = 2 is beyond what statsmodels can compute."""
     rng = np.random.default_rng(n)
-    effect = minimum_detectable_effect(0.004, n)
+    effect = detectable_effect(0.004, n).effect
     differences = rng.normal(effect, 0.004, (4000, n))
     p = scipy.stats.ttest_1samp(differences, 0, axis=1).pvalue
     assert np.mean(p < 1 - CONFIDENCE) == pytest.approx(POWER, abs=0.025)
+
+
+@pytest.mark.parametrize(("n", "shared"), [(3, 0.0), (4, 0.5), (5, 0.9), (10, 0.5)])
+def test_the_effect_of_the_rule_is_found_on_both_splits_as_often_as_promised(n, shared):
+    """A planted effect of just that size; two splits of different spread that see a part of the same luck."""
+    rng = np.random.default_rng(n)
+    covariance = np.array([[4.0, 6.0 * shared], [6.0 * shared, 9.0]]) * 1e-6
+    exact = np.linalg.qr(rng.standard_normal((n, 3)) @ np.diag([1, 1, 1]) if n > 3 else np.eye(n))[0][:, :2]
+    exact = np.linalg.qr(np.column_stack([np.ones(n), exact]))[0][:, 1:3]  # mean 0, uncorrelated
+    at_hand = np.sqrt(n - 1) * exact @ np.linalg.cholesky(covariance).T
+    assert np.cov(at_hand.T) == pytest.approx(covariance)
+    found = detectable_effect_on_both(*at_hand.T)
+    studies = rng.multivariate_normal([found.effect] * 2, covariance, (4000, n))
+    p = scipy.stats.ttest_1samp(studies, 0, axis=1, alternative="greater").pvalue
+    assert np.mean((p < (1 - CONFIDENCE) / 2).all(axis=1)) == pytest.approx(POWER, abs=0.02)
+    assert found.effect > detectable_effect(0.003, n).effect  # of the split that knows less, alone
+    assert found.low < found.effect < found.high
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_the_interval_of_a_detectable_effect_holds_that_of_the_true_spread(n):
+    rng = np.random.default_rng(n)
+    truth = detectable_effect(1.0, n).effect
+    ends = detectable_effect(1.0, n)  # of a spread of 1: both ends are in proportion to it
+    spreads = rng.standard_normal((4000, n)).std(axis=1, ddof=1)
+    held = (spreads * ends.low <= truth) & (truth <= spreads * ends.high)
+    assert held.mean() == pytest.approx(CONFIDENCE, abs=0.012)
 
 
 def test_the_table_of_research_is_met():
@@ -155,14 +257,14 @@ def test_replicates_to_settle_are_just_enough(effect, spread):
     n = replicates_to_settle(-effect * spread, spread)
     assert t_test_power(effect, n) >= POWER
     assert n == 2 or t_test_power(effect, n - 1) < POWER
-    assert minimum_detectable_effect(spread, n) <= effect * spread * (1 + 1e-6)
+    assert detectable_effect(spread, n).effect <= effect * spread * (1 + 1e-6)
 
 
 def test_what_no_number_of_replicates_would_settle_has_none():
     assert replicates_to_settle(0.0, 1.0) is None
     assert replicates_to_settle(1e-4, 1.0) is None
     with pytest.raises(SynthGainError, match="at least 2 and above 0"):
-        minimum_detectable_effect(0.0, 5)
+        detectable_effect(0.0, 5)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -221,7 +323,7 @@ def test_a_planted_effect_is_found_by_every_test_and_no_effect_by_none():
     planted = paired_test(baseline=subset + noise[0], candidate=subset + 0.01 + noise[1])
     assert planted.difference.low > 0 and planted.p < 0.001 and planted.p_sign_flip < 0.01
     assert planted.improvement.mean == 1.0
-    assert planted.minimum_detectable_effect < 0.01 and planted.replicates_to_settle <= 5
+    assert planted.detectable.effect < 0.01 and planted.replicates_to_settle <= 5
     absent = paired_test(baseline=subset + noise[0], candidate=subset + noise[1])
     assert absent.difference.low < 0 < absent.difference.high
     assert absent.p > 0.05 and absent.p_sign_flip > 0.05
@@ -242,7 +344,7 @@ def test_p_and_interval_agree_on_what_is_found(values):
 def test_without_spread_nothing_is_told():
     for differences in ([0.0], [0.01, 0.01, 0.01]):
         found = paired_test(baseline=np.zeros(len(differences)), candidate=differences)
-        assert (found.p, found.standard_deviation, found.minimum_detectable_effect) == (None, None, None)
+        assert (found.p, found.standard_deviation, found.detectable) == (None, None, None)
         assert found.replicates_to_settle is None
 
 

@@ -198,7 +198,7 @@ def _find_or_judge(
         advance=advance,
     )
     with keep_result(store, key) as folder:
-        save_agreements(folder / _FILE, [agreement])
+        save_agreements(folder / _FILE, {0: agreement})
     return agreement
 
 

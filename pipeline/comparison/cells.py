@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _CELL_COLUMNS = (
     "optimizer_steps",
     "batch_size",
     "real_subset_sha256",
+    "real_subset_overlap",
     *_VALIDATION_METRICS,
     *METRICS,
 )
@@ -34,12 +36,13 @@ _TEXT = ("budget", "arm", "classic_augmentation", "real_subset_sha256", "actual"
 
 
 def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
-    """The declared rows of `cells.csv` in the order of `Grid.cells`, and how many other rows were ignored.
+    """The declared rows of `cells.csv` in the order of `Grid.cells`, and how many that are not declared were ignored.
 
-    An arm with extra real images may be missing as a whole (see `left_out_arms`), any other may not.
+    Rows of replicates that are left out, because a GAN of theirs collapsed, are neither. An arm with extra real images
+    may be missing as a whole (see `left_out_arms`), any other may not.
 
     Returns:
-        The table (`budget` as text, counts and metrics as numbers), and the number of rows left out.
+        The table (`budget` as text, counts and metrics as numbers), and the number of undeclared rows.
 
     Raises:
         SynthGainError: if the file is missing or damaged, if a declared cell is missing or doubled, or if
@@ -55,7 +58,8 @@ def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
     cells = cells.iloc[np.argsort([order[key] for key in _keys(cells)])].reset_index(drop=True)
     _require_metrics(cells, path)
     _require_equal_training(cells, path)
-    return cells, len(table) - len(cells)
+    declared = set(replace(grid, gans={}).cells())
+    return cells, sum(key not in declared for key in keys)
 
 
 def load_confusion(path: Path, grid: Grid) -> pd.DataFrame:
@@ -113,6 +117,11 @@ def cell_values(
     return rows_of_arm(cells, budget, arm)[column].to_numpy(np.float64)
 
 
+def subset_overlap(cells: pd.DataFrame, budget: Budget) -> float:
+    """0..1: the mean share of a budget's real images that two of its replicates have in common, as they were drawn."""
+    return round(float(cells.loc[cells["budget"] == str(budget), "real_subset_overlap"].mean()), 6)
+
+
 def _require_declared(table: pd.DataFrame, grid: Grid, path: Path) -> list[CellKey]:
     """The key of each row, after a check that every declared cell is among them."""
     keys = _keys(table)
@@ -121,7 +130,7 @@ def _require_declared(table: pd.DataFrame, grid: Grid, path: Path) -> list[CellK
     for budget in grid.budgets:
         for arm in grid.arms():
             lacking = [key for key in grid.cells_of_arm(budget, arm) if key not in found]
-            if not (arm.recipe.uses_extra and len(lacking) == grid.replicates):
+            if not (arm.recipe.uses_extra and len(lacking) == len(grid.replicates_of(budget))):
                 missing += lacking
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""

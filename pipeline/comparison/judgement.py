@@ -1,26 +1,28 @@
 """The rule that gives a verdict: the same for all classes by accuracy, and for rare classes by macro-F1.
 
-Validation has chosen the best arm with synthetic images and the best one without (`cross_fitted_choice`). Synthetic
-images are recommended only if the interval of their paired difference on validation lies above 0. Test then says how
-large the difference is, and whether it confirms the recommendation; it chooses nothing.
+Validation has chosen the best arm with synthetic images and the best one without (`choice`). Where the intervals of
+their paired difference lie on validation and on test gives the verdict: `RULES` is the whole rule. Synthetic images are
+recommended where validation's interval lies above 0 and test does not find harm.
 
-Both differences are of the cross-fitted choice: each replicate is judged by the arms that the others chose, so that the
-number of arms and ratios that were tried flatters none.
+Both differences are of arms that no judged replicate helped to choose, so that the number of arms and ratios that were
+tried flatters none. Without any effect, validation's interval then lies above 0 in 2.5 studies of 100.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from pipeline.comparison.cross_fitted_choice import Choice, paired_choices
-from pipeline.comparison.rows import paired_columns
-from pipeline.statistics import CONFIDENCE
+from pipeline.comparison.cells import subset_overlap
+from pipeline.comparison.choice import Choice, judged_differences
+from pipeline.comparison.rows import detectable_columns, paired_columns
+from pipeline.statistics import CONFIDENCE, detectable_effect_on_both, paired_test
 from pipeline.study.grid import DeclaredArm
-from pipeline.study.subsets import Budget, replicate_numbers
+from pipeline.study.subsets import Budget
 
 Code = Literal[
     "gain",
@@ -31,29 +33,103 @@ Code = Literal[
     "too_few_replicates",
     "nothing_to_compare",
 ]
-# What a verdict can be: the first that applies. "The chosen arms" are those that validation chose, for each replicate
-# on the others: the best with synthetic images, and the best classic one.
+_NAMED_OVERLAP = 0.05  # below, it widens an interval of ten replicates by less than a quarter
+Sign = Literal["above", "around", "below"]  # where an interval lies with respect to 0
+# What a verdict can be. "The chosen arms" are those that validation chose, for each replicate on those before it: the
+# best with synthetic images, and the best classic one.
 CODES: dict[Code, str] = {
     "nothing_to_compare": "no arm with real and synthetic images was trained",
-    "too_few_replicates": "one replicate, or replicates that agree by chance: no spread to judge by",
-    "gain_not_confirmed": "the interval of the chosen arms' difference lies above 0 on one of validation and test only",
-    "gain": "it lies above 0 on both",
+    "too_few_replicates": "one judged replicate, or replicates that agree by chance: no spread to judge by",
+    "gain": "the interval of the chosen arms' difference lies above 0 on validation and on test",
+    "gain_not_confirmed": "it lies above 0 on one of the two, and not below 0 on test",
+    "harm": "on test it lies below 0, whatever validation says",
     "prefer_classic": "synthetic images help over real only on test, but not over the best classic arm",
-    "harm": "on test the interval lies below 0",
-    "no_detectable_effect": "on test the interval holds 0: see the minimum detectable effect",
+    "no_detectable_effect": "it lies above 0 on neither, and on test it holds 0: see the minimum detectable effect",
 }
 
 
 @dataclass(frozen=True)
+class Rule:
+    """What follows from where the two intervals lie.
+
+    Attributes:
+        code: the verdict.
+        recommends: whether synthetic images are recommended.
+        sentence: what to do and why, with the fields of `Wording` and of `verdict_sentence` in braces.
+    """
+
+    code: Code
+    recommends: bool
+    sentence: str
+
+
+_GAIN = Rule("gain", True, "use {images_in_use}: {change}")
+_NOT_CONFIRMED = Rule(
+    "gain_not_confirmed",
+    True,
+    "validation, which chooses, recommends {images_in_use}, but test does not confirm it: {change}",
+)
+_ON_TEST_ALONE = Rule(
+    "gain_not_confirmed",
+    False,
+    "{images} gave {change}, but validation, which chooses, shows no gain: use {instead}",
+)
+_HARM = Rule("harm", False, "{images} do harm: {change}; use {instead}")
+_HARM_ON_TEST_ALONE = Rule(
+    "harm",
+    False,
+    "validation would choose {images_in_use}, but on test they do harm: {change}; use {instead}",
+)
+_NO_EFFECT = Rule(
+    "no_detectable_effect",
+    False,
+    "{images} have no detectable effect: {change}, where {detectable} would have been found 8 times in 10;"
+    " use {instead}",
+)
+# Where the interval lies on validation, and on test: all nine cases.
+RULES: dict[tuple[Sign, Sign], Rule] = {
+    ("above", "above"): _GAIN,
+    ("above", "around"): _NOT_CONFIRMED,
+    ("above", "below"): _HARM_ON_TEST_ALONE,
+    ("around", "above"): _ON_TEST_ALONE,
+    ("around", "around"): _NO_EFFECT,
+    ("around", "below"): _HARM,
+    ("below", "above"): _ON_TEST_ALONE,
+    ("below", "around"): _NO_EFFECT,
+    ("below", "below"): _HARM,
+}
+# In the place of `_NO_EFFECT`, where synthetic images do what classic augmentation does better.
+_PREFER_CLASSIC = Rule(
+    "prefer_classic", False, "{gain_over_real}, but {change_beside_gain}: prefer {instead}"
+)
+# In the place of `_GAIN`, where a GAN collapsed: leaving its replicate out flatters the images, so no gain is sure.
+_COLLAPSED = Rule(
+    "gain_not_confirmed",
+    True,
+    "validation, which chooses, recommends {images_in_use}, and test agrees: {change}; but this is not confirmed,"
+    " because {collapsed} and the study goes on without what failed",
+)
+# Where one of the intervals is not known.
+_TOO_FEW = Rule(
+    "too_few_replicates",
+    False,
+    "{images} gave {change}, which is no evidence ({lack}): use {instead} until more replicates tell",
+)
+
+
+@dataclass(frozen=True)
 class Judgement:
-    """What validation chose, and what the choices of the other replicates give each replicate.
+    """What validation chose, and what the choices of earlier replicates give each replicate.
 
     Attributes:
         baseline: the best arm without synthetic images.
         candidate: the best arm with them.
-        on_validation, on_test: the columns of their paired difference.
+        on_validation, on_test: the columns of their paired difference; the minimum detectable effect on test is that of
+            the rule, which asks for both splits.
         over_real: the same of synthetic images against the plain real subset, on test; None: unknown.
-        code: the verdict.
+        overlap: 0..1, the mean share of real images that two replicates have in common.
+        rule: what follows.
+        collapsed: `1 of 3 GANs collapsed`; empty if none did.
     """
 
     baseline: Choice
@@ -61,12 +137,9 @@ class Judgement:
     on_validation: Mapping[str, Any]
     on_test: Mapping[str, Any]
     over_real: Mapping[str, Any] | None
-    code: Code
-
-    @property
-    def recommends(self) -> bool:
-        """Whether validation, which chooses, recommends the candidate."""
-        return sign_of(self.on_validation) == "above"
+    overlap: float
+    rule: Rule
+    collapsed: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +173,7 @@ def judge(
     candidate: Choice,
     metric: Literal["accuracy", "macro_f1"],
     over_real: Mapping[str, Any] | None,
+    collapsed: str,
 ) -> Judgement:
     """Compare two choices on validation and on test, and give the verdict.
 
@@ -108,29 +182,47 @@ def judge(
         budget: whose cells.
         baseline, candidate: what validation chose without and with synthetic images.
         metric: that decides.
-        over_real: as in `Judgement`.
+        over_real, collapsed: as in `Judgement`.
     """
-    on_validation, on_test = (
-        paired_columns(
-            paired_choices(cells, budget, candidate.without, baseline.without, f"{split}_{metric}")
-        )
+    overlap = subset_overlap(cells, budget)
+    differences = [
+        judged_differences(cells, budget, candidate.before, baseline.before, f"{split}_{metric}")
         for split in ("validation", "test")
+    ]
+    tests = [
+        paired_test(baseline=np.zeros_like(values), candidate=values, overlap=overlap)
+        for values in differences
+    ]
+    on_validation, on_test = (paired_columns(test) for test in tests)
+    if all(test.standard_deviation for test in tests):
+        on_test |= detectable_columns(detectable_effect_on_both(*differences, overlap=overlap))
+    rule = rule_for(
+        place_of(on_validation["low"], on_validation["high"]),
+        place_of(on_test["low"], on_test["high"]),
+        helps_real_only=baseline.arm.name != "real"
+        and over_real is not None
+        and place_of(over_real["low"], over_real["high"]) == "above",
+        collapsed=bool(collapsed),
     )
-    code = verdict_code(on_validation, on_test, over_real, helped=baseline.arm.name != "real")
-    return Judgement(baseline, candidate, on_validation, on_test, over_real, code)
+    return Judgement(baseline, candidate, on_validation, on_test, over_real, overlap, rule, collapsed)
 
 
 def judgement_columns(
-    judgement: Judgement, *, baseline_column: str, arm_value: Callable[[DeclaredArm], Any]
+    judgement: Judgement,
+    *,
+    replicates: Sequence[int],
+    baseline_column: str,
+    arm_value: Callable[[DeclaredArm], Any],
 ) -> dict[str, Any]:
     """A judgement as columns of `comparison.json`.
 
     Args:
         judgement: what `judge` returned.
+        replicates: the numbers of its replicates, in order.
         baseline_column: what `judged_by` calls the arm without synthetic images.
         arm_value: how `judged_by` writes an arm.
     """
-    baselines, candidates = judgement.baseline.without, judgement.candidate.without
+    baselines, candidates = judgement.baseline.before, judgement.candidate.before
     return {
         "judged_by": [
             {
@@ -138,49 +230,41 @@ def judgement_columns(
                 baseline_column: arm_value(baseline),
                 "best_synthetic": arm_value(candidate),
             }
-            for replicate, baseline, candidate in zip(
-                replicate_numbers(len(baselines)), baselines, candidates, strict=True
-            )
+            for replicate, baseline, candidate in zip(replicates, baselines, candidates, strict=True)
+            if baseline is not None and candidate is not None
         ],
+        "subset_overlap": judgement.overlap,
         "validation": judgement.on_validation,
         **judgement.on_test,
         "over_real": judgement.over_real,
-        "code": judgement.code,
+        "code": judgement.rule.code,
     }
 
 
-def verdict_code(
-    on_validation: Mapping[str, Any],
-    on_test: Mapping[str, Any],
-    over_real: Mapping[str, Any] | None,
-    *,
-    helped: bool,
-) -> Code:
-    """Which of the closed set of verdicts the paired columns of two chosen arms give.
+def rule_for(
+    validation: Sign | None, test: Sign | None, *, helps_real_only: bool = False, collapsed: bool = False
+) -> Rule:
+    """The rule for where the two intervals lie.
 
     Args:
-        on_validation, on_test: of the arm with synthetic images against the best one without.
-        over_real: of synthetic images against the plain real subset, on test; None: unknown.
-        helped: whether the best arm without synthetic images is more than the plain real subset.
+        validation, test: of the arm with synthetic images against the best one without; None: no interval.
+        helps_real_only: whether synthetic images help over the plain real subset, and the best arm without them is
+            more than that.
+        collapsed: whether a GAN collapsed, and its replicate is left out.
     """
-    validation, test = sign_of(on_validation), sign_of(on_test)
-    if test == "unknown":
-        return "too_few_replicates"
-    if (validation == "above") != (test == "above"):
-        return "gain_not_confirmed"
-    if test == "above":
-        return "gain"
-    if helped and over_real and sign_of(over_real) == "above":
-        return "prefer_classic"
-    return "harm" if test == "below" else "no_detectable_effect"
+    if validation is None or test is None:
+        return _TOO_FEW
+    rule = RULES[validation, test]
+    if rule is _GAIN and collapsed:
+        return _COLLAPSED
+    return _PREFER_CLASSIC if rule is _NO_EFFECT and helps_real_only else rule
 
 
-def sign_of(difference: Mapping[str, Any]) -> Literal["above", "below", "around", "unknown"]:
-    """Where the interval lies with respect to 0. Its rounded ends decide: the file can be checked."""
-    low, high = difference["low"], difference["high"]
+def place_of(low: float | None, high: float | None) -> Sign | None:
+    """Where an interval lies with respect to 0. Its rounded ends decide: the file can be checked."""
     # Without width, replicates agree by chance (few images): their spread cannot be judged.
     if low is None or high is None or low == high:
-        return "unknown"
+        return None
     if low > 0:
         return "above"
     return "below" if high < 0 else "around"
@@ -188,47 +272,50 @@ def sign_of(difference: Mapping[str, Any]) -> Literal["above", "below", "around"
 
 def verdict_sentence(judgement: Judgement, wording: Wording) -> str:
     """What to do, and what it rests on: a sentence for a colleague, without its beginning and its full stop."""
-    return f"{_finding(judgement, wording)} ({basis_words(judgement.baseline, judgement.candidate)})"
-
-
-def _finding(judgement: Judgement, wording: Wording) -> str:
-    code, images, change, instead = judgement.code, wording.images, wording.change, wording.instead
-    if code == "gain":
-        return f"use {wording.images_in_use}: {change}"
-    if code == "too_few_replicates":
-        lack = (
-            "one replicate has no interval"
-            if judgement.on_test["low"] is None
-            else "equal differences leave no spread to judge by"
-        )
-        return (
-            f"{images} gave {change}, which is no evidence ({lack}): use {instead} until more replicates tell"
-        )
-    if code == "gain_not_confirmed" and judgement.recommends:
-        return (
-            f"validation, which chooses, recommends {wording.images_in_use},"
-            f" but test does not confirm it: {change}"
-        )
-    if code == "gain_not_confirmed":
-        return f"{images} gave {change}, but validation, which chooses, shows no gain: use {instead}"
-    if code == "prefer_classic":
-        return f"{wording.gain_over_real}, but {wording.change_beside_gain}: prefer {instead}"
-    if code == "harm":
-        return f"{images} do harm: {change}; use {instead}"
-    detectable = 100 * judgement.on_test["minimum_detectable_effect"]
-    return (
-        f"{images} have no detectable effect: {change}, where {detectable:.2f} {wording.unit} would have been found;"
-        f" use {instead}"
+    found = judgement.on_test
+    finding = judgement.rule.sentence.format(
+        **vars(wording),
+        detectable=detectable_words(found, wording.unit),
+        lack=_lack(judgement),
+        collapsed=judgement.collapsed,
     )
+    basis = basis_words(judgement.baseline, judgement.candidate, overlap=judgement.overlap)
+    return f"{finding} ({'; '.join(filter(None, [basis, judgement.collapsed]))})"
 
 
-def basis_words(*choices: Choice) -> str:
-    """What a verdict rests on: `5 replicates, 95 % intervals`, and how often one of the choices would be another."""
-    replicates = len(choices[0].without)
-    count = "one replicate" if replicates == 1 else f"{replicates} replicates"
-    whole = tuple(choice.arm for choice in choices)
-    changed = sum(arms != whole for arms in zip(*(choice.without for choice in choices), strict=True))
-    if not changed:
-        return f"{count}, {100 * CONFIDENCE:.0f} % intervals"
-    cases = f"leaving one out changes the choice in {changed} of {replicates} cases"
-    return f"{count}, {100 * CONFIDENCE:.0f} % intervals; {cases}"
+def detectable_words(difference: Mapping[str, Any], unit: str) -> str:
+    """The minimum detectable effect, and how well replicates know it: `about 0.24 points (0.16 to 0.44)`.
+
+    Empty where there is none.
+    """
+    effect, low, high = (difference[f"minimum_detectable_effect{end}"] for end in ("", "_low", "_high"))
+    if effect is None:
+        return ""
+    return f"about {100 * effect:.2f} {unit} ({100 * low:.2f} to {100 * high:.2f})"
+
+
+def _lack(judgement: Judgement) -> str:
+    if judgement.on_test["low"] is not None:
+        return "equal differences leave no spread to judge by"
+    if len(judgement.baseline.before) == 1:
+        return "one replicate has no interval"
+    return "the first replicate only chooses, and one judged replicate has no interval"
+
+
+def basis_words(baseline: Choice, candidate: Choice, *, overlap: float) -> str:
+    """What a verdict rests on: `5 replicates, 95 % intervals`, who chose what, and what replicates share."""
+    pairs = list(zip(baseline.before, candidate.before, strict=True))
+    judged = [pair for pair in pairs if None not in pair]
+    count = "one replicate" if len(pairs) == 1 else f"{len(pairs)} replicates"
+    only_chooses = ", of which the first only chooses" if len(judged) < len(pairs) else ""
+    parts = [f"{count}{only_chooses}, {100 * CONFIDENCE:.0f} % intervals"]
+    changed = sum(pair != (baseline.arm, candidate.arm) for pair in judged)
+    if changed:
+        parts.append(f"the replicates before chose otherwise in {changed} of {len(judged)} cases")
+    if overlap == 1 and len(pairs) > 1:
+        parts.append("all replicates have the same real images: the intervals are about seeds alone")
+    elif overlap >= _NAMED_OVERLAP:
+        parts.append(
+            f"two replicates share {100 * overlap:.0f} % of their real images, which the intervals know"
+        )
+    return "; ".join(parts)

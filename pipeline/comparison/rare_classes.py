@@ -6,7 +6,7 @@ images, class weights, affine copies. Of equal arms it chooses the first.
 
 Macro-F1 decides, because every class counts in it as much as any, and a class that is claimed too often lowers it. The
 recall of the rare classes alone could be raised by claiming them always: it is reported too, class by class. To compare
-all arms, read the p-values after Holm, one family per budget and metric.
+all arms, read the p-values after Holm: the family is the whole table, of one metric.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from pipeline.comparison.cells import trained_arms
-from pipeline.comparison.cross_fitted_choice import choose, paired_choices
+from pipeline.comparison.cells import subset_overlap, trained_arms
+from pipeline.comparison.choice import choose, judged_differences
 from pipeline.comparison.judgement import (
     Judgement,
     Wording,
@@ -25,9 +26,17 @@ from pipeline.comparison.judgement import (
     judgement_columns,
     verdict_sentence,
 )
-from pipeline.comparison.rows import arm_key, comparison_rows, metric_columns, paired_columns
+from pipeline.comparison.rows import (
+    arm_key,
+    comparison_rows,
+    holm_families,
+    metric_columns,
+    paired_columns,
+    with_holm,
+)
 from pipeline.comparison.texts import change_words
 from pipeline.errors import SynthGainError
+from pipeline.statistics import paired_test
 from pipeline.study.arms import policy_words
 from pipeline.study.grid import DeclaredArm, Grid
 from pipeline.study.subsets import Budget
@@ -66,6 +75,14 @@ def compare_imbalance(cells: pd.DataFrame, confusion: pd.DataFrame, grid: Grid) 
     """
     table = with_recalls(cells, confusion, tuple(grid.imbalance))
     metrics = (*(_recall_column(name) for name in grid.imbalance), _RARE_RECALL, _MACRO_F1)
+    comparisons = with_holm(
+        [
+            row
+            for budget in grid.budgets
+            for metric in metrics
+            for row in comparison_rows(table, budget, _trained_fills(table, grid, budget), [metric])
+        ]
+    )
     return {
         "classes": dict(grid.imbalance),
         "metrics": list(metrics),
@@ -74,12 +91,8 @@ def compare_imbalance(cells: pd.DataFrame, confusion: pd.DataFrame, grid: Grid) 
             for budget in grid.budgets
             for arm in trained_arms(table, grid, budget)
         ],
-        "comparisons": [
-            row
-            for budget in grid.budgets
-            for metric in metrics
-            for row in comparison_rows(table, budget, _trained_fills(table, grid, budget), [metric])
-        ],
+        "comparisons": comparisons,
+        "holm_families": holm_families(comparisons),
         "budgets": [_judge_budget(table, grid, budget) for budget in grid.budgets],
     }
 
@@ -127,25 +140,46 @@ def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
     candidates = [arm for arm in fills if arm.recipe.uses_synthetic]
     row: dict[str, Any] = {"budget": budget, "best_remedy": remedy.arm.name}
     rare = " and ".join(f"class {name} ({100 * share:g} %)" for name, share in grid.imbalance.items())
+    collapsed = grid.gans_of(budget).words
     start = f"With {budget} real images and rare {rare}"
     if not candidates:
         return row | {
             "best_synthetic": None,
             "code": "nothing_to_compare",
-            "verdict": f"{start}, no arm with synthetic images in the gap was trained.",
+            "verdict": f"{start}, no arm with synthetic images in the gap was trained"
+            f"{f' ({collapsed})' if collapsed else ''}.",
         }
     synthetic = choose(table, budget, candidates, _CHOOSES)
-    gap_left = [arm.baseline for arm in synthetic.without if arm.baseline is not None]
+    gap_left = [arm and arm.baseline for arm in synthetic.before]
+    differences = (
+        judged_differences(table, budget, synthetic.before, baselines, metric)
+        for baselines, metric in ((remedy.before, _RARE_RECALL), (gap_left, _MACRO_F1))
+    )
     recall, over_real = (
-        paired_columns(paired_choices(table, budget, synthetic.without, baselines, metric))
-        for baselines, metric in ((remedy.without, _RARE_RECALL), (gap_left, _MACRO_F1))
+        paired_columns(
+            paired_test(
+                baseline=np.zeros_like(values), candidate=values, overlap=subset_overlap(table, budget)
+            )
+        )
+        for values in differences
     )
     judgement = judge(
-        table, budget, baseline=remedy, candidate=synthetic, metric="macro_f1", over_real=over_real
+        table,
+        budget,
+        baseline=remedy,
+        candidate=synthetic,
+        metric="macro_f1",
+        over_real=over_real,
+        collapsed=collapsed,
     )
     return row | {
         "best_synthetic": synthetic.arm.name,
-        **judgement_columns(judgement, baseline_column="best_remedy", arm_value=lambda arm: arm.name),
+        **judgement_columns(
+            judgement,
+            replicates=grid.replicates_of(budget),
+            baseline_column="best_remedy",
+            arm_value=lambda arm: arm.name,
+        ),
         "rare_recall": recall,
         "verdict": f"{start}, {verdict_sentence(judgement, _wording(judgement, recall, over_real))}.",
     }

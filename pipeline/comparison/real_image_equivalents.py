@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.judgement import sign_of
+from pipeline.comparison.judgement import place_of
 from pipeline.comparison.rows import arm_key, paired_arms, paired_columns, rounded
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm
@@ -37,7 +37,7 @@ def real_image_equivalents(
             if arm.name != ARMS[extra_name].upper_bound:
                 continue
             gain = _gain(cells, budget, arm)
-            is_gain = sign_of(gain) == "above"
+            is_gain = place_of(gain["low"], gain["high"]) == "above"
             rows.append(
                 {
                     "budget": budget,

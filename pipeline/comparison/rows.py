@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from pipeline.comparison.cells import cell_values
-from pipeline.statistics import PairedTest, holm, mean_interval, paired_test
+from pipeline.comparison.cells import cell_values, subset_overlap
+from pipeline.statistics import Detectable, PairedTest, holm, paired_test, share_interval
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm
 from pipeline.study.subsets import Budget
 
 _DECIMALS = 6
+# The questions of a study, each with its family of comparisons.
+MORE_IMAGES, RARE_CLASSES = "more images or other augmentation", "the gap of rare classes"
 # The columns of a paired comparison, in `comparison.json` (fractions, null where replicates cannot tell).
 PAIRED_COLUMNS = (
     "mean_difference",
@@ -26,6 +28,8 @@ PAIRED_COLUMNS = (
     "probability_of_improvement_low",
     "probability_of_improvement_high",
     "minimum_detectable_effect",
+    "minimum_detectable_effect_low",
+    "minimum_detectable_effect_high",
     "replicates_to_settle",
 )
 
@@ -38,10 +42,11 @@ def arm_key(arm: DeclaredArm) -> dict[str, Any]:
 def metric_columns(
     cells: pd.DataFrame, budget: Budget, arm: DeclaredArm, metrics: Sequence[str]
 ) -> dict[str, Any]:
-    """Of each metric of an arm its mean over replicates, and the ends of its interval."""
+    """Of each metric of an arm its mean over replicates, and the ends of its interval, which lie in 0..1 too."""
     columns: dict[str, Any] = {}
+    overlap = subset_overlap(cells, budget)
     for metric in metrics:
-        interval = mean_interval(cell_values(cells, budget, arm, metric))
+        interval = share_interval(cell_values(cells, budget, arm, metric), overlap=overlap)
         columns[metric] = rounded(interval.mean)
         columns[f"{metric}_low"], columns[f"{metric}_high"] = rounded(interval.low), rounded(interval.high)
     return columns
@@ -50,25 +55,42 @@ def metric_columns(
 def comparison_rows(
     cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm], metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Each arm against its baseline in each metric, arm by arm in their order.
-
-    p-values after Holm are over the ratios of an arm, metric by metric. Arms for rare classes have no ratio: Holm's
-    family is all of them.
-    """
-    rows = [
+    """Each arm against its baseline in each metric, arm by arm in their order; `with_holm` completes them."""
+    return [
         _comparison_row(cells, budget, arm, arm.baseline, metric)
         for arm in arms
         for metric in metrics
         if arm.baseline is not None
     ]
-    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        family_name = "rare classes" if ARMS[row["candidate"]].rare_only else row["candidate"]
-        families.setdefault((family_name, row["metric"]), []).append(row)
-    for family in families.values():
-        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = rounded(adjusted)
-    return rows
+
+
+def with_holm(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a table with their p-values after Holm.
+
+    A family is all that a reader sees of one question in one metric: every arm, ratio and budget. What fills the gap of
+    rare classes is a question of its own.
+    """
+    adjusted: dict[int, float | None] = {}
+    for places in _families(rows).values():
+        adjusted |= zip(places, holm([rows[place]["p"] for place in places]), strict=True)
+    return [{**row, "p_holm": rounded(adjusted[place])} for place, row in enumerate(rows)]
+
+
+def holm_families(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The families of Holm's correction, as `comparison.json` states them: question, metric, how many comparisons."""
+    return [
+        {"question": question, "metric": metric, "comparisons": len(places)}
+        for (question, metric), places in _families(rows).items()
+    ]
+
+
+def _families(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[int]]:
+    """The positions of the rows of each family."""
+    families: dict[tuple[str, str], list[int]] = {}
+    for place, row in enumerate(rows):
+        question = RARE_CLASSES if ARMS[row["candidate"]].rare_only else MORE_IMAGES
+        families.setdefault((question, row["metric"]), []).append(place)
+    return families
 
 
 def _comparison_row(
@@ -84,7 +106,9 @@ def _comparison_row(
         "metric": metric,
         "replicates": len(before),
         "differences": [rounded(float(difference)) for difference in after - before],
-        **paired_columns(paired_test(baseline=before, candidate=after)),
+        **paired_columns(
+            paired_test(baseline=before, candidate=after, overlap=subset_overlap(cells, budget))
+        ),
     }
 
 
@@ -93,30 +117,33 @@ def paired_arms(
 ) -> PairedTest:
     """Two arms of a budget, replicate by replicate, in one column of the cells."""
     before, after = (cell_values(cells, budget, arm, metric) for arm in (baseline, candidate))
-    return paired_test(baseline=before, candidate=after)
+    return paired_test(baseline=before, candidate=after, overlap=subset_overlap(cells, budget))
 
 
 def paired_columns(test: PairedTest) -> dict[str, Any]:
     """What a paired comparison says, as the columns of `comparison.json`."""
-    return dict(
-        zip(
-            PAIRED_COLUMNS,
-            (
-                rounded(test.difference.mean),
-                rounded(test.difference.low),
-                rounded(test.difference.high),
-                rounded(test.standard_deviation),
-                rounded(test.p),
-                rounded(test.p_sign_flip),
-                rounded(test.improvement.mean),
-                rounded(test.improvement.low),
-                rounded(test.improvement.high),
-                rounded(test.minimum_detectable_effect),
-                test.replicates_to_settle,
-            ),
-            strict=True,
-        )
-    )
+    return {
+        "mean_difference": rounded(test.difference.mean),
+        "low": rounded(test.difference.low),
+        "high": rounded(test.difference.high),
+        "standard_deviation": rounded(test.standard_deviation),
+        "p": rounded(test.p),
+        "p_sign_flip": rounded(test.p_sign_flip),
+        "probability_of_improvement": rounded(test.improvement.mean),
+        "probability_of_improvement_low": rounded(test.improvement.low),
+        "probability_of_improvement_high": rounded(test.improvement.high),
+        **detectable_columns(test.detectable),
+        "replicates_to_settle": test.replicates_to_settle,
+    }
+
+
+def detectable_columns(detectable: Detectable | None) -> dict[str, Any]:
+    """A minimum detectable effect and its interval, as columns."""
+    return {
+        "minimum_detectable_effect": rounded(detectable.effect) if detectable else None,
+        "minimum_detectable_effect_low": rounded(detectable.low) if detectable else None,
+        "minimum_detectable_effect_high": rounded(detectable.high) if detectable else None,
+    }
 
 
 def rounded(value: float | None) -> float | None:

@@ -5,8 +5,8 @@ highest mean accuracy. Ties go to fewer synthetic images, then to no augmentatio
 follows. Where it recommends no synthetic images (one replicate, no detectable gain, harm), the classic arm is
 recommended, which needs no generator.
 
-The verdict rests on one difference per budget. To compare ratios side by side, read the p-values after Holm: one family
-per arm, metric and budget (arms for rare classes: one family of all).
+The verdict rests on one difference per budget. To compare arms and ratios side by side, read the p-values after Holm:
+the family is the whole table, of one metric (arms for rare classes: a family of their own).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 
 from pipeline.augmentation.policies import POLICIES
 from pipeline.comparison.cells import METRICS, cell_values, left_out_arms, rows_of_arm, trained_arms
-from pipeline.comparison.cross_fitted_choice import Choice, choose
+from pipeline.comparison.choice import Choice, choose
 from pipeline.comparison.judgement import (
     CODES,
     Judgement,
@@ -32,10 +32,12 @@ from pipeline.comparison.rows import (
     PAIRED_COLUMNS,
     arm_key,
     comparison_rows,
+    holm_families,
     metric_columns,
     paired_arms,
     paired_columns,
     rounded,
+    with_holm,
 )
 from pipeline.comparison.texts import change_words, p_value, points, points_interval
 from pipeline.statistics import CONFIDENCE, POWER, sampling_error
@@ -47,9 +49,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _CHOOSES = "validation_accuracy"
-_READING = (
-    "Arms and ratio are chosen on validation; each replicate is judged, on test, by the choice of the others."
+_READING = "Arms and ratio are chosen on validation; each replicate is judged on test by the choice of those before it."
+_TWO_VALUES = (
+    "An interval of two replicates rests on one difference: take it for an order of magnitude, and run more."
 )
+_WITH_A_COLLAPSE = {
+    "gain_not_confirmed": f"{CODES['gain_not_confirmed']}, or on both where a GAN collapsed",
+}
 _TOO_FEW_OTHERS = "the train split has too few other real images"
 
 
@@ -66,6 +72,14 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
         _arm_row(cells, budget, arm) for budget in grid.budgets for arm in trained_arms(cells, grid, budget)
     ]
     best = max(row["test_accuracy"] for row in arms)
+    comparisons = with_holm(
+        [
+            row
+            for budget in grid.budgets
+            for row in comparison_rows(cells, budget, trained_arms(cells, grid, budget), METRICS)
+        ]
+    )
+    reading = " ".join([_READING, *([_TWO_VALUES] if _rests_on_two(arms, budgets) else [])])
     return {
         "replicates": grid.replicates,
         "test_images": test_images,
@@ -75,27 +89,31 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
         },
         "confidence": CONFIDENCE,
         "power": POWER,
-        "codes": CODES,
+        "codes": CODES | (_WITH_A_COLLAPSE if any(row.get("collapsed") for row in budgets) else {}),
         "arms": arms,
         "left_out": [
             {"budget": budget, **arm_key(arm), "reason": _TOO_FEW_OTHERS}
             for budget in grid.budgets
             for arm in left_out_arms(cells, grid, budget)
         ],
-        "comparisons": [
-            row
-            for budget in grid.budgets
-            for row in comparison_rows(cells, budget, trained_arms(cells, grid, budget), METRICS)
-        ],
+        "comparisons": comparisons,
+        "holm_families": holm_families(comparisons),
         "worth_in_real_images": [
             row
             for budget in grid.budgets
             for row in real_image_equivalents(cells, budget, trained_arms(cells, grid, budget))
         ],
         "budgets": budgets,
-        "reading": _READING,
-        "verdict": " ".join([row["verdict"] for row in budgets] + [_READING]),
+        "reading": reading,
+        "verdict": " ".join([row["verdict"] for row in budgets] + [reading]),
     }
+
+
+def _rests_on_two(arms: Sequence[Mapping[str, Any]], budgets: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an interval of an arm, or of a verdict (whose first replicate may only choose), has two values."""
+    return any(row["replicates"] == 2 for row in arms) or any(
+        len(row.get("judged_by", [])) == 2 for row in budgets
+    )
 
 
 def verdict_table(comparison: dict[str, Any]) -> Table:
@@ -103,12 +121,12 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    replicates = (
-        "one replicate" if comparison["replicates"] == 1 else f"{comparison['replicates']} replicates"
-    )
+    family = next(row for row in comparison["holm_families"] if row["metric"] == "test_accuracy")
+    replicates = replicate_words(comparison)
     table = Table(
         title=f"Validation and test accuracy in %, mean of {replicates}",
-        caption="* recommended   Δ: points over the same training without   p: after Holm",
+        caption="* recommended   Δ: points over the same training without   p: after Holm over all"
+        f" {family['comparisons']}",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         show_edge=False,
@@ -148,6 +166,22 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     return table
 
 
+def replicate_words(comparison: Mapping[str, Any]) -> str:
+    """`one replicate`, `3 replicates`; `2 to 3 replicates` where budgets differ by those that are left out."""
+    counts = sorted({row["replicates"] for row in comparison["arms"]})
+    if counts == [1]:
+        return "one replicate"
+    return f"{' to '.join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))} replicates"
+
+
+def collapse_columns(grid: Grid, budget: Budget) -> dict[str, Any]:
+    """What a budget's row of `comparison.json` says of GANs that collapsed; nothing if none did."""
+    gans = grid.gans_of(budget)
+    if not gans.collapsed:
+        return {}
+    return gans.facts() | {"left_out_replicates": gans.left_out, "collapse": gans.words}
+
+
 def verdicts(comparison: dict[str, Any]) -> list[str]:
     """The sentence of each budget, those on rare classes first."""
     rare = comparison["imbalance"]["budgets"] if "imbalance" in comparison else []
@@ -157,7 +191,8 @@ def verdicts(comparison: dict[str, Any]) -> list[str]:
 def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, Any]:
     """The rule of this module for one budget."""
     classic = _chosen(cells, budget, grid.classic_arms())
-    row: dict[str, Any] = {"budget": budget, "best_classic": arm_key(classic.arm)}
+    gans = grid.gans_of(budget)
+    row = {"budget": budget, "best_classic": arm_key(classic.arm), **collapse_columns(grid, budget)}
     if not grid.added_arms():
         return row | {
             "best_synthetic": None,
@@ -165,7 +200,8 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             **dict.fromkeys(PAIRED_COLUMNS),
             "code": "nothing_to_compare",
             "verdict": f"With {budget} real images, no arm with real and synthetic images was trained:"
-            " study.synthetic_per_real has no value above 0, or study.arms no such arm.",
+            " study.synthetic_per_real has no value above 0, or study.arms no such arm"
+            f"{f' ({gans.words})' if gans.words else ''}.",
         }
     synthetic = _chosen(cells, budget, grid.added_arms())
     judgement = judge(
@@ -175,11 +211,17 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         candidate=synthetic,
         metric="accuracy",
         over_real=_plain_over_real(cells, grid, budget, synthetic.arm),
+        collapsed=gans.words,
     )
     return row | {
         "best_synthetic": arm_key(synthetic.arm),
-        "recommended": arm_key(synthetic.arm if judgement.recommends else classic.arm),
-        **judgement_columns(judgement, baseline_column="best_classic", arm_value=arm_key),
+        "recommended": arm_key(synthetic.arm if judgement.rule.recommends else classic.arm),
+        **judgement_columns(
+            judgement,
+            replicates=grid.replicates_of(budget),
+            baseline_column="best_classic",
+            arm_value=arm_key,
+        ),
         "verdict": f"With {budget} real images, {verdict_sentence(judgement, _wording(judgement))}.",
     }
 

@@ -28,11 +28,28 @@ _DIVERSITY_FLOOR = 0.2
 _FIDELITY_FLOOR = 0.1
 
 
+class CollapsedTraining(SynthGainError):
+    """A training that is given up: its generator has collapsed, or its losses are no longer finite.
+
+    Attributes:
+        label: the training's name.
+        reason: what was seen.
+        advice: how to do better, and where the last good state is.
+    """
+
+    def __init__(self, label: str, reason: str, advice: str) -> None:
+        super().__init__(label, reason, advice)  # all of them, so that it can be pickled
+        self.label, self.reason, self.advice = label, reason, advice
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.reason}; {self.advice}"
+
+
 class Monitor:
     """Compares samples of a generator with real training images: 2000 in the shares of their classes, at most."""
 
-    def __init__(self, real: LabeledImages, gan: Gan, *, seed: int, device: torch.device) -> None:
-        self.gan, self.seed, self.device = gan, derive_seed(seed, "fidelity"), device
+    def __init__(self, real: LabeledImages, *, seed: int, device: torch.device) -> None:
+        self.seed, self.device = derive_seed(seed, "fidelity"), device
         self.num_classes = real.num_classes
         # Not the first ones: those of a folder of images are all of one class.
         chosen = stratified_indices(
@@ -65,42 +82,6 @@ class Monitor:
             "diversity": float(spread[spread.isfinite()].min()) if spread.isfinite().any() else 1.0,
         }
 
-    def refuse_collapse(self, history: Sequence[dict[str, float]], *, label: str, kept: Path | None) -> None:
-        """Stop a training whose generator has been collapsed for `gan.collapse_patience_images` (0: never).
-
-        They are counted in images shown, so that more evaluation points or a shorter training change nothing, and
-        from the last evaluation point at which the generator was well; the warm-up of the learning rates is left out.
-
-        Args:
-            history: its rows so far.
-            label: the training's name.
-            kept: where its last state before this evaluation point may be.
-
-        Raises:
-            SynthGainError: with advice, and where that state is.
-        """
-        gan, last = self.gan, history[-1]
-        # A generator that has never been good may still be learning: it has half of the training for that.
-        is_learning = last["images_seen"] * 2 <= gan.total_images
-        if not gan.collapse_patience_images or is_learning or not self._has_collapsed(last):
-            return
-        warm = gan.warmup_steps * gan.batch_size * gan.discriminator_steps
-        since = max([warm, *(row["images_seen"] for row in history if not self._has_collapsed(row))])
-        images = last["images_seen"] - since
-        if images >= gan.collapse_patience_images:
-            where = f"; the last state before it is kept in {kept}" if kept and kept.exists() else ""
-            raise SynthGainError(
-                f"{label}: the generator has collapsed (diversity {last['diversity']:.2f} of the real images', label"
-                f" fidelity {last['label_fidelity_1nn']:.0%}, for {images} images); lower the learning rates, raise"
-                " gan.penalty_weight or gan.augment_probability, or set gan.collapse_patience_images to 0 to train on"
-                f" all the same{where}"
-            )
-
-    def _has_collapsed(self, row: dict[str, float]) -> bool:
-        chance = 1 / self.num_classes
-        floor = chance + _FIDELITY_FLOOR * (1 - chance)
-        return row["diversity"] < _DIVERSITY_FLOOR or row["label_fidelity_1nn"] < floor
-
     def _spread(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """(num_classes,) mean distance of a class's images from their mean image."""
         spread = []
@@ -108,6 +89,49 @@ class Monitor:
             own = pixels[labels == label]
             spread.append((own - own.mean(0)).norm(dim=1).mean())
         return torch.stack(spread)
+
+
+def refuse_collapse(
+    history: Sequence[dict[str, float]], gan: Gan, *, num_classes: int, label: str, kept: Path | None
+) -> None:
+    """Stop a training whose generator has been collapsed for `gan.collapse_patience_images` (0: never).
+
+    They are counted in images shown, so that more evaluation points or a shorter training change nothing, and
+    from the last evaluation point at which the generator was well; the warm-up of the learning rates is left out.
+
+    Args:
+        history: its rows so far.
+        gan: the training's section of the parameters.
+        num_classes: of its images.
+        label: its name.
+        kept: where its last state before this evaluation point may be.
+
+    Raises:
+        CollapsedTraining: with advice, and where that state is.
+    """
+    last = history[-1]
+    # A generator that has never been good may still be learning: it has half of the training for that.
+    is_learning = last["images_seen"] * 2 <= gan.total_images
+    if not gan.collapse_patience_images or is_learning or not _has_collapsed(last, num_classes):
+        return
+    warm = gan.warmup_steps * gan.batch_size * gan.discriminator_steps
+    since = max([warm, *(row["images_seen"] for row in history if not _has_collapsed(row, num_classes))])
+    images = last["images_seen"] - since
+    if images >= gan.collapse_patience_images:
+        where = f"; the last state before it is kept in {kept}" if kept and kept.exists() else ""
+        raise CollapsedTraining(
+            label,
+            f"the generator has collapsed (diversity {last['diversity']:.2f} of the real images', label"
+            f" fidelity {last['label_fidelity_1nn']:.0%}, for {images} images)",
+            "lower the learning rates, raise gan.penalty_weight or gan.augment_probability, or set"
+            f" gan.collapse_patience_images to 0 to train on all the same{where}",
+        )
+
+
+def _has_collapsed(row: dict[str, float], num_classes: int) -> bool:
+    chance = 1 / num_classes
+    floor = chance + _FIDELITY_FLOOR * (1 - chance)
+    return row["diversity"] < _DIVERSITY_FLOOR or row["label_fidelity_1nn"] < floor
 
 
 def refuse_divergence(row: dict[str, float], gan: Gan, *, label: str, kept: Path | None) -> None:
@@ -120,16 +144,17 @@ def refuse_divergence(row: dict[str, float], gan: Gan, *, label: str, kept: Path
         kept: where its last good state may be.
 
     Raises:
-        SynthGainError: with advice, and where that state is.
+        CollapsedTraining: with advice, and where that state is.
     """
     if all(map(math.isfinite, row.values())):
         return
     where = f"; the last good state is kept in {kept}" if kept and kept.exists() else ""
-    raise SynthGainError(
-        f"{label}: the training diverged by step {row['step']} (D loss {row['d_loss']}, G loss {row['g_loss']}); lower"
-        f" gan.generator_learning_rate (now {gan.generator_learning_rate}) and"
+    raise CollapsedTraining(
+        label,
+        f"the training diverged by step {row['step']} (D loss {row['d_loss']}, G loss {row['g_loss']})",
+        f"lower gan.generator_learning_rate (now {gan.generator_learning_rate}) and"
         f" gan.discriminator_learning_rate (now {gan.discriminator_learning_rate}), or raise"
-        f" gan.penalty_weight (now {gan.penalty_weight}){where}"
+        f" gan.penalty_weight (now {gan.penalty_weight}){where}",
     )
 
 

@@ -1,9 +1,13 @@
-"""Train the generators of a budget: one, or several, for each replicate."""
+"""Train the generators of a budget: one, or several, for each replicate.
+
+A replicate with a generator that collapses, or whose training diverges, is left out, as long as two others remain.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +17,11 @@ from typing import Any
 import pandas as pd
 import torch
 
+from pipeline.errors import SynthGainError
 from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import generator_path, save_generator
-from pipeline.gan.training import images_shown, train_gan
+from pipeline.gan.monitor import CollapsedTraining, refuse_collapse
+from pipeline.gan.training import GanRun, images_shown, train_gan
 from pipeline.images import LabeledImages, images_sha256
 from pipeline.params import Execution, Gan
 from pipeline.runtime.device import configure, training_dtype, workers_for
@@ -32,7 +38,8 @@ from pipeline.runtime.store import (
     this_store,
     unfinished,
 )
-from pipeline.study.subsets import Budget, Imbalance, real_subset, replicate_number
+from pipeline.study.subsets import Budget, Imbalance, real_subset, replicate_index, replicate_number
+from pipeline.study.trained_gans import FEWEST_REPLICATES, Collapse, TrainedGans
 
 _GENERATOR, _FILM_STRIP, _HISTORY = "generator.safetensors", "film_strip.png", "history.json"
 
@@ -96,36 +103,73 @@ class GanJob:
         return result_key("gan", train_gan, recipe=recipe, data=data, device=device, dtype=dtype)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a generator to train.
+
+    Attributes:
+        history: as of `train_gan`; empty if the training was given up.
+        is_new: whether it was trained now.
+        collapse: why the training was given up, if it was.
+    """
+
+    history: list[dict[str, float]]
+    is_new: bool
+    collapse: CollapsedTraining | None = None
+
+
 def train_replicates(
     train: LabeledImages, study: GanStudy, gan: Gan, execution: Execution, *, folder: Path
-) -> pd.DataFrame:
-    """Train and save the generators of every replicate below `folder`.
+) -> tuple[pd.DataFrame, TrainedGans]:
+    """Train and save the generators of every replicate below `folder`; none of a replicate that is left out.
 
     Args:
         train: the train split.
         study: which generators.
         gan: its section of the parameters.
         execution: where and in what to compute.
-        folder: gets a folder for each replicate.
+        folder: gets a folder for each replicate that is not left out.
 
     Returns:
-        The history of each replicate's first generator: a row per evaluation point, with its `replicate` (from 1).
+        The history of each replicate's first generator: a row per evaluation point, with its `replicate` (from 1);
+        and which generators collapsed.
 
     Raises:
-        SynthGainError: if a training diverges or collapses. The last good state of every unfinished one is kept.
+        SynthGainError: if so many collapse that fewer than two replicates remain. The last good state of every
+            unfinished training is kept.
     """
-    histories = train_generators(
+    outcomes = train_generators(
         _jobs(train, study, folder=folder),
         count=study.trainings,
         gan=gan,
         execution=execution,
         label=f"GANs of {study.budget} real images",
+        leave_out=study.replicates > 1,
     )
     rows: list[Mapping[str, float]] = []
-    for job, history in histories:
-        if job.member == 0:
-            rows += [{"replicate": replicate_number(job.replicate), **row} for row in history]
-    return pd.DataFrame(rows)
+    gans = TrainedGans(study.trainings)
+    for job, outcome in outcomes:
+        number = replicate_number(job.replicate)
+        if outcome.collapse:
+            collapse = Collapse(number, job.member + 1, outcome.collapse.reason)
+            gans = TrainedGans(study.trainings, (*gans.collapsed, collapse))
+            _refuse_too_few(gans, study)
+        elif job.member == 0:
+            rows += [{"replicate": number, **row} for row in outcome.history]
+    for number in gans.left_out:
+        shutil.rmtree(folder / str(replicate_index(number)), ignore_errors=True)
+    return pd.DataFrame([row for row in rows if row["replicate"] not in gans.left_out]), gans
+
+
+def _refuse_too_few(gans: TrainedGans, study: GanStudy) -> None:
+    if len(gans.remaining(study.replicates)) >= FEWEST_REPLICATES:
+        return
+    reasons = "; ".join(f"replicate {collapse.replicate}: {collapse.reason}" for collapse in gans.collapsed)
+    raise SynthGainError(
+        f"{study.budget} real images: {gans.words}, and a study goes on with {FEWEST_REPLICATES} replicates at least"
+        f" ({reasons}); lower the learning rates, raise gan.penalty_weight, gan.augment_probability or"
+        " study.replicates, or set gan.collapse_patience_images to 0 to train on after a collapse"
+    )
 
 
 def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path) -> Iterator[GanJob]:
@@ -148,9 +192,9 @@ def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path) -> Iterator[Ga
 
 
 def train_generators(
-    jobs: Iterable[GanJob], *, count: int, gan: Gan, execution: Execution, label: str
-) -> Iterator[tuple[GanJob, list[dict[str, float]]]]:
-    """Train each generator, or find it in the store, and save it; yield each job with its history (`train_gan`).
+    jobs: Iterable[GanJob], *, count: int, gan: Gan, execution: Execution, label: str, leave_out: bool = False
+) -> Iterator[tuple[GanJob, Outcome]]:
+    """Train each generator, or find it in the store, and save it; yield each job with what became of it.
 
     On the CPU as many trainings run at once as there are threads, and share them: two trainings with a thread each
     are faster than two trainings in turn with both threads.
@@ -161,60 +205,95 @@ def train_generators(
         gan: its section of the parameters.
         execution: where and in what to compute.
         label: a name for the progress display.
+        leave_out: report a training that collapses or diverges, and go on with the others.
 
     Raises:
-        SynthGainError: if a training diverges or collapses. The last good state of every unfinished one is kept.
+        CollapsedTraining: if a training collapses or diverges, without `leave_out`. The last good state of every
+            unfinished one is kept.
     """
     device = configure(execution)
     train = partial(
-        _find_or_train, gan=gan, device=device, dtype=training_dtype(execution, device), store=this_store()
+        _find_or_train,
+        gan=gan,
+        device=device,
+        dtype=training_dtype(execution, device),
+        store=this_store(),
+        leave_out=leave_out,
     )
     workers = workers_for(execution, device, trainings=count)
-    trained = 0
+    trained = collapsed = 0
     with progress(label, total=count * images_shown(gan), unit="images") as advance:
-        for job, (history, is_new) in parallel_map(train, jobs, workers=workers, advance=advance):
-            trained += is_new
-            yield job, history
-    print(f"{label}: {trained} trained, {count - trained} found finished", flush=True)
+        for job, outcome in parallel_map(train, jobs, workers=workers, advance=advance):
+            collapsed += outcome.collapse is not None
+            trained += outcome.is_new and not outcome.collapse
+            yield job, outcome
+    given_up = f", {collapsed} collapsed" if collapsed else ""
+    print(f"{label}: {trained} trained, {count - trained - collapsed} found finished{given_up}", flush=True)
 
 
 def _find_or_train(
-    job: GanJob, advance: Advance, *, gan: Gan, device: torch.device, dtype: torch.dtype, store: Path
-) -> tuple[list[dict[str, float]], bool]:
+    job: GanJob,
+    advance: Advance,
+    *,
+    gan: Gan,
+    device: torch.device,
+    dtype: torch.dtype,
+    store: Path,
+    leave_out: bool,
+) -> Outcome:
     """A generator's history, and whether it was trained now; its files are in the job's folder then."""
     key = job.key(gan, device, dtype)
     found = find_result(store, key)
-    if found is not None:
-        advance(images_shown(gan))
-    else:
-        with unfinished(store, key) as scratch:
-            run = train_gan(
-                job.real,
-                gan,
-                seed=job.seed,
-                device=device,
-                dtype=dtype,
-                scratch=scratch / "state",  # which is there as soon as there is a state
-                label=job.label,
-                advance=advance,
-            )
-            with keep_result(store, key) as folder:
-                save_generator(
-                    folder / _GENERATOR,
-                    run.generator,
-                    class_names=job.real.class_names,
-                    provenance=job.provenance,
+    shown = 0.0
+
+    def advance_and_count(units: float, note: str = "") -> None:
+        nonlocal shown
+        shown += units
+        advance(units, note)
+
+    try:
+        if found is None:
+            with unfinished(store, key) as scratch:
+                run = train_gan(
+                    job.real,
+                    gan,
+                    seed=job.seed,
+                    device=device,
+                    dtype=dtype,
+                    scratch=scratch / "state",  # which is there as soon as there is a state
+                    label=job.label,
+                    advance=advance_and_count,
                 )
-                save_film_strip(folder / _FILM_STRIP, run.film_strip)
-                (folder / _HISTORY).write_text(json.dumps(run.history), encoding="utf-8")
-    result = found or stored_result(store, key)
-    history: list[dict[str, float]] = json.loads((result / _HISTORY).read_text(encoding="utf-8"))
+                _keep(run, job, store, key)
+        result = found or stored_result(store, key)
+        history: list[dict[str, float]] = json.loads((result / _HISTORY).read_text(encoding="utf-8"))
+        if found:  # perhaps with another patience
+            for end in range(1, len(history) + 1):
+                refuse_collapse(
+                    history[:end], gan, num_classes=job.real.num_classes, label=job.label, kept=None
+                )
+    except CollapsedTraining as error:
+        if not leave_out:
+            raise
+        print(f"{error.label}: {error.reason}; its replicate is left out", file=sys.stderr, flush=True)
+        advance(images_shown(gan) - shown)
+        return Outcome([], found is None, error.with_traceback(None))  # which would hold all of the training
+    advance(images_shown(gan) - shown)
     job.folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(result / _GENERATOR, generator_path(job.folder, job.member))
     shutil.copyfile(result / _FILM_STRIP, job.folder / f"film_strip{_suffix(job.member)}.png")
     if job.member:  # the stage writes the histories of the first ones, in one table
         write_text(job.folder / f"history{_suffix(job.member)}.csv", history_csv(pd.DataFrame(history)))
-    return history, found is None
+    return Outcome(history, found is None)
+
+
+def _keep(run: GanRun, job: GanJob, store: Path, key: Key) -> None:
+    with keep_result(store, key) as folder:
+        save_generator(
+            folder / _GENERATOR, run.generator, class_names=job.real.class_names, provenance=job.provenance
+        )
+        save_film_strip(folder / _FILM_STRIP, run.film_strip)
+        (folder / _HISTORY).write_text(json.dumps(run.history), encoding="utf-8")
 
 
 def history_csv(history: pd.DataFrame) -> str:

@@ -26,7 +26,7 @@ from pipeline.gan.losses import (
     half_squared_gradient,
     interpolation_penalty,
 )
-from pipeline.gan.monitor import Monitor, film_frame, refuse_divergence
+from pipeline.gan.monitor import Monitor, film_frame, refuse_collapse, refuse_divergence
 from pipeline.gan.networks import Discriminator, Generator
 from pipeline.gan.state import TrainingState, resumed_state, save_state
 from pipeline.images import LabeledImages
@@ -99,7 +99,7 @@ def train_gan(
         advance: called with the number of real images shown, `images_shown` in all.
 
     Raises:
-        SynthGainError: if the training diverges (a loss is not finite) or collapses. What `scratch` holds is
+        CollapsedTraining: if the training diverges (a loss is not finite) or collapses. What `scratch` holds is
             then the last good state.
     """
     images_per_step = gan.batch_size * gan.discriminator_steps
@@ -117,7 +117,7 @@ def train_gan(
         cutout=gan.augment_cutout,
     )
     autocast = partial(torch.autocast, device.type, dtype=dtype, enabled=dtype != torch.float32)
-    monitor = Monitor(real, gan, seed=seed, device=device)
+    monitor = Monitor(real, seed=seed, device=device)
     interval = Interval(device)
     if not state.film:
         state.film.append(film_frame(state.averaged, seed=seed, device=device))
@@ -159,7 +159,7 @@ def train_gan(
             row["learning_rate"] = state.g_optimizer.param_groups[0]["lr"]
             row["images_per_second"] = interval.steps_per_second() * images_per_step
             state.history.append(row)
-            monitor.refuse_collapse(state.history, label=label, kept=scratch)
+            refuse_collapse(state.history, gan, num_classes=real.num_classes, label=label, kept=scratch)
             if scratch is not None:
                 save_state(state, scratch)
             interval = Interval(device)

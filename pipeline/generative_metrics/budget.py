@@ -23,21 +23,23 @@ class BudgetImages:
 
     Attributes:
         budget: real images the GANs were trained on, or "all".
-        synthetic: the images of each replicate, in order.
+        replicates: the indices, from 0, of the replicates, in order: all but those that are left out.
+        synthetic: the images of each of them.
         train: the train split.
         subsets: of each replicate, the positions in the train split that its GAN was trained on.
         test: the test split.
     """
 
     budget: int | str
+    replicates: Sequence[int]
     synthetic: Sequence[LabeledImages]
     train: LabeledImages
     subsets: Sequence[Indices]
     test: LabeledImages
 
-    def training_images(self, replicate: int) -> LabeledImages:
-        """What the GAN of a replicate was trained on; replicates by index, from 0."""
-        return self.train.subset(self.subsets[replicate])
+    def training_images(self, place: int) -> LabeledImages:
+        """What the GAN of a replicate was trained on, by the replicate's place among those that are there."""
+        return self.train.subset(self.subsets[place])
 
     def refuse_mismatch(self) -> None:
         """Refuse images that do not belong together.
@@ -46,7 +48,7 @@ class BudgetImages:
             SynthGainError: if synthetic images are of another budget, replicate or real subset, or classes or sizes
                 differ.
         """
-        for index, images in enumerate(self.synthetic):
+        for index, images in zip(self.replicates, self.synthetic, strict=True):
             replicate = replicate_number(index)
             self._refuse_other_kind(images, label=f"synthetic images of replicate {replicate}")
             budget, found = images.provenance.get("budget"), images.provenance.get("replicate")
@@ -61,8 +63,8 @@ class BudgetImages:
         expected = index_sha256(self.subsets[0])
         if made_from != expected:
             raise SynthGainError(
-                f"synthetic images of replicate {replicate_number(0)}: made from the real subset {made_from},"
-                f" but params.yaml gives {expected}; train the GAN and generate again"
+                f"synthetic images of replicate {replicate_number(self.replicates[0])}: made from the real subset"
+                f" {made_from}, but params.yaml gives {expected}; train the GAN and generate again"
             )
 
     def _refuse_other_kind(self, images: LabeledImages, *, label: str) -> None:

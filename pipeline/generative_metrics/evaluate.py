@@ -230,7 +230,7 @@ def evaluate_budget(
         copycat_row = evaluate(synthetic=networks.describe(copies))
         advance(n, f"copycat: FID {copycat_row['fid']:.3g}")
         rows = {}
-        for index, synthetic in enumerate(images.synthetic):
+        for index, synthetic in zip(images.replicates, images.synthetic, strict=True):
             replicate = str(replicate_number(index))
             all_synthetic = networks.describe_labels(synthetic)
             advance(len(synthetic))

@@ -181,7 +181,7 @@ def evaluate_memorization(
         seed: the study's seed.
 
     Returns:
-        JSON values: `n`, `rule`, `real_test` and `copycat` (both by the training images of replicate 1), and
+        JSON values: `n`, `rule`, `real_test` and `copycat` (both by the training images of the first replicate), and
         `replicates` by number, each with `passed` and `reason`, the measures in `pixel` and `feature`,
         `exact_duplicates`, and the `closest_pairs` (positions in the synthetic file and in the train split).
 
@@ -203,10 +203,10 @@ def evaluate_memorization(
     anchors: dict[str, Any] = {}
     results: dict[str, Any] = {}
     with progress(f"memorisation, budget {images.budget}", len(images.synthetic) + 1, "sets") as advance:
-        for index, synthetic in enumerate(images.synthetic):
-            known = images.training_images(index)
-            reference = _Reference(points(known.images), known.labels, images.subsets[index], held_out)
-            if index == 0:
+        for place, (index, synthetic) in enumerate(zip(images.replicates, images.synthetic, strict=True)):
+            known = images.training_images(place)
+            reference = _Reference(points(known.images), known.labels, images.subsets[place], held_out)
+            if place == 0:
                 copies = copycat(known, counts=counts, rng=rng("copycat", images.budget))
                 anchors["real_test"], _ = _measures(unseen, reference)
                 anchors["copycat"], _ = _measures(points(copies.images), reference)

@@ -27,7 +27,8 @@ from pipeline.runtime.progress import Advance, progress
 from pipeline.runtime.seeds import derive_seed
 from pipeline.runtime.store import this_store
 from pipeline.study.arms import ARMS
-from pipeline.study.subsets import Budget, real_subset
+from pipeline.study.subsets import Budget, real_subset, replicate_number
+from pipeline.study.trained_gans import remaining_replicates
 from pipeline.study.training_sets import ReplicateImages
 
 
@@ -183,10 +184,11 @@ def reproduce_gan(
     params: Params,
     *,
     budget: Budget,
+    replicate: int,
     device: torch.device,
     dtype: torch.dtype,
 ) -> Reproduced:
-    """The generator of the first replicate, trained again from first step to last: takes as long as the first time.
+    """A replicate's first generator, trained again from first step to last: takes as long as the first time.
 
     Raises:
         SynthGainError: if the file is missing or damaged.
@@ -194,8 +196,8 @@ def reproduce_gan(
     stored, metadata = load_checkpoint(generator_file, kind=GENERATOR_KIND)
     with refused_if_edited(generator_file, kind=GENERATOR_KIND, remedy="train it again"):
         kept = dict(metadata["provenance"])
-    subset = _real_subset(train, params, budget, 0)
-    seed = derive_seed(params.seed, "gan", budget, 0)
+    subset = _real_subset(train, params, budget, replicate)
+    seed = derive_seed(params.seed, "gan", budget, replicate)
     # As the stage does: with all its generators side by side, each has a share of the threads.
     trainings = params.study.replicates * params.study.generators_per_replicate
     set_switches(device, threads=workers_for(params.execution, device, trainings=trainings).threads)
@@ -209,7 +211,7 @@ def reproduce_gan(
         return run.generator.state_dict()
 
     weights = again()
-    label = f"{generator_file}: the generator of replicate 1"
+    label = f"{generator_file}: the generator of replicate {replicate_number(replicate)}"
     made_with = {**subset.provenance, "gan_seed": seed}
     differing = sorted(name for name in made_with if kept.get(name) != made_with[name])
     if differing:
@@ -237,7 +239,9 @@ def slices(
     """
     for budget in params.study.real_images:
         generators = data / "gan" / str(budget)
-        for replicate in range(params.study.replicates):
+        trained = data / "metrics/collapsed" / f"{budget}.json"
+        replicates = remaining_replicates(trained, declared=params.study.replicates)
+        for replicate in replicates:
             yield reproduce_images(
                 [
                     generator_path(generators / str(replicate), member)
@@ -253,8 +257,10 @@ def slices(
             file = data / "classifier" / str(budget) / "baselines.safetensors"
             yield reproduce_cell(file, train, params, budget=budget, device=device, dtype=dtype)
         if gan:
-            file = generator_path(generators / "0", 0)
-            yield reproduce_gan(file, train, params, budget=budget, device=device, dtype=dtype)
+            file = generator_path(generators / str(replicates[0]), 0)
+            yield reproduce_gan(
+                file, train, params, budget=budget, replicate=replicates[0], device=device, dtype=dtype
+            )
 
 
 def machine(device: torch.device) -> str:

@@ -24,6 +24,7 @@ from pipeline.comparison.texts import percent_interval, points, points_interval
 from pipeline.report.drawing import LIGHT, say, stand_in, style, text_width, write
 from pipeline.statistics import mean_interval
 from pipeline.study.arms import ARMS, Arm, policy_words
+from pipeline.study.subsets import replicate_numbers
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -142,13 +143,14 @@ def ratio_curve(cells: pd.DataFrame, arms: Rows) -> Figure:
 
 
 @style()
-def differences(comparisons: Rows) -> Figure:
+def differences(comparisons: Rows, *, numbers: Sequence[int] | None = None) -> Figure:
     """Paired change of test accuracy by adding synthetic images: mean, interval and replicates, per arm and ratio.
 
     Args:
         comparisons: one per comparison of a budget: `budget, candidate,
             synthetic_per_real, mean_difference, low, high` (fractions; null with one replicate), and `differences`,
             one per replicate.
+        numbers: of the replicates; None: from 1 on.
     """
     candidates = dict.fromkeys(str(row["candidate"]) for row in comparisons)
     groups = [
@@ -163,7 +165,7 @@ def differences(comparisons: Rows) -> Figure:
         _heading(axes, y, name)
         y += 0.95 + 0.25 * name.count("\n")
         for row in rows:
-            _difference(axes, row, y, line)
+            _difference(axes, row, y, line, numbers)
             labels[y] = f"+ {row['synthetic_per_real']}"
             y += 1
     _around_zero(
@@ -271,14 +273,23 @@ def better_shares(change: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 @style()
-def f1_differences(values: npt.NDArray[np.float64], class_names: Sequence[str]) -> Figure:
+def f1_differences(
+    values: npt.NDArray[np.float64],
+    class_names: Sequence[str],
+    *,
+    numbers: Sequence[int] | None = None,
+    overlap: float = 0.0,
+) -> Figure:
     """Paired change of each class's F1: a bar for the mean, a line for its interval, a dot per replicate.
 
     Args:
         values: (replicates, classes) differences of fractions.
         class_names: in the order of the columns.
+        numbers: of the replicates; None: from 1 on.
+        overlap: 0..1, the mean share of real images that two replicates have in common.
     """
-    intervals = [mean_interval(100 * column) for column in values.T]
+    numbers = numbers or replicate_numbers(len(values))
+    intervals = [mean_interval(100 * column, overlap=overlap) for column in values.T]
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.32 * len(class_names)), layout="constrained")
     axes = figure.subplots()
     for y, (name, interval) in enumerate(zip(class_names, intervals, strict=True)):
@@ -290,7 +301,8 @@ def f1_differences(values: npt.NDArray[np.float64], class_names: Sequence[str]) 
         if low is not None and high is not None:
             axes.plot([low, high], [y, y], color=colour, linewidth=2)
         replicates = [
-            f"{name}\nreplicate {i}: {points(value)} points" for i, value in enumerate(values[:, y], start=1)
+            f"{name}\nreplicate {i}: {points(value)} points"
+            for i, value in zip(numbers, values[:, y], strict=True)
         ]
         _dots(axes, 100 * values[:, y], np.full(len(values), y), replicates, "ink")
     ends_of_all = [end for interval in intervals for end in (interval.low, interval.high) if end is not None]
@@ -509,7 +521,9 @@ def _mean_words(row: Mapping[str, Any]) -> str:
     return f"{arm}\nmean {100 * row['test_accuracy']:.2f} %, interval {interval}"
 
 
-def _difference(axes: Axes, row: Mapping[str, Any], y: float, line: Line) -> None:
+def _difference(
+    axes: Axes, row: Mapping[str, Any], y: float, line: Line, numbers: Sequence[int] | None
+) -> None:
     """One row of the differences: interval, mean, and the replicates below."""
     colour = LIGHT[line.colour]
     name = f"{line.words}, + {row['synthetic_per_real']}"
@@ -519,7 +533,8 @@ def _difference(axes: Axes, row: Mapping[str, Any], y: float, line: Line) -> Non
     interval = points_interval(row["low"], row["high"])
     say(mean, [f"{name}\nmean {points(row['mean_difference'])} points, interval {interval}"])
     replicates = row["differences"]
-    words = [f"{name}\nreplicate {i}: {points(value)} points" for i, value in enumerate(replicates, start=1)]
+    named = zip(numbers or replicate_numbers(len(replicates)), replicates, strict=True)
+    words = [f"{name}\nreplicate {i}: {points(value)} points" for i, value in named]
     _dots(axes, 100 * np.asarray(replicates), np.full(len(replicates), y + 0.3), words, line.colour)
 
 

@@ -17,8 +17,9 @@ import pandas as pd
 import yaml
 
 from pipeline.augmentation.policies import POLICIES
-from pipeline.comparison.cells import cell_values
+from pipeline.comparison.cells import cell_values, subset_overlap
 from pipeline.comparison.texts import points, points_interval
+from pipeline.comparison.verdict import replicate_words
 from pipeline.report import charts, pictures, tables
 from pipeline.report.drawing import colour_variables
 from pipeline.report.pictures import Drawing
@@ -73,7 +74,7 @@ def page_content(results: Results, settings: Mapping[str, Any], folder: Path, co
     most_bytes = room * 3 // 4 // number
     return {
         "source": str(settings["data"]["source"]),
-        "replicates": results.grid.replicates,
+        "replicates": replicate_words(comparison),
         "test_images": comparison["test_images"],
         "confidence": round(100 * comparison["confidence"]),
         "verdicts": comparison["budgets"],
@@ -195,7 +196,7 @@ def _differences(results: Results, budget_results: BudgetResults, folder: Path) 
     return pictures.drawing(
         folder,
         f"differences_{budget_results.budget}",
-        partial(charts.differences, rows),
+        partial(charts.differences, rows, numbers=budget_results.numbers),
         f"Paired change of test accuracy by adding synthetic images, {budget_results.budget} real images. {words}.",
         "What adding synthetic images changed, replicate by replicate (dots), with mean and interval."
         " An interval that crosses 0 shows no detectable change.",
@@ -349,7 +350,12 @@ def _f1(results: Results, budget_results: BudgetResults, folder: Path) -> Drawin
     return pictures.drawing(
         folder,
         f"f1_{budget_results.budget}",
-        partial(charts.f1_differences, values),
+        partial(
+            charts.f1_differences,
+            values,
+            numbers=budget_results.numbers,
+            overlap=subset_overlap(results.cells, budget_results.budget),
+        ),
         f"Change of F1 per class in points, {arm_text(synthetic)} against {arm_text(classic)},"
         f" {budget_results.budget} real: {words}.",
         f"Change of each class's F1: {arm_text(synthetic)}, against {arm_text(classic)}. Lines: intervals; dots:"

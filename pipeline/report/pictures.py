@@ -20,7 +20,6 @@ from pipeline.report import charts
 from pipeline.report.drawing import numbered, png, png_of_pixels, png_uri, svg_file, svg_of_page, svg_tree
 from pipeline.results import BudgetResults, Results
 from pipeline.runtime.outputs import atomic_output
-from pipeline.study.subsets import replicate_index
 
 _GAP = 2  # pixels between the two images of a pair
 _PAIR_SIZE = 56  # at least that many pixels is an image of a pair high
@@ -79,7 +78,8 @@ def sample_pictures(
     results: Results, budget_results: BudgetResults, figures: Path, *, columns: int, most_bytes: int
 ) -> Drawing:
     """Real images beside synthetic ones, a row per class."""
-    real, synthetic = results.train, budget_results.replicates[0].synthetic
+    real, first = results.train, budget_results.replicates[0]
+    synthetic = first.synthetic
     columns = min(columns, int(real.counts().min()), int(synthetic.counts().min()))
     return drawing(
         figures,
@@ -88,7 +88,7 @@ def sample_pictures(
         f"Real images of the train split beside synthetic images, {columns} of each class:"
         f" {', '.join(results.class_names)}.",
         f"Left: real images of the train split. Right: the first {columns} synthetic images of each"
-        f" class, not picked, from replicate 1 ({budget_results.budget} real images). A row is a class.",
+        f" class, not picked, from replicate {first.number} ({budget_results.budget} real images). A row is a class.",
         class_names=results.class_names,
         most_bytes=most_bytes // 2,
     )
@@ -131,12 +131,13 @@ def closest_pairs(
         ),
         key=lambda pair: pair[:2],
     )[:most]
+    of_number = {one.number: one for one in budget_results.replicates}
     written = dict(zip(results.class_names, numbered(results.class_names), strict=True))
     pairs, in_page, in_png = [], [], []
     for nearness, replicate, pair in found:
         picture = _beside(
             _image(
-                budget_results.replicates[replicate_index(replicate)].synthetic,
+                of_number[replicate].synthetic,
                 pair["synthetic_index"],
                 f"budget {budget_results.budget}, replicate {replicate}",
             ),

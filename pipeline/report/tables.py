@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.comparison.cells import METRICS, cell_values
+from pipeline.comparison.cells import METRICS, cell_values, subset_overlap
 from pipeline.comparison.texts import p_value, percent_interval, points, points_interval
 from pipeline.results import BudgetResults, Results
 from pipeline.statistics import paired_difference
@@ -89,9 +89,10 @@ def verdict_basis(results: Results) -> Table:
                     validation.get("mean_difference"), validation.get("low"), validation.get("high")
                 ),
                 _points_cell(judged["mean_difference"], judged["low"], judged["high"]),
-                Cell(_detectable(judged["minimum_detectable_effect"]).text),
+                _detectable_between(judged),
                 Cell(_settling(judged.get("replicates_to_settle")).text),
-                _same_choice(judged),
+                _same_choice(judged, len(budget_results.numbers)),
+                Cell(f"{100 * judged['subset_overlap']:.1f} %" if "subset_overlap" in judged else NO_VALUE),
             ]
         )
     names = (
@@ -102,7 +103,8 @@ def verdict_basis(results: Results) -> Table:
         "difference of the choices on test (points)",
         "difference that would be found (points)",
         "replicates that would settle it",
-        "the same choice with one replicate left out",
+        "the same choice by the replicates before",
+        "real images that two replicates share",
     )
     return Table(
         "What the verdict rests on; intervals in brackets.",
@@ -111,10 +113,10 @@ def verdict_basis(results: Results) -> Table:
     )
 
 
-def _same_choice(judged: Mapping[str, Any]) -> Cell:
-    """How often the replicates but one choose what all of them choose; a single replicate cannot be left out."""
+def _same_choice(judged: Mapping[str, Any], replicates: int) -> Cell:
+    """How often the replicates before one choose what all of them choose; the first one has none before it."""
     by = judged.get("judged_by", [])
-    if len(by) < 2:
+    if not by or len(by) == replicates:
         return Cell(NO_VALUE)
     same = sum(all(row[arm] == judged[arm] for arm in ("best_classic", "best_synthetic")) for row in by)
     return Cell(f"{same} of {len(by)}")
@@ -148,7 +150,7 @@ def real_image_equivalents(results: Results) -> Table | None:
 def imbalance(section: Mapping[str, Any]) -> Table:
     """The comparisons of a study with rare classes: each arm against its baseline, metric by metric."""
     return Table(
-        "Study with rare classes: candidate minus baseline on test, in percentage points.",
+        f"Study with rare classes: candidate minus baseline on test, in percentage points. {_families(section)}",
         (
             "real images",
             "candidate",
@@ -173,6 +175,20 @@ def imbalance(section: Mapping[str, Any]) -> Table:
             ]
             for row in section["comparisons"]
         ],
+    )
+
+
+def _families(section: Mapping[str, Any]) -> str:
+    """What p (Holm) is corrected over, for the caption of a table that shows all of it."""
+    sizes = {family["question"]: family["comparisons"] for family in section["holm_families"]}
+    parts = ", ".join(
+        f"{size} {'comparison' if size == 1 else 'comparisons'} ({question})"
+        for question, size in sizes.items()
+    )
+    return (
+        f"p after Holm is over all arms, ratios and budgets of a question and metric: {parts}."
+        if parts
+        else ""
     )
 
 
@@ -246,7 +262,8 @@ def comparisons(results: Results) -> Table:
     rows = results.comparison["comparisons"]
     by_metric = [[row for row in rows if row["metric"] == metric] for metric in METRICS]
     return Table(
-        "Candidate minus baseline on test, in percentage points; intervals of the paired difference.",
+        "Candidate minus baseline on test, in percentage points; intervals of the paired difference."
+        f" {_families(results.comparison)}",
         (
             *_budget_heading(results),
             "candidate",
@@ -305,7 +322,9 @@ def f1(results: Results, budget: Budget, classic: DeclaredArm, synthetic: Declar
     rows = []
     for name in results.class_names:
         before, after = (f1_values(results, budget, name, arm) for arm in (classic, synthetic))
-        change = paired_difference(baseline=before, candidate=after)
+        change = paired_difference(
+            baseline=before, candidate=after, overlap=subset_overlap(results.cells, budget)
+        )
         rows.append(
             [
                 Cell(name),
@@ -625,6 +644,12 @@ def _difference_cells(mean: float, low: float | None, high: float | None) -> lis
 
 def _detectable(effect: float | None) -> Cell:
     return Cell(NO_VALUE if effect is None else f"{100 * effect:.2f}", _or_infinite(effect))
+
+
+def _detectable_between(judged: Mapping[str, Any]) -> Cell:
+    """The effect that the rule would find, and between which ends it lies, as replicates hardly know their spread."""
+    effect, low, high = (judged[f"minimum_detectable_effect{end}"] for end in ("", "_low", "_high"))
+    return Cell(NO_VALUE if effect is None else f"{100 * effect:.2f} [{100 * low:.2f} to {100 * high:.2f}]")
 
 
 def _improvement(row: Mapping[str, Any]) -> Cell:

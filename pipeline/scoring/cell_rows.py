@@ -24,13 +24,21 @@ def numbered(facts: Mapping[str, Any]) -> dict[str, Any]:
 def cell_row(
     facts: Mapping[str, Any],
     *,
+    subset_overlap: float,
     validation: LabeledImages,
     validation_predictions: Predictions,
     test: LabeledImages,
     test_predictions: Predictions,
 ) -> dict[str, Any]:
-    """One row of `cells.csv`: the cell's facts and its scores on both splits, as fractions in 0..1."""
-    row = numbered(facts)
+    """One row of `cells.csv`: the cell's facts and its scores on both splits, as fractions in 0..1.
+
+    Args:
+        facts: of the cell.
+        subset_overlap: 0..1, the mean share of its replicate's real images that another replicate has too.
+        validation, test: the splits.
+        validation_predictions, test_predictions: (N,) int64, what the classifier says of each.
+    """
+    row = numbered(facts) | {"real_subset_overlap": subset_overlap}
     for split, images, predictions in (
         ("validation", validation, validation_predictions),
         ("test", test, test_predictions),

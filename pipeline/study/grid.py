@@ -9,7 +9,8 @@ from typing import Protocol
 
 from pipeline.errors import SynthGainError
 from pipeline.study.arms import ARMS, Arm
-from pipeline.study.subsets import Budget, replicate_numbers
+from pipeline.study.subsets import Budget
+from pipeline.study.trained_gans import TrainedGans
 
 Ratio = int | float
 CellKey = tuple[str, str, float, int]  # budget as text, arm, synthetic_per_real, replicate (from 1)
@@ -59,9 +60,10 @@ class Grid:
     Attributes:
         budgets: as in `study.real_images`.
         ratios: as in `study.synthetic_per_real`; 0 stands for real only, which is always there.
-        replicates: how many.
+        replicates: how many are declared.
         arm_names: as in `study.arms`.
         imbalance: as in `study.imbalance`.
+        gans: what became of the GANs of each budget; a replicate that they leave out has no cells.
     """
 
     budgets: tuple[Budget, ...]
@@ -69,17 +71,27 @@ class Grid:
     replicates: int
     arm_names: tuple[str, ...]
     imbalance: Mapping[str, int | float] = field(default_factory=dict)
+    gans: Mapping[Budget, TrainedGans] = field(default_factory=dict)
 
     @classmethod
-    def declared(cls, study: DeclaredStudy) -> Grid:
-        """The grid of the parameters."""
+    def declared(cls, study: DeclaredStudy, gans: Mapping[Budget, TrainedGans] | None = None) -> Grid:
+        """The grid of the parameters, without the replicates that the GANs leave out."""
         return cls(
             tuple(study.real_images),
             tuple(study.synthetic_per_real),
             study.replicates,
             tuple(study.arms),
             study.imbalance,
+            gans or {},
         )
+
+    def gans_of(self, budget: Budget) -> TrainedGans:
+        """What became of the GANs of a budget."""
+        return self.gans.get(budget, TrainedGans())
+
+    def replicates_of(self, budget: Budget) -> list[int]:
+        """The numbers of the replicates of a budget, from 1, without those that are left out."""
+        return self.gans_of(budget).remaining(self.replicates)
 
     @property
     def positive_ratios(self) -> list[Ratio]:
@@ -120,7 +132,7 @@ class Grid:
         """The keys of an arm's cells in the tables, replicate 1 first."""
         return [
             (str(budget), arm.name, float(arm.synthetic_per_real), replicate)
-            for replicate in replicate_numbers(self.replicates)
+            for replicate in self.replicates_of(budget)
         ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,17 +98,20 @@ def acceptance(
     }
 
 
-def save_agreements(path: Path, agreements: Sequence[LabelAgreement]) -> None:
-    """Write those of all replicates of a budget into one `.npz`; the same content gives the same bytes."""
+def save_agreements(path: Path, agreements: Mapping[int, LabelAgreement]) -> None:
+    """Write those of the replicates of a budget, by index, into one `.npz`; the same content gives the same bytes."""
     arrays: dict[str, npt.NDArray[Any]] = {}
-    facts = []
-    for replicate, agreement in enumerate(agreements):
+    facts: list[dict[str, Any] | None] = [None] * (
+        1 + max(agreements, default=-1)
+    )  # a replicate may be left out
+    for replicate, agreement in agreements.items():
         arrays[f"{replicate}.predictions"] = agreement.predictions.astype(np.uint16)
         arrays[f"{replicate}.probabilities"] = agreement.probabilities
         arrays[f"{replicate}.real_accepted"] = agreement.real_accepted
-        facts.append(
-            {"images_sha256": agreement.images_sha256, "real_accuracy": agreement.real_accuracy},
-        )
+        facts[replicate] = {
+            "images_sha256": agreement.images_sha256,
+            "real_accuracy": agreement.real_accuracy,
+        }
     arrays["facts"] = np.array(json.dumps(facts, sort_keys=True), dtype=np.str_)
     write_npz(path, arrays)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
 
@@ -149,10 +149,10 @@ def real_subset(
 
 
 def real_subsets(
-    train: LabeledImages, *, budget: Budget, replicates: int, seed: int, imbalance: Imbalance
+    train: LabeledImages, *, budget: Budget, replicates: Iterable[int], seed: int, imbalance: Imbalance
 ) -> Iterator[LabeledImages]:
-    """`real_subset` of each replicate of a budget, the first one first."""
-    for replicate in range(replicates):
+    """`real_subset` of each of these replicates of a budget, which are indices, from 0."""
+    for replicate in replicates:
         yield real_subset(train, budget=budget, replicate=replicate, seed=seed, imbalance=imbalance)
 
 

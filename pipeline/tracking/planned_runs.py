@@ -23,7 +23,6 @@ from pipeline.markdown import as_markdown
 from pipeline.params import Params
 from pipeline.results import BudgetResults, ReplicateResults, Results, load_results
 from pipeline.study.arms import ARMS
-from pipeline.study.grid import Grid
 from pipeline.tracking.names import mlflow_key
 
 _DIGEST_LENGTH = 16  # MLflow takes up to 36 characters and shows them in full
@@ -131,7 +130,7 @@ def plan_runs(
         gan=gan,
         synthetic=synthetic,
         prepared=prepared,
-        grid=Grid.declared(params.study),
+        study=params.study,
     )
     source, train = params.data.source, prepared / "train.npz"
     test = _test_images(results, source)

@@ -276,7 +276,7 @@ def study_cells(
     train_split = digits.subset(np.arange(600))
 
     def images():
-        for real in real_subsets(train_split, budget=40, replicates=replicates, seed=1, imbalance={}):
+        for real in real_subsets(train_split, budget=40, replicates=range(replicates), seed=1, imbalance={}):
             synthetic = LabeledImages(
                 digits.images[700:1500], digits.labels[700:1500], digits.class_names, real.provenance
             )

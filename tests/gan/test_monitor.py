@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from pipeline.errors import SynthGainError
-from pipeline.gan.monitor import Monitor
+from pipeline.gan.monitor import Monitor, refuse_collapse
 from pipeline.gan.networks import images_from_uint8
 from pipeline.images import LabeledImages
 
@@ -45,10 +45,10 @@ class Draws:
 
 
 def measure(real, images):
-    monitor = Monitor(real, GAN, seed=0, device=CPU)
+    monitor = Monitor(real, seed=0, device=CPU)
     row = monitor.measure(Draws(images))
     history = [row | {"images_seen": images} for images in (300, 600)]
-    monitor.refuse_collapse(history, label="GAN", kept=None)
+    refuse_collapse(history, GAN, num_classes=real.num_classes, label="GAN", kept=None)
     return row
 
 
@@ -89,11 +89,10 @@ def test_labels_by_chance_are_a_collapse(classes):
 )
 @pytest.mark.parametrize("apart", [50, 100, 200])
 def test_a_collapse_is_counted_in_images_after_the_warm_up(changes, well, stops, apart):
-    real, _ = digits(3, 8)
-    monitor = Monitor(real, SimpleNamespace(**vars(GAN) | changes), seed=0, device=CPU)
+    gan = SimpleNamespace(**vars(GAN) | changes)
     history = [
         {"images_seen": images, "diversity": 1.0 if images in well else 0.0, "label_fidelity_1nn": 1.0}
         for images in range(apart, 601, apart)
     ]
     with pytest.raises(SynthGainError, match="collapsed") if stops else nullcontext():
-        monitor.refuse_collapse(history, label="GAN", kept=None)
+        refuse_collapse(history, gan, num_classes=2, label="GAN", kept=None)

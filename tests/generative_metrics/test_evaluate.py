@@ -104,6 +104,7 @@ class Study:
 
         images = chosen(
             budget=self.budget,
+            replicates=range(len(self.synthetic)),
             synthetic=self.synthetic,
             train=self.train,
             subsets=self.subsets,

@@ -147,7 +147,12 @@ def evaluate(synthetic, budget=60, **changes):
     train = pictures(1, 200)
     subsets = [subset_indices(train, budget=budget, replicate=i, seed=SEED) for i in range(len(synthetic))]
     images = BudgetImages(
-        budget=budget, synthetic=synthetic, train=train, subsets=subsets, test=pictures(2, 300)
+        budget=budget,
+        replicates=range(len(synthetic)),
+        synthetic=synthetic,
+        train=train,
+        subsets=subsets,
+        test=pictures(2, 300),
     )
     arguments = {"n": 200, "gate": GATE, "seed": SEED}
     return evaluate_memorization(images, features_from_images, **(arguments | changes))

@@ -144,10 +144,12 @@ def test_the_options_of_a_study_are_part_of_what_is_made_again(params, train, tm
             "data/prepared/train.npz",
             "--history",
             "history",
+            "--collapsed",
+            "data/metrics/collapsed",
             "--out",
             "data/gan",
         ],
-        "generate": ["--gan", "data/gan", "--out", "data/synthetic"],
+        "generate": ["--gan", "data/gan", "--collapsed", "data/metrics/collapsed", "--out", "data/synthetic"],
         "train-baselines": [
             *("--train", "data/prepared/train.npz"),
             *("--out", "data/classifier"),

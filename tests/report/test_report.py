@@ -88,7 +88,7 @@ def make(files, out, grid_images_per_class=4):
         gan=data / "gan",
         synthetic=data / "synthetic",
         prepared=data / "prepared",
-        grid=files.grid,
+        study=params.study,
     )
     settings = params.model_dump(exclude={"tracking", "export", "execution"})
     write_report(results, out, settings=settings, grid_images_per_class=grid_images_per_class)

@@ -15,6 +15,7 @@ def arguments(files):
     return [
         *("--cells", str(files.cells)),
         *("--confusion", str(files.confusion)),
+        *("--collapsed", str(files.collapsed)),
         *("--out", str(files.comparison)),
         *("--params", str(files.params)),
     ]

@@ -74,6 +74,7 @@ def arguments(files, **changes):
     values = {
         "budget": BUDGET,
         "synthetic": files / "synthetic",
+        "collapsed": files / "collapsed",
         "extractor": files / "extractor",
         "train": files / "train.npz",
         "test": files / "test.npz",

@@ -18,6 +18,7 @@ def arguments(files, *extra):
         *("--comparison", str(files.comparison)),
         *("--metrics", str(files.metrics / "synthetic")),
         *("--synthetic", str(files.root / "data/synthetic")),
+        *("--collapsed", str(files.collapsed)),
         *("--out", str(files.root / "data/export")),
         *("--params", str(files.params)),
         *extra,

@@ -69,7 +69,7 @@ def study(tmp_path_factory):
         real = real_subset(train, budget=BUDGET, replicate=replicate, seed=SEED, imbalance=IMBALANCE)
         digits.subset(order[900:], real.provenance).save(root / f"synthetic/{BUDGET}/{replicate}.npz")
     given = {"budget": str(BUDGET), "train": root / "train.npz", "params_file": params_file}
-    made = {"synthetic": root / "synthetic"}
+    made = {"synthetic": root / "synthetic", "collapsed": root / "collapsed"}
     classifiers = {"out": root / "classifier"}
     scores = root / "scores"
     score_labels.main(**given, **made, out=scores, metrics=root / "acceptance")
@@ -86,7 +86,9 @@ def study(tmp_path_factory):
         **tables,
         params_file=params_file,
     )
-    compare.main(**tables, out=root / "comparison.json", params_file=params_file)
+    compare.main(
+        **tables, collapsed=root / "collapsed", out=root / "comparison.json", params_file=params_file
+    )
     return root
 
 
@@ -140,6 +142,7 @@ def test_without_a_filtered_arm_nothing_is_judged(study, tmp_path):
         budget=str(BUDGET),
         train=study / "train.npz",
         synthetic=tmp_path / "not read",
+        collapsed=tmp_path / "collapsed",
         out=tmp_path / "scores",
         metrics=tmp_path / "acceptance",
         params_file=tmp_path / "params.yaml",

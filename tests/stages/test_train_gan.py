@@ -23,7 +23,9 @@ def test_generators_are_found_until_their_images_change(tmp_path, monkeypatch):
     monkeypatch.delenv("SYNTHGAIN_STORE", raising=False)
 
     def run(history):
-        command = "stage train-gan --budget 20 --train train.npz --out gan --history".split()
+        command = (
+            "stage train-gan --budget 20 --train train.npz --out gan --collapsed collapsed --history".split()
+        )
         return run_command([*command, history], monkeypatch)
 
     status, said = run("file/history")  # below a file there is no folder

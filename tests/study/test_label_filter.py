@@ -93,8 +93,8 @@ def test_a_class_without_an_accepted_image_names_no_number_to_raise_to():
 
 def test_scores_are_read_back_as_they_were_and_repeat_to_the_byte(tmp_path):
     other = agreement_on(SYNTHETIC, [1] * 6, [0.1] * 6)
-    save_agreements(tmp_path / "1.npz", [AGREEMENT, other])
-    save_agreements(tmp_path / "2.npz", [AGREEMENT, other])
+    save_agreements(tmp_path / "1.npz", {0: AGREEMENT, 1: other})
+    save_agreements(tmp_path / "2.npz", {0: AGREEMENT, 1: other})
     assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "2.npz").read_bytes()
     for replicate, kept in enumerate((AGREEMENT, other)):
         loaded = load_agreement(tmp_path / "1.npz", replicate)
@@ -110,7 +110,7 @@ def test_a_missing_or_damaged_file_and_a_missing_replicate_are_named(tmp_path):
     (tmp_path / "broken.npz").write_bytes(b"PK")
     with pytest.raises(SynthGainError, match="no readable label scores of replicate 1"):
         load_agreement(tmp_path / "broken.npz", 0)
-    save_agreements(tmp_path / "none.npz", [])
+    save_agreements(tmp_path / "none.npz", {})
     with pytest.raises(SynthGainError, match="no readable label scores of replicate 1"):
         load_agreement(tmp_path / "none.npz", 0)
 
