@@ -256,7 +256,7 @@ class Gan(Section):
     class_sampling: Literal["as_drawn", "balanced"]
     collapse_patience_images: Annotated[int, Field(ge=0)]
     history_points: Count
-    film_strip_frames: Annotated[int, Field(ge=2, le=40)]
+    film_strip_frames: Annotated[int, Field(ge=2, le=201)]
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
