@@ -11,7 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -135,6 +135,9 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+SectionType = TypeVar("SectionType", bound=Section)
+
+
 class Data(Section):
     """Where real images come from, and how they are split."""
 
@@ -239,7 +242,7 @@ class Gan(Section):
     dropout: Annotated[Number, Field(ge=0, lt=1)]
     spectral_norm: bool
     conditioning: Literal["projection", "concatenate"]
-    loss: Literal["relativistic", "non_saturating", "least_squares", "hinge", "wasserstein"]
+    loss: Literal["relativistic", "non_saturating", "saturating", "least_squares", "hinge", "wasserstein"]
     label_smoothing: Annotated[Number, Field(ge=0, lt=0.5)]
     penalty: Literal["none", "gradient_penalty", "r1", "r1_r2"]
     penalty_weight: NonNegative
@@ -267,7 +270,7 @@ class Gan(Section):
     class_sampling: Literal["as_drawn", "balanced"]
     collapse_patience_images: Annotated[int, Field(ge=0)]
     history_points: Count
-    film_strip_frames: Annotated[int, Field(ge=2, le=40)]
+    film_strip_frames: Annotated[int, Field(ge=2, le=201)]
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -319,15 +322,19 @@ class Gan(Section):
             )
         return problems
 
+    def bounds_the_slope(self) -> bool:
+        """Whether something bounds the discriminator's slope, which a Wasserstein loss needs."""
+        return self.penalty != "none" or self.spectral_norm
+
     def _options_fit(self) -> list[str]:
         """Combinations that would do nothing, or nonsense."""
         problems = []
-        if self.label_smoothing and self.loss not in ("non_saturating", "least_squares"):
+        if self.label_smoothing and self.loss not in ("non_saturating", "saturating", "least_squares"):
             problems.append(
                 f"gan.label_smoothing: found {self.label_smoothing}; loss {self.loss} has no target to smooth:"
-                " set it to 0.0, or the loss to non_saturating or least_squares"
+                " set it to 0.0, or the loss to non_saturating, saturating or least_squares"
             )
-        if self.loss == "wasserstein" and self.penalty == "none" and not self.spectral_norm:
+        if self.loss == "wasserstein" and not self.bounds_the_slope():
             problems.append(
                 "gan.penalty: found none; loss wasserstein needs a bound on the discriminator's slope:"
                 " gradient_penalty, r1, r1_r2 or spectral_norm"
@@ -408,8 +415,14 @@ class Classifiers(_Network):
         return {str(budget): count for budget, count in steps.items()} if isinstance(steps, dict) else steps
 
     def of_budget(self, budget: int | Literal["all"]) -> Classifier:
-        """How the classifiers of a budget train: with the steps that `classifier.steps` has for it."""
-        steps = self.steps[budget] if isinstance(self.steps, dict) else self.steps
+        """How the classifiers of a budget train: with the steps that `classifier.steps` has for it.
+
+        Raises:
+            SynthGainError: if it names other budgets only.
+        """
+        steps = self.steps.get(budget) if isinstance(self.steps, dict) else self.steps
+        if steps is None:
+            raise SynthGainError(f"classifier.steps: has none for {budget} real images; add them")
         return Classifier(**{**self.model_dump(), "steps": steps})
 
 
@@ -527,7 +540,7 @@ def load_params(path: Path) -> Params:
     Raises:
         SynthGainError: with one line per problem, all problems at once.
     """
-    return parse_params(_read_yaml(path), where=str(path))
+    return parse_params(read_yaml(path), where=str(path))
 
 
 def overlay_params(base: Path, changes: Path) -> Params:
@@ -536,8 +549,8 @@ def overlay_params(base: Path, changes: Path) -> Params:
     Raises:
         SynthGainError: if either file cannot be read, or the result is not valid (unknown keys included).
     """
-    merged = dict(_read_yaml(base))
-    for key, value in _read_yaml(changes).items():
+    merged = dict(read_yaml(base))
+    for key, value in read_yaml(changes).items():
         if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
             merged[key] = {**merged[key], **value}
         else:
@@ -547,11 +560,25 @@ def overlay_params(base: Path, changes: Path) -> Params:
 
 def parse_params(values: Mapping[str, Any], *, where: str) -> Params:
     """Validate the values of a parameter file; `where` names it in the error."""
+    return parse_section(Params, values, where=where)
+
+
+def parse_section(
+    kind: type[SectionType], values: Mapping[str, Any], *, where: str, name: str | None = None
+) -> SectionType:
+    """Validate the values of a section of a file; `where` names the file in the error, `name` the section.
+
+    Raises:
+        SynthGainError: with one line per problem, all problems at once.
+    """
     try:
-        return Params.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        lines = _explain([dict(problem) for problem in error.errors(include_url=False)])
-        raise SynthGainError("\n".join(f"{where}: {line}" for line in lines)) from None
+        problems: list[dict[str, Any]] = [
+            {**problem, "loc": (*([name] if name else []), *problem["loc"])}
+            for problem in error.errors(include_url=False)
+        ]
+        raise SynthGainError("\n".join(f"{where}: {line}" for line in _explain(problems))) from None
 
 
 def dump_params(params: Params) -> str:
@@ -579,7 +606,12 @@ class _KeysOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The sections of a file, not yet validated.
+
+    Raises:
+        SynthGainError: if it cannot be read, is no YAML of sections, or has a key twice.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         loader = _KeysOnce(text)

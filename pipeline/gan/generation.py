@@ -115,6 +115,7 @@ def generate_file(
         "seed": seed,
         "z_dim": generator.z_dim,
         "counts": list(counts),
+        **({"latents": generator.latents} if generator.latents != "normal" else {}),
     }
     work = out.absolute().parent / f".{out.name}.partial"
     plan = json.dumps({**made, "class_names": class_names, "torch": torch.__version__}, sort_keys=True)

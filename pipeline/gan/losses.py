@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Loss = Literal["relativistic", "non_saturating", "least_squares", "hinge", "wasserstein"]
+Loss = Literal["relativistic", "non_saturating", "saturating", "least_squares", "hinge", "wasserstein"]
 Penalty = Literal["none", "gradient_penalty", "r1", "r1_r2"]
 
 
@@ -22,7 +22,7 @@ def discriminator_loss(loss: Loss, *, real: Tensor, fake: Tensor, label_smoothin
     """What the discriminator minimises; a mean over the batch.
 
     - relativistic: softplus(−(D(x) − D(G(z)))) over pairs (arXiv:1807.00734, arXiv:2501.05441)
-    - non_saturating: binary cross-entropy on the logits (arXiv:1406.2661)
+    - non_saturating, saturating: binary cross-entropy on the logits (arXiv:1406.2661)
     - least_squares: ½(D(x) − 1)² + ½D(G(z))² (arXiv:1611.04076)
     - hinge: max(0, 1 − D(x)) + max(0, 1 + D(G(z))) (arXiv:1705.02894)
     - wasserstein: D(G(z)) − D(x) (arXiv:1701.07875)
@@ -33,7 +33,7 @@ def discriminator_loss(loss: Loss, *, real: Tensor, fake: Tensor, label_smoothin
     target = 1 - label_smoothing
     if loss == "relativistic":
         return F.softplus(fake - real).mean()
-    if loss == "non_saturating":
+    if loss in ("non_saturating", "saturating"):
         on_real = target * F.softplus(-real) + (1 - target) * F.softplus(real)
         return on_real.mean() + F.softplus(fake).mean()
     if loss == "least_squares":
@@ -44,11 +44,17 @@ def discriminator_loss(loss: Loss, *, real: Tensor, fake: Tensor, label_smoothin
 
 
 def generator_loss(loss: Loss, *, real: Tensor, fake: Tensor) -> Tensor:
-    """What the generator minimises; a mean over the batch. Only `relativistic` reads the real logits."""
+    """What the generator minimises; a mean over the batch. Only `relativistic` reads the real logits.
+
+    non_saturating is −log D(G(z)), saturating is log(1 − D(G(z))): the minimax game, whose gradient vanishes where the
+    discriminator is sure (arXiv:1406.2661, section 3).
+    """
     if loss == "relativistic":
         return F.softplus(real - fake).mean()
     if loss == "non_saturating":
         return F.softplus(-fake).mean()
+    if loss == "saturating":
+        return -F.softplus(fake).mean()
     if loss == "least_squares":
         return (fake - 1).square().mean() / 2
     return -fake.mean()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.errors import SynthGainError
 from pipeline.gan.networks import Generator, images_from_uint8, uint8_from_images
+from pipeline.gan.options import PaperGan
 from pipeline.gan.sampling import sample_z
 from pipeline.images import LabeledImages, stratified_indices
 from pipeline.params import Gan
@@ -48,9 +49,13 @@ class CollapsedTraining(SynthGainError):
 class Monitor:
     """Compares samples of a generator with real training images: 2000 in the shares of their classes, at most."""
 
-    def __init__(self, real: LabeledImages, *, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, real: LabeledImages, *, has_labels: bool = True, seed: int, device: torch.device
+    ) -> None:
         self.seed, self.device = derive_seed(seed, "fidelity"), device
-        self.num_classes = real.num_classes
+        # Without labels all images are of one class: nothing is requested that could be seen.
+        self.has_labels = has_labels
+        self.num_classes = real.num_classes if has_labels else 1
         # Not the first ones: those of a folder of images are all of one class.
         chosen = stratified_indices(
             real.labels,
@@ -59,7 +64,7 @@ class Monitor:
             np.random.default_rng(derive_seed(seed, "reference")),
         )
         self.reference = images_from_uint8(torch.from_numpy(real.images[chosen])).to(device).flatten(1)
-        self.labels = torch.from_numpy(real.labels[chosen]).to(device)
+        self.labels = self._known(torch.from_numpy(real.labels[chosen]).to(device))
         self.real_spread = self._spread(self.reference, self.labels)
 
     @torch.no_grad()
@@ -67,20 +72,28 @@ class Monitor:
         """Two numbers from a few averaged-generator samples of each class.
 
         label_fidelity_1nn: the share of samples whose nearest real training image, in pixel space, has the requested
-        label; biased by the errors of 1-nearest-neighbour. diversity: the mean distance of a class's samples from
-        their mean image, as a share of the same distance of real images; the smallest of all classes. 1 = as varied
-        as real images, 0 = one image for all.
+        label; biased by the errors of 1-nearest-neighbour. A GAN without labels has none.
+        diversity: the mean distance of a class's samples from their mean image, as a share of the same distance of
+        real images; the smallest of all classes. 1 = as varied as real images, 0 = one image for all. Without
+        labels all samples count as one class.
         """
         images, labels = sample_each_class(
             generator, per_class=_IMAGES_PER_CLASS, seed=self.seed, device=self.device
         )
         pixels = images.flatten(1)
+        spread = self._spread(pixels, self._known(labels)) / self.real_spread
+        diversity = float(spread[spread.isfinite()].min()) if spread.isfinite().any() else 1.0
+        if not self.has_labels:
+            return {"diversity": diversity}
         nearest = torch.cdist(pixels, self.reference).argmin(dim=1)
-        spread = self._spread(pixels, labels) / self.real_spread
         return {
             "label_fidelity_1nn": float((self.labels[nearest] == labels).float().mean()),
-            "diversity": float(spread[spread.isfinite()].min()) if spread.isfinite().any() else 1.0,
+            "diversity": diversity,
         }
+
+    def _known(self, labels: Tensor) -> Tensor:
+        """The labels that the GAN knows of: these, or one for all."""
+        return labels if self.has_labels else torch.zeros_like(labels)
 
     def _spread(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """(num_classes,) mean distance of a class's images from their mean image."""
@@ -164,7 +177,10 @@ def sample_each_class(
 ) -> tuple[Tensor, Tensor]:
     """Images (num_classes · per_class, 1, H, W) in −1..1 from fixed latents, and their labels."""
     z = np.concatenate(
-        [sample_z(seed, label, 0, per_class, generator.z_dim) for label in range(generator.num_classes)]
+        [
+            sample_z(seed, label, 0, per_class, generator.z_dim, generator.latents)
+            for label in range(generator.num_classes)
+        ]
     )
     labels = torch.arange(generator.num_classes, device=device).repeat_interleave(per_class)
     return generator(torch.from_numpy(z).to(device), labels), labels

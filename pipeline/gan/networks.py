@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -22,14 +22,15 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm as normalize_spectrum
 
 Architecture = Literal["compact", "dcgan", "mlp"]
-Conditioning = Literal["projection", "concatenate"]
+Conditioning = Literal["projection", "concatenate", "none"]
 Upsampling = Literal["transposed", "nearest", "pixel_shuffle"]
 Normalization = Literal["none", "batch"]
+Latents = Literal["normal", "uniform"]
 
 # Slope of the discriminator's LeakyReLU below 0, the value of nearly every GAN since DCGAN.
 _LEAK = 0.2
 # The generator's grid before upsampling: strides of 4 in all lead from a quarter of the side to the side.
-_GROWTH = 4
+GROWTH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +46,14 @@ class GeneratorDesign:
         upsampling: how a stride of 2 is made; compact's last one is always a pixel-shuffle.
         normalization: of the hidden layers.
         conditioning: `projection` adds a `ConditionalAffine` after each hidden layer; `concatenate` has the class
-            vector beside z alone.
+            vector beside z alone; `none` has no classes: labels are not read.
         leak: slope of the activation below 0; 0 is ReLU.
         noise: standard deviation of Gaussian noise before the last layer, in training only.
         num_classes, image_size: of the data.
+        latents: `normal` is N(0, 1), `uniform` is −1..1.
+        noise_grid: z itself is the first grid, (grid, grid, channels[0]); without it a dense layer makes the grid.
+        hidden_bias: whether layers before the last have a bias (see `layer_bias`).
+        dropout: after each hidden activation, in training only.
     """
 
     architecture: Architecture
@@ -63,11 +68,16 @@ class GeneratorDesign:
     noise: float
     num_classes: int
     image_size: int
+    # Files of generators from before these were options do not have them: this is what those generators are.
+    latents: Latents = "normal"
+    noise_grid: bool = False
+    hidden_bias: bool = True
+    dropout: float = 0.0
 
     @property
-    def hidden_bias(self) -> bool:
-        """Whether hidden layers have a bias: beside that of a conditional affine it costs 4 % of a step on a CPU."""
-        return self.conditioning == "concatenate"
+    def layer_bias(self) -> bool:
+        """Whether layers after the first have a bias: beside that of a conditional affine it costs 4 % of a step."""
+        return self.hidden_bias and self.conditioning != "projection"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +93,13 @@ class DiscriminatorDesign:
         conditioning: `projection` adds ⟨embedding of the label, features⟩ to the score (Miyato & Koyama 2018,
             arXiv:1802.05637), not divided by √features: scaled, the GAN learns its classes far more slowly.
             `concatenate` puts a learned map of the label beside the image (Mirza & Osindero 2014,
-            arXiv:1411.1784).
+            arXiv:1411.1784). `none` does not read the labels.
         dropout: after each hidden layer.
-        spectral_norm: on every layer but embeddings (Miyato et al. 2018, arXiv:1802.05957).
+        spectral_norm: on every layer and on the projection's embedding (Miyato et al. 2018, arXiv:1802.05957); a
+            map of the label is input, and bounds nothing.
+        normalization: of the hidden layers, before the activation. Batch norm mixes the images of a pass: give real
+            and fake images a pass each.
+        noise: standard deviation of Gaussian noise on the flat features before the score, in training only.
         num_classes, image_size: of the data.
     """
 
@@ -97,6 +111,8 @@ class DiscriminatorDesign:
     conditioning: Conditioning
     dropout: float
     spectral_norm: bool
+    normalization: Normalization
+    noise: float
     num_classes: int
     image_size: int
 
@@ -126,7 +142,8 @@ class ConditionalAffine(nn.Module):
 class Generator(nn.Module):
     """(z, label) → image.
 
-    z (N, z_dim) float32 ~ N(0, 1) and labels (N,) int64 give (N, 1, image_size, image_size) float32 in −1..1.
+    z (N, z_dim) float32, as the design's latents, and labels (N,) int64 give (N, 1, image_size, image_size) float32 in
+    −1..1.
 
     A dense layer makes a grid with `channels[0]` channels from z and the class vector (`mlp`: a grid of one cell).
     Before each further layer come the normalization, the conditional affine and the activation.
@@ -136,15 +153,22 @@ class Generator(nn.Module):
         super().__init__()
         self.design = design
         self.z_dim, self.num_classes, self.image_size = design.z_dim, design.num_classes, design.image_size
+        self.latents = design.latents
         self.is_dense = design.architecture == "mlp"
-        self.grid = 1 if self.is_dense else design.image_size // _GROWTH
-        self.embedding = nn.Embedding(design.num_classes, design.class_embedding_dim)
-        self.first = nn.Linear(design.z_dim + design.class_embedding_dim, design.channels[0] * self.grid**2)
+        self.grid = 1 if self.is_dense else design.image_size // GROWTH
+        self.embedding: nn.Embedding | None = None
+        inputs = design.z_dim
+        if design.conditioning != "none":
+            self.embedding = nn.Embedding(design.num_classes, design.class_embedding_dim)
+            inputs += design.class_embedding_dim
+        self.first: nn.Module = nn.Identity()
+        if not design.noise_grid:
+            self.first = nn.Linear(inputs, design.channels[0] * self.grid**2, bias=design.hidden_bias)
         self.layers = nn.ModuleList(_GENERATOR_LAYERS[design.architecture](design))
         batch_norm = nn.BatchNorm1d if self.is_dense else nn.BatchNorm2d
         self.norms = nn.ModuleList(
             # The conditional affine that follows does the scaling, where there is one.
-            batch_norm(width, affine=design.conditioning == "concatenate")
+            batch_norm(width, affine=design.conditioning != "projection")
             if design.normalization == "batch"
             else nn.Identity()
             for width in design.channels
@@ -157,18 +181,22 @@ class Generator(nn.Module):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The design as JSON values: the metadata of a checkpoint."""
-        return asdict(self.design)
+        """The design as JSON values: the metadata of a checkpoint. What a field says by itself is left out."""
+        values = {each.name: getattr(self.design, each.name) for each in fields(self.design)}
+        defaults = {each.name: each.default for each in fields(self.design) if each.default is not MISSING}
+        return {name: value for name, value in values.items() if defaults.get(name, MISSING) != value}
 
     def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        x = self.first(torch.cat([z, self.embedding(labels)], dim=1))
+        x: Tensor = self.first(z if self.embedding is None else torch.cat([z, self.embedding(labels)], dim=1))
         if not self.is_dense:  # channels last, as the convolutions want it: no copy
             x = x.view(-1, self.grid, self.grid, self.design.channels[0]).permute(0, 3, 1, 2)
         for i, layer in enumerate(self.layers):
             x = self.norms[i](x)
             if self.affines:
                 x = self.affines[i](x, labels)
-            x = F.leaky_relu(x, self.design.leak, inplace=True)
+            x = F.leaky_relu(x, self.design.leak, inplace=not self.design.noise_grid)
+            if self.design.dropout:
+                x = F.dropout(x, self.design.dropout, self.training)
             if self.training and self.design.noise and i == len(self.layers) - 1:
                 x = x + self.design.noise * torch.randn_like(x)
             x = layer(x)
@@ -188,7 +216,7 @@ def _dcgan_generator_layers(design: GeneratorDesign) -> list[nn.Module]:
 
 def _mlp_generator_layers(design: GeneratorDesign) -> list[nn.Module]:
     """Dense layers from the first hidden size to the pixels."""
-    hidden = [nn.Linear(a, b, bias=design.hidden_bias) for a, b in itertools.pairwise(design.channels)]
+    hidden = [nn.Linear(a, b, bias=design.layer_bias) for a, b in itertools.pairwise(design.channels)]
     return [*hidden, nn.Linear(design.channels[-1], design.image_size**2)]
 
 
@@ -203,7 +231,7 @@ def _convolutions_to_image(design: GeneratorDesign, *, last_upsampling: Upsampli
     """A convolution for each stride; the last one gives the image."""
     *strides, last_stride = design.strides
     hidden = [
-        _growing_convolution(a, b, stride, design.upsampling, bias=design.hidden_bias)
+        _growing_convolution(a, b, stride, design.upsampling, bias=design.layer_bias)
         for (a, b), stride in zip(itertools.pairwise(design.channels), strides, strict=True)
     ]
     return [*hidden, _growing_convolution(design.channels[-1], 1, last_stride, last_upsampling, bias=True)]
@@ -250,9 +278,17 @@ class Discriminator(nn.Module):
         self.layers = nn.ModuleList(
             normalize_spectrum(layer) if design.spectral_norm else layer for layer in layers
         )
-        self.projection: nn.Embedding | None = None
+        widths = [*design.channels, *([design.features] if design.features else [])]
+        self.norms = nn.ModuleList(
+            nn.Identity()
+            if design.normalization == "none"
+            else (nn.BatchNorm1d if isinstance(layer, nn.Linear) else nn.BatchNorm2d)(size)
+            for layer, size in zip(hidden, widths, strict=True)
+        )
+        self.projection: nn.Module | None = None
         if design.conditioning == "projection":
-            self.projection = nn.Embedding(design.num_classes, width)
+            embedding = nn.Embedding(design.num_classes, width)
+            self.projection = normalize_spectrum(embedding) if design.spectral_norm else embedding
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         x = images.flatten(1) if self.is_dense else images
@@ -260,10 +296,12 @@ class Discriminator(nn.Module):
             x = torch.cat([x, self.label_map(labels).view(len(x), -1, *x.shape[2:])], dim=1)
         if self.design.architecture == "compact":
             x = F.pixel_unshuffle(x, 2)
-        for layer in self.layers[: self.hidden_layers]:
-            x = layer(_flat(x) if isinstance(layer, nn.Linear) else x)
+        for layer, norm in zip(self.layers[: self.hidden_layers], self.norms, strict=True):
+            x = norm(layer(_flat(x) if isinstance(layer, nn.Linear) else x))
             x = F.dropout(F.leaky_relu(x, _LEAK, inplace=True), self.design.dropout, self.training)
         x = _flat(x)
+        if self.training and self.design.noise:
+            x = x + self.design.noise * torch.randn_like(x)
         logits: Tensor = self.layers[-1](x).float().squeeze(1)
         if self.projection is not None:
             logits = logits + (self.projection(labels) * x.float()).sum(1)

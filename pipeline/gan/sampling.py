@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import torch
 from scipy.special import ndtri
 
 from pipeline.errors import SynthGainError
-from pipeline.gan.networks import Generator, uint8_from_images
+from pipeline.gan.networks import Generator, Latents, uint8_from_images
 from pipeline.images import LabeledImages
 from pipeline.runtime.progress import Advance
 from pipeline.runtime.seeds import derive_seed
@@ -26,8 +26,10 @@ BLOCK = 250
 _SATURATED = 1 - 1e-7
 
 
-def sample_z(seed: int, label: int, start: int, count: int, z_dim: int) -> npt.NDArray[np.float32]:
-    """Latents start..start+count−1 of a class, (count, z_dim) float32 ~ N(0, 1).
+def sample_z(
+    seed: int, label: int, start: int, count: int, z_dim: int, latents: Latents = "normal"
+) -> npt.NDArray[np.float32]:
+    """Latents start..start+count−1 of a class, (count, z_dim) float32 ~ N(0, 1), or uniform in −1..1.
 
     The counter of a Philox generator (Salmon et al. 2011) is moved to `start`: row i does not depend on the rows
     that are drawn with it. The normal quantile turns one 53-bit uniform into one latent, so that the position of
@@ -38,19 +40,27 @@ def sample_z(seed: int, label: int, start: int, count: int, z_dim: int) -> npt.N
     bits.advance(start * counters)
     words = bits.random_raw(count * counters * 4).reshape(count, counters * 4)[:, :z_dim]
     uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    z: npt.NDArray[np.float32] = ndtri(uniform).astype(np.float32)
+    z: npt.NDArray[np.float32] = (ndtri(uniform) if latents == "normal" else 2 * uniform - 1).astype(
+        np.float32
+    )
     return z
 
 
 def z_sha256(
-    seed: int, label: int, indices: npt.NDArray[np.int64], z_dim: int, *, latent_std: float = 1.0
+    seed: int,
+    label: int,
+    indices: npt.NDArray[np.int64],
+    z_dim: int,
+    *,
+    latent_std: float = 1.0,
+    latents: Latents = "normal",
 ) -> list[str]:
     """The hash of each of these latents of a class, times `latent_std`: of its float32 bytes, little-endian."""
     hashes: dict[int, str] = {}
     for block in np.unique(indices // BLOCK).tolist():
-        latents = (sample_z(seed, label, block * BLOCK, BLOCK, z_dim) * np.float32(latent_std)).astype("<f4")
+        z = sample_z(seed, label, block * BLOCK, BLOCK, z_dim, latents) * np.float32(latent_std)
         for index in indices[indices // BLOCK == block].tolist():
-            hashes[index] = hashlib.sha256(latents[index % BLOCK].tobytes()).hexdigest()
+            hashes[index] = hashlib.sha256(z[index % BLOCK].astype("<f4").tobytes()).hexdigest()
     return [hashes[index] for index in indices.tolist()]
 
 
@@ -58,11 +68,17 @@ def latent_hashes(
     provenance: Mapping[str, Any],
 ) -> Callable[[int, npt.NDArray[np.int64]], list[str]] | None:
     """`z_sha256` for the images of this provenance, None if it does not say enough."""
-    seed, z_dim = provenance.get("seed"), provenance.get("z_dim")
-    if not isinstance(seed, int) or not isinstance(z_dim, int):
+    seed, z_dim, latents = (
+        provenance.get("seed"),
+        provenance.get("z_dim"),
+        provenance.get("latents", "normal"),
+    )
+    if not isinstance(seed, int) or not isinstance(z_dim, int) or latents not in get_args(Latents):
         return None
     latent_std = float(provenance.get("latent_std", 1.0))
-    return lambda label, indices: z_sha256(seed, label, indices, z_dim, latent_std=latent_std)
+    return lambda label, indices: z_sha256(
+        seed, label, indices, z_dim, latent_std=latent_std, latents=latents
+    )
 
 
 @torch.no_grad()
@@ -87,8 +103,8 @@ def sample_images(
     first, end = start // BLOCK * BLOCK, start + count
     blocks = []
     for block in range(first, end, BLOCK):
-        latents = sample_z(seed, label, block, BLOCK, generator.z_dim) * np.float32(latent_std)
-        z = torch.from_numpy(latents).to(device)
+        latents = sample_z(seed, label, block, BLOCK, generator.z_dim, generator.latents)
+        z = torch.from_numpy(latents * np.float32(latent_std)).to(device)
         labels = torch.full((BLOCK,), label, dtype=torch.int64, device=device)
         images = generator(z, labels)
         _refuse_no_images(images, label)
@@ -156,7 +172,8 @@ def synthetic_images(
 ) -> LabeledImages:
     """Exactly `images_per_class` images of each class, class after class; `latent_std` as in `sample_images`.
 
-    The provenance gains what makes them again: seed, z_dim, count, and latent_std where it is not 1.
+    The provenance gains what makes them again: seed, z_dim, count, latent_std where it is not 1, and latents where they
+    are not normal.
     """
     images = np.empty(
         (generator.num_classes, images_per_class, 1, generator.image_size, generator.image_size),
@@ -186,5 +203,6 @@ def synthetic_images(
             "z_dim": generator.z_dim,
             "images_per_class": images_per_class,
             **({"latent_std": latent_std} if latent_std != 1 else {}),
+            **({"latents": generator.latents} if generator.latents != "normal" else {}),
         },
     )

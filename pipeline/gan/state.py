@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from pipeline.errors import SynthGainError
-from pipeline.gan.networks import Discriminator, DiscriminatorDesign, Generator, GeneratorDesign
+from pipeline.gan.networks import GROWTH, Discriminator, DiscriminatorDesign, Generator, GeneratorDesign
+from pipeline.gan.options import PaperGan, all_options
 from pipeline.images import LabeledImages
 from pipeline.params import Gan
 from pipeline.runtime.outputs import atomic_output
@@ -73,7 +74,8 @@ def new_state(real: LabeledImages, gan: Gan, *, seed: int, device: torch.device)
     Seeds torch's own stream: the initial weights, noise layers, dropout and interpolation points draw from it.
     """
     torch.manual_seed(derive_seed(seed, "weights"))
-    generator, discriminator = _new_generator(real, gan), _new_discriminator(real, gan)
+    options = all_options(gan)
+    generator, discriminator = _new_generator(real, options), _new_discriminator(real, options)
     # channels_last: the layout that the CPU's and the GPU's convolutions compute in.
     generator = generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     discriminator = discriminator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -88,11 +90,12 @@ def new_state(real: LabeledImages, gan: Gan, *, seed: int, device: torch.device)
     )
 
 
-def _new_generator(real: LabeledImages, gan: Gan) -> Generator:
+def _new_generator(real: LabeledImages, gan: PaperGan) -> Generator:
+    side = real.images.shape[-1]
     return Generator(
         GeneratorDesign(
             architecture=gan.architecture,
-            z_dim=gan.z_dim,
+            z_dim=gan.z_dim * ((side // GROWTH) ** 2 if gan.noise_grid else 1),
             class_embedding_dim=gan.class_embedding_dim,
             channels=gan.generator_channels,
             strides=gan.generator_strides,
@@ -102,12 +105,16 @@ def _new_generator(real: LabeledImages, gan: Gan) -> Generator:
             leak=gan.generator_leak,
             noise=gan.generator_noise,
             num_classes=real.num_classes,
-            image_size=real.images.shape[-1],
+            image_size=side,
+            latents=gan.latents,
+            noise_grid=gan.noise_grid,
+            hidden_bias=gan.hidden_bias,
+            dropout=gan.generator_dropout,
         )
     )
 
 
-def _new_discriminator(real: LabeledImages, gan: Gan) -> Discriminator:
+def _new_discriminator(real: LabeledImages, gan: PaperGan) -> Discriminator:
     return Discriminator(
         DiscriminatorDesign(
             architecture=gan.architecture,
@@ -118,6 +125,8 @@ def _new_discriminator(real: LabeledImages, gan: Gan) -> Discriminator:
             conditioning=gan.conditioning,
             dropout=gan.dropout,
             spectral_norm=gan.spectral_norm,
+            normalization=gan.discriminator_normalization,
+            noise=gan.discriminator_noise,
             num_classes=real.num_classes,
             image_size=real.images.shape[-1],
         )

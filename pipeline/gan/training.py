@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from pipeline.gan.losses import (
 )
 from pipeline.gan.monitor import Monitor, film_frame, refuse_collapse, refuse_divergence
 from pipeline.gan.networks import Discriminator, Generator
+from pipeline.gan.options import PaperGan, all_options, plateau_step
 from pipeline.gan.state import TrainingState, resumed_state, save_state
 from pipeline.images import LabeledImages
 from pipeline.params import Gan
@@ -102,6 +103,7 @@ def train_gan(
         CollapsedTraining: if the training diverges (a loss is not finite) or collapses. What `scratch` holds is
             then the last good state.
     """
+    gan = all_options(gan)
     images_per_step = gan.batch_size * gan.discriminator_steps
     steps = gan.total_images // images_per_step
     evaluation_steps = even_steps(steps, gan.history_points)
@@ -117,14 +119,14 @@ def train_gan(
         cutout=gan.augment_cutout,
     )
     autocast = partial(torch.autocast, device.type, dtype=dtype, enabled=dtype != torch.float32)
-    monitor = Monitor(real, seed=seed, device=device)
+    monitor = Monitor(real, has_labels=gan.conditioning != "none", seed=seed, device=device)
     interval = Interval(device)
     if not state.film:
         state.film.append(film_frame(state.averaged, seed=seed, device=device))
 
     advance(state.step * images_per_step)
     for step in range(state.step + 1, steps + 1):
-        set_learning_rates(state, gan, factor=learning_rate_factor(step, steps, gan))
+        set_learning_rates(state, gan, factor=learning_rate_factor(step, steps, gan, state.history))
         noise = gan.instance_noise * (1 - step / steps)
 
         # Discriminator: the real image of a pair up, the fake one of the same class down.
@@ -132,8 +134,8 @@ def train_gan(
             number = (step - 1) * gan.discriminator_steps + turn
             real_images, labels = batch(number)
             real_images = augment_real(real_images, strength, state.augment_rng)
-            # One pass of the generator serves the last of these turns and the generator's own step.
-            with torch.set_grad_enabled(turn == gan.discriminator_steps - 1):
+            # One pass of the generator serves the last of these turns and, as a rule, the generator's own step.
+            with torch.set_grad_enabled(turn == gan.discriminator_steps - 1 and not gan.fresh_fakes):
                 fake_images = draw_fakes(state, labels, autocast)
             pairs = Pairs(
                 real=augment(real_images, differentiable, noise, state.augment_rng),
@@ -143,7 +145,10 @@ def train_gan(
             penalised = gan.penalty != "none" and (number + 1) % gan.penalty_interval == 0
             d_loss, real_logits, fake_logits = discriminator_step(state, gan, pairs, penalised, autocast)
 
-        # Generator: fool the discriminator that was just updated, with the same fakes.
+        # Generator: fool the discriminator that was just updated, with the same fakes or with fresh ones.
+        if gan.fresh_fakes:
+            fakes = augment(draw_fakes(state, labels, autocast), differentiable, noise, state.augment_rng)
+            pairs = replace(pairs, fake=fakes)
         g_loss = generator_step(state, gan, pairs, real_logits, autocast)
         # Exponential moving average of the weights; a shorter one at first, which forgets the initial weights.
         update_average(state.averaged, state.generator, decay=min(gan.ema_decay, (1 + step) / (10 + step)))
@@ -169,7 +174,7 @@ def train_gan(
     return GanRun(on_cpu, state.history, np.stack(state.film))
 
 
-def set_learning_rates(state: TrainingState, gan: Gan, *, factor: float) -> None:
+def set_learning_rates(state: TrainingState, gan: PaperGan, *, factor: float) -> None:
     """Both players' learning rates: their peaks times `factor`."""
     state.g_optimizer.param_groups[0]["lr"] = gan.generator_learning_rate * factor
     state.d_optimizer.param_groups[0]["lr"] = gan.discriminator_learning_rate * factor
@@ -178,20 +183,26 @@ def set_learning_rates(state: TrainingState, gan: Gan, *, factor: float) -> None
 def draw_fakes(state: TrainingState, labels: Tensor, autocast: Autocast) -> Tensor:
     """A fake image (N, 1, H, W) float32 in −1..1 for each label, from new latents."""
     size = len(labels), state.generator.z_dim
-    z = torch.randn(size, generator=state.z_rng, device=labels.device)
+    if state.generator.latents == "uniform":
+        z = 2 * torch.rand(size, generator=state.z_rng, device=labels.device) - 1
+    else:
+        z = torch.randn(size, generator=state.z_rng, device=labels.device)
     with autocast():
         images: Tensor = state.generator(z, labels)
     return images
 
 
 def discriminator_step(
-    state: TrainingState, gan: Gan, pairs: Pairs, penalised: bool, autocast: Autocast
+    state: TrainingState, gan: PaperGan, pairs: Pairs, penalised: bool, autocast: Autocast
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Update the discriminator; return its loss without penalty, and the logits (N,) of real and fake images."""
-    # One forward for both. The fakes are detached: no gradient reaches the generator here.
+    # The fakes are detached: no gradient reaches the generator here.
     images = torch.cat([pairs.real, pairs.fake.detach()]).requires_grad_(penalised)
     with autocast():
-        logits = state.discriminator(images, pairs.labels.repeat(2))
+        if gan.discriminator_normalization == "none":  # one forward for both
+            logits = state.discriminator(images, pairs.labels.repeat(2))
+        else:  # a forward each: batch norm must not mix the statistics of real and fake images
+            logits = torch.cat([state.discriminator(half, pairs.labels) for half in images.chunk(2)])
     real_logits, fake_logits = logits.chunk(2)
     loss = discriminator_loss(
         gan.loss, real=real_logits, fake=fake_logits, label_smoothing=gan.label_smoothing
@@ -204,11 +215,20 @@ def discriminator_step(
     state.d_optimizer.zero_grad()
     total.backward()  # type: ignore[no-untyped-call]
     state.d_optimizer.step()
+    if gan.weight_clipping:
+        clip_weights(state.discriminator, gan.weight_clipping)
     return loss, real_logits, fake_logits
 
 
+@torch.no_grad()
+def clip_weights(discriminator: Discriminator, bound: float) -> None:
+    """Hold every weight within ±bound, in place: WGAN's first bound on the critic's slope (arXiv:1701.07875)."""
+    torch._foreach_clamp_min_(list(discriminator.parameters()), -bound)
+    torch._foreach_clamp_max_(list(discriminator.parameters()), bound)
+
+
 def gradient_penalty(
-    gan: Gan, discriminator: Discriminator, logits: Tensor, images: Tensor, labels: Tensor
+    gan: PaperGan, discriminator: Discriminator, logits: Tensor, images: Tensor, labels: Tensor
 ) -> Tensor:
     """The penalty that the parameters ask for; `images` are real, then fake (2N, 1, H, W), with their `logits`."""
     real, fake = images.chunk(2)
@@ -221,7 +241,7 @@ def gradient_penalty(
 
 
 def generator_step(
-    state: TrainingState, gan: Gan, pairs: Pairs, real_logits: Tensor, autocast: Autocast
+    state: TrainingState, gan: PaperGan, pairs: Pairs, real_logits: Tensor, autocast: Autocast
 ) -> Tensor:
     """Update the generator; return its loss. `real_logits` (N,) are those of the discriminator's step."""
     state.discriminator.requires_grad_(False)
@@ -247,20 +267,25 @@ def update_average(averaged: torch.nn.Module, generator: torch.nn.Module, *, dec
         target.copy_(source)
 
 
-def learning_rate_factor(step: int, steps: int, gan: Gan) -> float:
+def learning_rate_factor(step: int, steps: int, gan: PaperGan, history: list[dict[str, float]]) -> float:
     """What the learning rates are multiplied with at a step of 1..steps, in 0..1.
 
     A linear warm-up over `warmup_steps`, times: 1 (constant); half a cosine from 1 down to the final fraction
-    (cosine); `cycles` triangles from the final fraction up to 1 and back (cyclic; Smith 2017, arXiv:1506.01186).
+    (cosine); `cycles` triangles from the final fraction up to a peak and back (cyclic; Smith 2017, arXiv:1506.01186).
+    The first peak is 1, each further one has `cycle_decay` of the height before. Cycles that wait for a plateau
+    (`plateau_step` of the history so far) share the steps that are left then; until then the factor is 1.
     """
     warmup = min(1.0, step / max(gan.warmup_steps, 1))
     if gan.schedule == "constant":
         return warmup
-    if gan.schedule == "cosine":
-        height = (1 + math.cos(math.pi * step / steps)) / 2
-    else:
-        height = 1 - abs(2 * (step * gan.cycles / steps % 1) - 1)
     floor = gan.final_learning_rate_fraction
+    if gan.schedule == "cosine":
+        return warmup * (floor + (1 - floor) * (1 + math.cos(math.pi * step / steps)) / 2)
+    first = plateau_step(history, gan.plateau_points) if gan.cycles_from == "plateau" else 0
+    if first is None:
+        return warmup
+    cycles = (step - first) * gan.cycles / (steps - first)
+    height = (1 - abs(2 * (cycles % 1) - 1)) * gan.cycle_decay ** int(cycles)
     return warmup * (floor + (1 - floor) * height)
 
 

@@ -1,267 +1,332 @@
-"""The comparison as files: table.json, table.csv, table.md, and index.html with the pictures."""
+"""The page on the papers: every published number beside ours, made from tables alone."""
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
+import yaml
 
-from pipeline.literature.learning_rates import (
+from pipeline.literature.losses import (
     EQUILIBRIUM_GAP,
-    balance_table,
-    equilibrium_epoch,
-    heat_map_tables,
+    WINDOWS_OF_20,
+    WINDOWS_OF_50,
+    equilibrium,
+    window_means,
 )
-from pipeline.literature.systems import ELSEWHERE, PUBLISHED_BALANCE, SYSTEMS
-from pipeline.report.charts import loss_heat_maps
-from pipeline.report.drawing import svg_file, svg_tree
+from pipeline.literature.protocol import film_epochs
+from pipeline.literature.run import LOSSES, PICTURES, ROWS, file_name, read_table
+from pipeline.literature.systems import BASE, System, systems
+from pipeline.params import read_yaml
 from pipeline.runtime.outputs import write_text
 
-_TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+_HERE = Path(__file__).parent
+NOT_RUN = "not run yet"
+_LENGTHS = ("paper", "equal")
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table: its key in a row, its heading, and how a number is written."""
-
-    key: str
-    heading: str
-    form: str
-
-
-COLUMNS = (  # what a synthetic image is worth first
-    Column("cas_test", "CAS test ↑", ".2%"),
-    Column("cas_validation", "CAS validation ↑", ".2%"),
-    Column("label_fidelity", "label fidelity ↑", ".2%"),
-    Column("worst_class", "its worst class ↑", ".2%"),
-    Column("fid", "FID ↓", ".2f"),
-    Column("fid_floor", "its floor", ".2f"),
-    Column("inception_score", "IS ↑", ".2f"),
-    Column("kid", "KID ↓", ".4f"),
-    Column("precision", "precision ↑", ".3f"),
-    Column("recall", "recall ↑", ".3f"),
-    Column("density", "density ↑", ".3f"),
-    Column("coverage", "coverage ↑", ".3f"),
-    Column("recognised_of_100", "of 100 pictured ↑", ".0%"),
-    Column("parzen_nats", "Parzen nats", ".1f"),
-    Column("parzen_standard_error", "±", ".1f"),
-    Column("d_accuracy_real", "D right on real", ".1%"),
-    Column("d_accuracy_fake", "D right on fake", ".1%"),
-    Column("d_loss", "D loss", ".3f"),
-    Column("g_loss", "G loss", ".3f"),
-    Column("generator_parameters", "G weights", ",.0f"),
-    Column("discriminator_parameters", "D weights", ",.0f"),
-    Column("images_per_second", "images/s", ",.0f"),
-)
-# Only where evaluation.features is inception: FIDs of two extractors never share a column.
-_INCEPTION_COLUMNS = (
-    Column("inception_fid", "Inception FID ↓", ".2f"),
-    Column("inception_fid_floor", "its floor", ".2f"),
-    Column("inception_kid", "Inception KID ↓", ".4f"),
-)
-# As a paper prints them, by an extractor that it does not name: neither of ours.
-_PUBLISHED_COLUMNS = (
-    Column("published_fid", "published FID †", ".1f"),
-    Column("published_inception_score", "published IS †", ".1f"),
+# Field of a row → how it is written.
+_FORMS = {
+    "fid": "{:.2f} (own network)",
+    "inception_score": "{:.2f} (own network)",
+    "epochs": "{:.4g}",
+    "d_accuracy": "{:.2%}",
+    "d_accuracy_real": "{:.2%}",
+    "d_accuracy_fake": "{:.2%}",
+    "d_f1": "{:.2f}",
+    "recognisable_of_100": "{:.0f}",
+    "generator_weights": "{:,.0f}",
+}
+_MEASURES = (
+    ("epochs", "epochs", "{:.4g}"),
+    ("fid", "FID ↓", "{:.2f}"),
+    ("fid_floor", "its floor", "{:.2f}"),
+    ("inception_score", "IS ↑", "{:.2f}"),
+    ("recall", "recall ↑", "{:.3f}"),
+    ("coverage", "coverage ↑", "{:.3f}"),
+    ("recognisable", "recognisable, % ↑", "{:.1%}"),
+    ("largest_class_share", "commonest digit, %", "{:.1%}"),
+    ("cas_test", "CAS test, % ↑", "{:.2%}"),
+    ("parzen_nats", "Parzen, nats", "{:.1f}"),
+    ("d_loss_sum", "D loss", "{:.3f}"),
+    ("g_loss", "G loss", "{:.3f}"),
+    ("commit", "commit", "{:.7}"),
 )
 
 
-def complete_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with their floors and worst classes as columns, each followed by its paper's own figures.
+def published() -> pd.DataFrame:
+    """Every published number: `paper, place, row, column, printed` as text, and `system, field` of ours beside it."""
+    return pd.read_csv(_HERE / "published.csv", dtype=str, keep_default_na=False)
 
-    A row of published figures has `kind: published`, `comparable: false` and its `protocol`. What a paper does
-    not report is missing from its row.
+
+def write_page(page: Path, *, results: Path, pictures: str = PICTURES) -> None:
+    """Write the page from `rows.csv` and `losses.csv` of a results folder; `pictures` is their folder, from the page.
+
+    Raises:
+        SynthGainError: if a table or an overlay is damaged.
     """
-    published = {system.name: system.published for system in (*SYSTEMS, *ELSEWHERE)}
-    complete = []
-    for row in rows:
-        values = dict(row)
-        for prefix in ("", "inception_"):
-            if scale := values.get(f"{prefix}fid_scale"):
-                values[f"{prefix}fid_floor"] = scale["floor"]
-        if classes := values.get("label_fidelity_per_class"):
-            values["worst_class"] = min(classes.values())
-        complete.append({**values, "comparable": True})
-        if paper := published[values["system"]] if values["system"] in published else None:
-            complete.append(_published_row(values["system"], values["title"], paper.figures, paper.protocol))
-    for system in ELSEWHERE:
-        if system.published:
-            complete.append(
-                _published_row(system.name, system.title, system.published.figures, system.published.protocol)
-            )
-    return complete
-
-
-def _published_row(name: str, title: str, figures: Mapping[str, float], protocol: str) -> dict[str, Any]:
-    return {
-        "system": name,
-        "title": f"{title}, as published †",
-        "kind": "published",
-        "comparable": False,
-        "protocol": protocol,
-        **figures,
-    }
-
-
-def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """The columns that some row has a value for."""
-    known = (*COLUMNS, *_INCEPTION_COLUMNS, *_PUBLISHED_COLUMNS)
-    return [column for column in known if any(column.key in row for row in rows)]
-
-
-def cell_text(row: Mapping[str, Any], column: Column) -> str:
-    """A value as the table shows it; empty where the row has none."""
-    value = row.get(column.key)
-    return "" if value is None else f"{value:{column.form}}"
-
-
-def write_comparison(
-    out: Path,
-    *,
-    rows: Sequence[Mapping[str, Any]],
-    failures: Mapping[str, str],
-    learning_rates: Mapping[str, pd.DataFrame],
-    facts: Mapping[str, Any],
-) -> None:
-    """Write `table.{json,csv,md}` and `index.html`.
-
-    Args:
-        out: where to; each system's pictures are below it, as `comparison` left them.
-        rows: as `comparison.evaluate_rows` gives them.
-        failures: system → why it has no row.
-        learning_rates: variant → losses with epochs, as `learning_rates.with_epochs` gives them; may be empty.
-        facts: how it was run: budget, data, machine; shown as they are.
-    """
-    complete = complete_rows(rows)
-    columns = columns_of(complete)
-    study = _study(learning_rates)
-    table = {
-        "facts": dict(facts),
-        "rows": complete,
-        "failures": dict(failures),
-        "learning_rates": study,
-        "not_comparable": _NOT_COMPARABLE,
-    }
-    write_text(out / "table.json", json.dumps(table, indent=2, sort_keys=True) + "\n")
-    keys = ["system", "title", "kind", "comparable", *(column.key for column in columns), "protocol"]
-    frame = pd.DataFrame(complete).reindex(columns=keys)
-    write_text(out / "table.csv", frame.to_csv(index=False, lineterminator="\n"))
-    write_text(out / "table.md", _markdown(complete, columns, failures, study, facts))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    write_text(
+        page,
+        page_text(read_table(results / ROWS), read_table(results / LOSSES), results / PICTURES, pictures),
     )
-    html = environment.get_template("literature.html").render(
-        facts=facts,
-        columns=columns,
-        rows=[(row, [cell_text(row, column) for column in columns]) for row in complete],
-        failures=failures,
-        not_comparable=_NOT_COMPARABLE,
-        same_code=len({row["gan_code_sha256"] for row in complete if "gan_code_sha256" in row}) <= 1,
-        pictures=_pictures(out, complete),
-        study=study,
-        heat_maps=_heat_maps(learning_rates),
-        gap=EQUILIBRIUM_GAP,
-    )
-    write_text(out / "index.html", html)
 
 
-_NOT_COMPARABLE = (
-    "† Not comparable: the papers' systems were measured by other protocols (extractor, n, floor and budget differ or"
-    " are not stated; most see no labels, ours all do). FID and KID here are of this data set's own extractor."
-)
+def page_text(rows: pd.DataFrame, losses: pd.DataFrame, folder: Path, pictures: str) -> str:
+    """The whole page; what has no row stands there as not run yet."""
+    known = {(row["system"], row["length"]): _present(row) for row in rows.to_dict("records")}
+    papers = yaml.safe_load((_HERE / "papers.yaml").read_text(encoding="utf-8"))
+    made = systems()
+    lines = [(_HERE / "literature_head.md").read_text(encoding="utf-8").rstrip(), ""]
+    lines += ["## All systems", "", *_all_systems(made, known), ""]
+    for paper in papers:
+        own: list[System] = [system for system in made if system.paper == paper["number"]]
+        lines += [f"## Paper {paper['number']}: {paper['title']}", "", paper["source"] + ".", ""]
+        lines += [f"**Reproduced?** {reproduced(paper['number'], known, losses)}", ""]
+        if paper["number"] == 3:
+            lines += _windows(own, losses)
+        lines += _beside(paper["number"], known, losses)
+        for system in own if paper["number"] != 3 else own[-1:]:
+            lines += _picture(system, folder, pictures)
+        lines += ["**How the protocols differ.**", "", *(f"- {text}" for text in paper["differences"]), ""]
+        lines += [
+            "**Contradictions, and the reading taken.**",
+            "",
+            *(f"- {text}" for text in paper["readings"]),
+            "",
+        ]
+        lines += _open_points(own)
+    lines += _base_table()
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _study(losses: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """The loss-balance tables and equilibria as JSON values; empty without the study."""
-    if not losses:
-        return {}
-    return {
-        "gap": EQUILIBRIUM_GAP,
-        "published": {**PUBLISHED_BALANCE, "comparable": False},
-        "variants": {
-            name: {
-                "equilibrium_epoch": equilibrium_epoch(table),
-                "balance": balance_table(table).round(4).to_dict("records"),
-            }
-            for name, table in losses.items()
-        },
-    }
+def _present(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in row.items() if not pd.isna(value)}
 
 
-def _markdown(
-    rows: Sequence[Mapping[str, Any]],
-    columns: Sequence[Column],
-    failures: Mapping[str, str],
-    study: Mapping[str, Any],
-    facts: Mapping[str, Any],
-) -> str:
-    lines = ["# The literature's systems under one protocol", ""]
-    lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += ["", f"| system | {' | '.join(column.heading for column in columns)} |"]
-    lines.append("| --- |" + " ---: |" * len(columns))
-    lines += [
-        f"| {row['title']} | {' | '.join(cell_text(row, column) for column in columns)} |" for row in rows
+def _all_systems(made: Sequence[System], known: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
+    """A row per system and length, ours and the baselines below."""
+    heads = [heading for _, heading, _ in _MEASURES]
+    lines = [f"| system | length | {' | '.join(heads)} |", "| --- | --- |" + " ---: |" * len(heads)]
+    entries = [
+        (system.name, f"{system.title} ({system.paper})", length) for system in made for length in _LENGTHS
     ]
-    lines += ["", _NOT_COMPARABLE, ""]
-    lines += [f"- {row['title']}: {row['protocol']}" for row in rows if row["kind"] == "published"]
-    lines += [f"- no row for {name}: {why}" for name, why in failures.items()]
-    if study:
-        paper = study["published"]
-        lines += ["", "## Learning rates", "", "| learning rate | epoch | D loss | G loss | gap |"]
-        lines.append("| --- |" + " ---: |" * 4)
-        for name, variant in study["variants"].items():
-            lines += [
-                f"| {name} | {row['epoch']:.4g} | {row['d_loss']:.3f} | {row['g_loss']:.3f} | {row['gap']:.3f} |"
-                for row in variant["balance"]
-            ]
+    entries += [
+        (name, str(row["title"]), length)
+        for (name, length), row in known.items()
+        if name not in {system.name for system in made}
+    ]
+    for name, title, length in entries:
+        row = known.get((name, length))
+        cells = [NOT_RUN, *[""] * (len(heads) - 1)]
+        if row:
+            cells = [form.format(row[key]) if key in row else "" for key, _, form in _MEASURES]
+        lines.append(f"| {title} | {length} | {' | '.join(cells)} |")
+    return lines
+
+
+def _beside(
+    number: int, known: Mapping[tuple[str, str], Mapping[str, Any]], losses: pd.DataFrame
+) -> list[str]:
+    """Every published number of a paper beside ours at both lengths; Paper 3's windows have a table of their own."""
+    table = published()
+    table = table[(table["paper"] == str(number)) & ~table["field"].isin(["d_loss", "g_loss"])]
+    if table.empty:
+        return []
+    lines = [
+        "| where | what | published | ours, paper's length | ours, equal length |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for entry in table.to_dict("records"):
+        ours = [_ours(entry, length, known, losses) for length in _LENGTHS]
         lines.append(
-            f"| published † | {paper['epoch']} | {paper['d_loss']} | {paper['g_loss']} | {paper['gap']} |"
+            f"| {entry['place']} | {entry['row']}: {entry['column']} | {entry['printed']} | {' | '.join(ours)} |"
         )
+    return [*lines, ""]
+
+
+def _ours(
+    entry: Mapping[Any, str],
+    length: str,
+    known: Mapping[tuple[str, str], Mapping[str, Any]],
+    losses: pd.DataFrame,
+) -> str:
+    if not entry["system"]:
+        return "not measured"
+    row, field = known.get((entry["system"], length)), entry["field"]
+    if row is None:
+        return NOT_RUN
+    if field == "losses":
+        return f"D {row['d_loss_sum']:.2f} (sum), {row['d_loss_mean']:.2f} (mean), G {row['g_loss']:.2f}"
+    if field == "gap":
+        gaps = [abs(row[f"d_loss_{kind}"] - row["g_loss"]) for kind in ("sum", "mean")]
+        return f"{gaps[0]:.2f} (sum), {gaps[1]:.2f} (mean)"
+    if field == "parzen_nats":
+        return f"{row[field]:.1f} ± {row['parzen_standard_error']:.1f}"
+    return _FORMS[field].format(row[field]) if field in row else ""
+
+
+def _windows(own: Sequence[System], losses: pd.DataFrame) -> list[str]:
+    """Paper 3's Tables 1 to 3, window by window: published, and ours as sum and as mean."""
+    lines = []
+    for heading, names, windows in (
+        (
+            "Tables 1 and 2: learning rates, 20 epochs",
+            [s for s in own if s.group == "learning_rates"],
+            WINDOWS_OF_20,
+        ),
+        ("Table 3: 50 epochs", [s for s in own if s.group == "balance"], WINDOWS_OF_50),
+    ):
+        lines += [
+            f"### {heading}",
+            "",
+            f"| | loss | {' | '.join(windows)} |",
+            "| --- | --- |" + " ---: |" * len(windows),
+        ]
+        for system in names:
+            printed = published_windows(system.name)
+            for player in ("d_loss", "g_loss"):
+                cells = " | ".join(printed[player])
+                lines.append(f"| {system.title} | {player[0].upper()}, published | {cells} |")
+            means = window_means(_losses_of(losses, system.name), windows)
+            for column, name in (
+                ("d_loss_sum", "D, ours (sum)"),
+                ("d_loss_mean", "D, ours (mean)"),
+                ("g_loss", "G, ours"),
+            ):
+                cells = " | ".join(
+                    f"{float(means[column][window]):.2f}" if window in means.index else NOT_RUN
+                    for window in windows
+                )
+                lines.append(f"| {system.title} | {name} | {cells} |")
         lines.append("")
-        lines += [f"- {name}: {_equilibrium(variant)}" for name, variant in study["variants"].items()]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def _equilibrium(variant: Mapping[str, Any]) -> str:
-    epoch = variant["equilibrium_epoch"]
-    if epoch is None:
-        return f"the gap does not come to stay under {EQUILIBRIUM_GAP}"
-    return f"the gap stays under {EQUILIBRIUM_GAP} from epoch {epoch:.4g} on"
+def published_windows(system: str) -> dict[str, list[str]]:
+    """The printed losses of a system of Paper 3, in the order of the windows, by `d_loss` and `g_loss`."""
+    table = published()
+    own = table[(table["system"] == system) & table["field"].isin(["d_loss", "g_loss"])]
+    return {player: own[own["field"] == player]["printed"].tolist() for player in ("d_loss", "g_loss")}
 
 
-def _pictures(out: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The sample grids that there are, with the film strips of what was trained, as data URIs."""
+def _losses_of(losses: pd.DataFrame, name: str) -> pd.DataFrame:
+    """A system's losses by epoch at its paper's length; no rows if it was not run."""
+    columns = ["epoch", "d_loss_sum", "d_loss_mean", "g_loss"]
+    own = losses[(losses["system"] == name) & (losses["length"] == "paper")]
+    return own.reindex(columns=columns).astype(float)
+
+
+def reproduced(number: int, known: Mapping[tuple[str, str], Mapping[str, Any]], losses: pd.DataFrame) -> str:
+    """One sentence on a paper, from our rows at its own length."""
+    rows = {name: row for (name, length), row in known.items() if length == "paper"}
+    if number == 0 and "minimal" in rows:
+        row = rows["minimal"]
+        nats, error = row["parzen_nats"], row["parzen_standard_error"]
+        near = abs(nats - 240) <= 2 * (2.5 + error)
+        return (
+            f'The {row["generator_weights"]:,.0f} weights are; the 240 ± 2.5 nats of "Adversarial nets" are'
+            f" {'too' if near else 'not'}: this generator has {nats:.0f} ± {error:.0f};"
+            f" D judges {row['d_accuracy']:.0%} of images rightly at the end, where the paper says that it cannot tell."
+        )
+    if number == 1 and "mlp" in rows:
+        row = rows["mlp"]
+        higher = row["d_loss_sum"] > row["g_loss"]
+        return (
+            f"Of 100 images {row['recognisable_of_100']:.0f} are recognisable here, 95 there"
+            f" (of real test images {row['recognisable_real']:.0%}); that D's loss ends above G's is"
+            f" {'reproduced' if higher else 'not reproduced'} ({row['d_loss_sum']:.2f} and {row['g_loss']:.2f})."
+        )
+    if number == 2:
+        order = ("proposed", "wgan", "dcgan", "vanilla")
+        ours = {name: rows[name]["fid"] for name in order if name in rows}
+        if ours:
+            found = [name for name, _ in sorted(ours.items(), key=lambda item: item[1])]
+            theirs = [name for name in order if name in rows]
+            missing = [name for name in order if name not in rows]
+            verdict = (
+                "the order of the table's FIDs is reproduced"
+                if found == theirs
+                else f"by FID the order is {', '.join(found)}, theirs is {', '.join(theirs)}"
+            )
+            if len(found) == 1:
+                verdict = f"of the four rows only {found[0]} has been run, so there is no order to compare"
+            rest = f" Not run yet: {', '.join(missing)}." if missing and len(found) > 1 else ""
+            return f"In part: {verdict}; the values themselves cannot be compared.{rest}"
+    if number == 3:
+        means = window_means(_losses_of(losses, "balance"), WINDOWS_OF_50)
+        if len(means):
+            balance = {
+                kind: equilibrium(means[f"d_loss_{kind}"], means["g_loss"]) for kind in ("sum", "mean")
+            }
+            said = [
+                f"with D's loss as {kind} {f'it comes in window {window}' if window else 'it does not come'}"
+                for kind, window in balance.items()
+            ]
+            return f"A gap that stays at {EQUILIBRIUM_GAP} or below: {' and '.join(said)}."
+    if number == 4 and "noisy_dcgan" in rows:
+        row = rows["noisy_dcgan"]
+        return (
+            "There is no number to reproduce: the strip below is the comparison; a classifier is sure of"
+            f" {row['recognisable']:.0%} of our images (of real ones {row['recognisable_real']:.0%})."
+        )
+    return f"At the paper's length: {NOT_RUN}."
+
+
+def _picture(system: System, folder: Path, pictures: str) -> list[str]:
+    """Samples and film strip at the paper's length, or at the equal one, where they are there."""
+    for length in _LENGTHS:
+        name = f"{file_name(system.name)}_{length}"
+        if (folder / f"{name}.png").is_file():
+            words = "the paper's" if length == "paper" else "the equal"
+            epochs = ", ".join(map(str, film_epochs(system.epochs)))
+            strip = f"Twelve latents over training{f' (epochs {epochs})' if length == 'paper' else ''}"
+            return [
+                f"**{system.title}**, a hundred images at {words} length, and twelve latents over training"
+                f"{f' (from above: epochs {epochs})' if length == 'paper' else ''}:",
+                "",
+                f"![A hundred images of {system.title}]({pictures}/{name}.png)",
+                f"![{strip} of {system.title}]({pictures}/{name}_film.png)",
+                "",
+            ]
+    return []
+
+
+def _open_points(own: Sequence[System]) -> list[str]:
+    """What each overlay adds where its paper is silent, with the reason; one table a paper."""
+    base = set(_base_entries())
+    lines = [
+        "**What the paper leaves open**, beside [what they all leave open](#what-all-papers-leave-open):",
+        "",
+    ]
+    lines += ["| system | key | ours | why |", "| --- | --- | --- | --- |"]
+    seen = set()
+    for system in own:
+        for key, (value, why) in system.ours.items():
+            if (system.group, key) not in seen and (key not in base or _base_entries()[key] != (value, why)):
+                seen.add((system.group, key))
+                lines.append(f"| {system.group} | {key} | {_value(value)} | {why} |")
+    return [*lines, ""]
+
+
+def _base_entries() -> dict[str, tuple[Any, str]]:
+    return {key: (entry["value"], entry["why"]) for key, entry in read_yaml(BASE)["ours"].items()}
+
+
+def _base_table() -> list[str]:
+    lines = [
+        "## What all papers leave open",
+        "",
+        "In the overlays of a paper that states one of these, its value stands instead.",
+        "",
+    ]
+    lines += ["| what | ours | why |", "| --- | --- | --- |"]
     return [
-        {
-            "title": str(row["title"]),
-            "words": "ten images of each class",
-            "uri": _data_uri(out / str(row["system"]) / "images/samples.png"),
-            "film": _data_uri(out / str(row["system"]) / "gan/film_strip.png"),
-        }
-        for row in rows
-        if row["kind"] != "published" and (out / str(row["system"]) / "images/samples.png").is_file()
+        *lines,
+        *(f"| {key} | {_value(value)} | {why} |" for key, (value, why) in _base_entries().items()),
+        "",
     ]
 
 
-def _data_uri(picture: Path) -> str:
-    """A PNG file as a data URI; empty where there is none."""
-    if not picture.is_file():
-        return ""
-    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
-
-
-def _heat_maps(losses: Mapping[str, pd.DataFrame]) -> str | None:
-    if not losses:
-        return None
-    picture = svg_file(svg_tree(loss_heat_maps(heat_map_tables(losses))))
-    return f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,110 +1,224 @@
-"""The whole comparison: train, make images, read the test split once, write the page."""
+"""One system or all of them: train, measure, and add to the tables in the results folder."""
 
 from __future__ import annotations
 
-import os
-import platform
+import json
+import shutil
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
+from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
-from pipeline.literature.keeping import is_kept
-from pipeline.literature.learning_rates import variants, with_epochs
-from pipeline.literature.page import write_comparison
+from pipeline.gan.options import PaperGan, all_options
+from pipeline.gan.training import images_shown
+from pipeline.literature.losses import losses_by_epoch
 from pipeline.literature.protocol import (
     BASELINES,
     Work,
-    check_systems,
-    evaluate_rows,
-    gan_key,
-    make_baseline_images,
-    make_system_images,
-    train_extractor,
-    train_system,
+    baseline_images,
+    film_epochs,
+    measured,
+    save_film,
+    system_images,
+    trained_system,
 )
-from pipeline.literature.systems import LEARNING_RATES, OVERLAYS, SYSTEMS
-from pipeline.params import Gan, load_params, overlay_params, parse_params
-from pipeline.runtime.device import available_cores, configure, training_dtype
+from pipeline.literature.systems import NAMES, systems
+from pipeline.maintenance.workspace import PROJECT
+from pipeline.params import load_params
+from pipeline.runtime.device import configure, training_dtype
+from pipeline.runtime.outputs import atomic_output, write_text
+
+Length = Literal["paper", "equal"]
+# The project's own GAN and the simple models: no papers, so they have the equal length alone.
+OURS = "compact"
+ROWS, LOSSES, PICTURES = "rows.csv", "losses.csv", "pictures"
 
 
 def run_literature(
-    params_file: Path, *, prepared: Path, out: Path, total_images: int | None, only: tuple[str, ...]
-) -> None:
-    """Train what is asked for and not yet there; compare everything that is there.
+    params_file: Path, *, prepared: Path, out: Path, length: Length, only: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Train and measure what is asked for, one after another; each is in the tables as soon as it is finished.
 
-    A system whose training diverges has no row, and its message stands below the table; the others go on.
+    A system whose training diverges has no row; its message is printed, and the others go on.
 
     Args:
         params_file: the project's parameters.
         prepared: folder of the splits.
-        out: folder of the results.
-        total_images: the image budget of every system; None: gan.total_images.
-        only: names of the systems to train (`learning_rates` is the study); empty: all.
+        out: gets `rows.csv`, `losses.csv` and `pictures/`; rows of other systems and lengths there stay.
+        length: `paper`: the epochs of each paper; `equal`: gan.total_images of the parameters for all.
+        only: names; empty: all systems, and with the equal length ours and the baselines too.
+
+    Returns:
+        The rows that were asked for.
 
     Raises:
-        SynthGainError: for bad parameters, missing splits, unknown names, or if there is nothing to compare.
+        SynthGainError: for bad parameters, missing splits, unknown names, or if no training came to its end.
     """
-    check_systems(only, [*(system.name for system in SYSTEMS), LEARNING_RATES])
-    params = load_params(params_file)
-
-    def gan_of(overlay: Path) -> Gan:
-        """A system's section at the common budget, which must hold at least one of its steps."""
-        values = overlay_params(params_file, overlay).model_dump()
-        values["gan"]["total_images"] = total_images or params.gan.total_images
-        return parse_params(values, where=f"{params_file} + {overlay.name}").gan
-
-    gans = {system.name: gan_of(system.overlay) for system in SYSTEMS}
-    study = gan_of(OVERLAYS / f"{LEARNING_RATES}.yaml")
-    device = configure(params.execution)
-    work = Work(out, prepared, params, device, training_dtype(params.execution, device))
-    epochs = study.total_images / len(work.train)
-    rates = {f"{LEARNING_RATES}/{name}": gan for name, gan in variants(study, epochs=epochs).items()}
-
-    train_extractor(work)
-    failures = {}
-    for name, gan in {**gans, **rates}.items():
-        if only and name.partition("/")[0] not in only:
-            continue
-        try:
-            train_system(work, name, gan)
-        except SynthGainError as error:
-            failures[name] = str(error)
-            print(f"{name} has no row: {error}", file=sys.stderr, flush=True)
-    done = [system for system in SYSTEMS if _is_trained(work, system.name, gans[system.name])]
-    for system in done:
-        make_system_images(work, system.name, gans[system.name])
-    for name in BASELINES:
-        make_baseline_images(work, name)
-    rows = evaluate_rows(work, done, list(BASELINES))
-    losses = {
-        name.partition("/")[2]: with_epochs(
-            pd.read_csv(out / name / "gan/history.csv"), real_images=len(work.train)
+    known = [*NAMES, OURS, *BASELINES]
+    if unknown := [name for name in only if name not in known]:
+        raise SynthGainError(f"--only: found {', '.join(unknown)}; allowed: {', '.join(known)}")
+    if length == "paper" and (ours := [name for name in only if name not in NAMES]):
+        raise SynthGainError(
+            f"--only: found {', '.join(ours)} with --length paper, which no paper has; use --length equal"
         )
-        for name, gan in rates.items()
-        if _is_trained(work, name, gan)
-    }
-    write_comparison(
-        out,
-        rows=rows,
-        failures=failures,
-        learning_rates=losses,
-        facts=_facts(work, study.total_images, epochs),
+    params = load_params(params_file)
+    device = configure(params.execution)
+    work = Work(prepared, params, device, training_dtype(params.execution, device))
+    commit = code_commit()
+    rows, failures = [], []
+    for system in systems():
+        if not only or system.group in only:
+            images = params.gan.total_images if length == "equal" else system.epochs * len(work.train)
+            gan = system.gan(images, len(work.train))
+            try:
+                row = _system_row(work, system.name, system.title, gan, out=out, length=length)
+            except SynthGainError as error:
+                failures.append(f"{system.name}: {error}")
+                print(f"{system.name} has no row: {error}", file=sys.stderr, flush=True)
+                continue
+            rows.append({"paper": system.paper, **row, "commit": commit})
+            _add_rows(out / ROWS, pd.DataFrame([rows[-1]]))
+    if length == "equal":
+        if not only or OURS in only:
+            own = all_options(params.gan.model_copy(update={"collapse_patience_images": 0}))
+            row = _system_row(work, OURS, "compact (this project)", own, out=out, length=length)
+            rows.append({**row, "commit": commit})
+            _add_rows(out / ROWS, pd.DataFrame([rows[-1]]))
+        for name, title in BASELINES.items():
+            if not only or name in only:
+                rows.append({**_baseline_row(work, name, title, out=out), "commit": commit})
+                _add_rows(out / ROWS, pd.DataFrame([rows[-1]]))
+    if not rows:
+        raise SynthGainError("no training came to its end: " + "; ".join(failures))
+    return rows
+
+
+def _system_row(
+    work: Work, name: str, title: str, gan: PaperGan, *, out: Path, length: Length
+) -> dict[str, Any]:
+    folder = trained_system(work, name, gan)
+    generator = folder / "generator.safetensors"
+    history = pd.DataFrame(json.loads((folder / "history.json").read_text(encoding="utf-8")))
+    has_labels = gan.conditioning != "none"
+    row, pictured = measured(
+        work,
+        name,
+        lambda: system_images(work, name, generator),
+        source=file_sha256(generator),
+        has_labels=has_labels,
     )
-
-
-def _is_trained(work: Work, name: str, gan: Gan) -> bool:
-    return is_kept(work.out / name / "gan", gan_key(work, name, gan))
-
-
-def _facts(work: Work, total_images: int, epochs: float) -> dict[str, Any]:
-    machine = f"{platform.machine()}, {available_cores()} of {os.cpu_count()} cores, {work.device.type}"
+    losses = losses_by_epoch(history, real_images=len(work.train)).round(4)
+    _add_rows(
+        out / LOSSES,
+        losses.assign(system=name, length=length)[["system", "length", *losses.columns]],
+    )
+    pictures = out / PICTURES
+    _copy(pictured / "samples.png", pictures / f"{file_name(name)}_{length}.png")
+    film = np.load(folder / "film.npy")
+    with atomic_output(pictures / f"{file_name(name)}_{length}_film.png") as temporary:
+        save_film(temporary, film, film_epochs(len(film) - 1))
+    last = history.iloc[-1]
+    accuracies = {f"d_accuracy_{kind}": float(last[f"d_accuracy_{kind}"]) for kind in ("real", "fake")}
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     return {
-        "data": f"{work.params.data.source}, {len(work.train)} train images",
-        "images shown to each discriminator": f"{total_images} ({epochs:.2f} epochs)",
-        "synthetic images": f"{work.params.generation.images_per_class} per class",
-        "machine": f"{machine}, {str(work.dtype).removeprefix('torch.')}",
+        "system": name,
+        "title": title,
+        "kind": "system",
+        "length": length,
+        "epochs": round(images_shown(gan) / len(work.train), 2),
+        "images_shown": images_shown(gan),
+        **row,
+        **_last_losses(losses),
+        **accuracies,
+        **discriminator_scores(**accuracies),
+        **facts,
+        "images_per_second": round(float(history["images_per_second"].median())),
+        "seed": work.params.seed,
+        "computed_in": f"{work.device.type}, {str(work.dtype).removeprefix('torch.')}",
+    }
+
+
+def _baseline_row(work: Work, name: str, title: str, *, out: Path) -> dict[str, Any]:
+    row, pictured = measured(
+        work, name, lambda: baseline_images(work, name), source=work.train_sha256, has_labels=True
+    )
+    _copy(pictured / "samples.png", out / PICTURES / f"{name}_equal.png")
+    return {
+        "system": name,
+        "title": title,
+        "kind": "baseline",
+        "length": "equal",
+        **row,
         "seed": work.params.seed,
     }
+
+
+def _last_losses(losses: pd.DataFrame) -> dict[str, float]:
+    return {name: float(losses.iloc[-1][name]) for name in ("d_loss_sum", "d_loss_mean", "g_loss")}
+
+
+def discriminator_scores(*, d_accuracy_real: float, d_accuracy_fake: float) -> dict[str, float]:
+    """Balanced accuracy, and F1 with the real images as positives, of a discriminator that saw as many of each."""
+    wrong = (1 - d_accuracy_real) + (1 - d_accuracy_fake)
+    return {
+        "d_accuracy": (d_accuracy_real + d_accuracy_fake) / 2,
+        "d_f1": 2 * d_accuracy_real / (2 * d_accuracy_real + wrong) if d_accuracy_real + wrong else 0.0,
+    }
+
+
+def file_name(system: str) -> str:
+    """A system's name as part of a file's."""
+    return system.replace("/", "_")
+
+
+def code_commit() -> str:
+    """The project's commit, with `+` where files differ from it; `unknown` outside of Git."""
+    try:
+        asked = [
+            subprocess.run(
+                ["git", *words], cwd=PROJECT, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return asked[0] + ("+" if asked[1] else "")
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """A table of the results folder; empty where there is none.
+
+    Raises:
+        SynthGainError: if it is damaged.
+    """
+    if not file.is_file():
+        return pd.DataFrame({"system": [], "length": []})
+    try:
+        table = pd.read_csv(file, dtype={"system": str, "length": str, "commit": str})
+        table[["system", "length"]]
+    except (ValueError, KeyError, OSError) as error:
+        raise SynthGainError(
+            f"{file}: not a table of this command ({' '.join(str(error).split())}); remove it, and the same command"
+            " writes it anew from what is finished"
+        ) from None
+    return table
+
+
+def _add_rows(file: Path, new: pd.DataFrame) -> None:
+    """Write these rows into a table, in place of those of the same systems and lengths."""
+    table, by = read_table(file), ["system", "length"]
+    replaced = pd.MultiIndex.from_frame(table[by]).isin(pd.MultiIndex.from_frame(new[by]))
+    kept = table[~replaced]
+    whole = new if kept.empty else pd.concat([kept, new], ignore_index=True)
+    write_text(file, whole.to_csv(index=False, lineterminator="\n"))
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_output(target) as temporary:
+        shutil.copyfile(source, temporary)

@@ -1,118 +1,115 @@
-"""Which systems are compared, and what their own papers report.
-
-A published figure stands beside ours and is never compared with it: the papers' systems see no labels, they state
-neither their extractor nor n nor a floor, and their budgets are others.
-"""
+"""The papers' systems: a common base, and for each what its paper states and what it leaves open."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
+from pipeline.errors import SynthGainError
+from pipeline.gan.options import PaperGan
 from pipeline.maintenance.workspace import PROJECT
+from pipeline.params import parse_section, read_yaml
 
 OVERLAYS = PROJECT / "studies" / "literature"
-LEARNING_RATES = "learning_rates"
-
-
-@dataclass(frozen=True)
-class Published:
-    """Figures of a paper.
-
-    Attributes:
-        figures: by the names of the table's columns; shares are in 0..1. FID and Inception Score have columns of
-            their own, for their extractor is not ours.
-        protocol: how they were measured, as far as the source says.
-    """
-
-    figures: Mapping[str, float]
-    protocol: str
+BASE = OVERLAYS / "base.yaml"
+# In the order of the papers.
+NAMES = (
+    "minimal",
+    "mlp",
+    "vanilla",
+    "dcgan",
+    "wgan",
+    "proposed",
+    "learning_rates",
+    "balance",
+    "noisy_dcgan",
+)
+_FEWEST_POINTS = 10
 
 
 @dataclass(frozen=True)
 class System:
-    """One row of the comparison.
+    """One GAN of a paper.
 
     Attributes:
-        name: of its overlay `studies/literature/<name>.yaml`.
+        name: of its overlay, followed by `/` and the rate where the overlay has several.
         title: for the reader.
-        published: the paper's own figures, where it has some.
+        paper: its number, 0 to 4.
+        epochs: the training length of its paper, or ours where the paper states none.
+        values: its section `gan`, without what follows from a training's length.
+        states: the keys that the paper states.
+        ours: key → (value, why), where the paper leaves it open.
     """
 
     name: str
     title: str
-    published: Published | None = field(default=None)
+    paper: int
+    epochs: int
+    values: Mapping[str, Any]
+    states: Mapping[str, Any]
+    ours: Mapping[str, tuple[Any, str]]
 
     @property
-    def overlay(self) -> Path:
-        """What differs from params.yaml."""
-        return OVERLAYS / f"{self.name}.yaml"
+    def group(self) -> str:
+        """The name of its overlay, which is what the command is asked for."""
+        return self.name.partition("/")[0]
+
+    def gan(self, total_images: int, train_images: int) -> PaperGan:
+        """Its options at a training length: a row of history and a frame of the film for each epoch, and ten at least.
+
+        Raises:
+            SynthGainError: if the overlay and its base make no valid section.
+        """
+        points = max(_FEWEST_POINTS, round(total_images / train_images))
+        length = {"total_images": total_images, "history_points": points, "film_strip_frames": points + 1}
+        where = f"{BASE} + {self.group}.yaml"
+        return parse_section(PaperGan, {**self.values, **length}, where=where, name="gan")
 
 
-_TABLE = "digits-GAN paper: 50 epochs, batch 128; extractor, n and floor not stated"
+def systems() -> list[System]:
+    """All of them, in the order of the papers.
 
-SYSTEMS = (
-    System("compact", "compact (this project)"),
-    System(
-        "mlp",
-        "MLP GAN",
-        Published(
-            {"recognised_of_100": 0.95},
-            "MLP-GAN report: 200 epochs, 100 samples without labels, judged by eye",
-        ),
-    ),
-    System(
-        "mlp_minimal",
-        "minimal MLP GAN",
-        Published(
-            {"parzen_nats": 240.0, "parzen_standard_error": 2.5},
-            "its report: Parzen windows, samples and width not stated",
-        ),
-    ),
-    System("dcgan", "DCGAN"),
-    System("dcgan_nearest", "DCGAN, upsampling + convolution"),
-    System(
-        "table_vanilla",
-        "table: vanilla GAN",
-        Published({"published_fid": 22.1, "published_inception_score": 6.5}, _TABLE),
-    ),
-    System("table_conditional", "table: conditional GAN"),
-    System(
-        "table_dcgan",
-        "table: DCGAN",
-        Published({"published_fid": 15.8, "published_inception_score": 7.1}, _TABLE),
-    ),
-    System(
-        "table_wgan_gp",
-        "table: Wasserstein GAN",
-        Published({"published_fid": 13.2, "published_inception_score": 7.8}, _TABLE),
-    ),
-    System(
-        "table_proposed",
-        "table: proposed",
-        Published({"published_fid": 11.4, "published_inception_score": 8.5}, _TABLE),
-    ),
-)
+    Raises:
+        SynthGainError: if an overlay is missing or damaged, or lacks what it needs.
+    """
+    base = read_yaml(BASE)
+    return [system for name in NAMES for system in _systems_of(name, base)]
 
-# Of systems that are not reproduced here.
-ELSEWHERE = (
-    System(
-        "dpgan_revisit",
-        "conditional DCGAN, dpgan-revisit",
-        Published(
-            {"cas_test": 0.971},
-            "about 96 epochs, 60 000 synthetic images, their CNN, one seed (Inception FID 3.4 against test)",
-        ),
-    ),
-    System(
-        "goodfellow_2014",
-        "GAN, Goodfellow et al. 2014",
-        Published(
-            {"parzen_nats": 225.0, "parzen_standard_error": 2.0}, "the 2014 protocol, images without labels"
-        ),
-    ),
-)
 
-# The learning-rate study: |D − G| = |0.78 − 0.84| = 0.06 at epoch 50.
-PUBLISHED_BALANCE = {"epoch": 50, "d_loss": 0.78, "g_loss": 0.84, "gap": 0.06}
+def _systems_of(name: str, base: Mapping[str, Any]) -> list[System]:
+    """The system of an overlay; one for each of its `rates`, where it has some."""
+    file = OVERLAYS / f"{name}.yaml"
+    overlay = read_yaml(file)
+    try:
+        states = dict(overlay["states"])
+        ours = {key: (entry["value"], entry["why"]) for key, entry in overlay["ours"].items()}
+        open_in_base = {key: (entry["value"], entry["why"]) for key, entry in base["ours"].items()}
+        title, paper = str(overlay["title"]), int(overlay["paper"])
+    except (KeyError, TypeError) as error:
+        raise SynthGainError(
+            f"{file}: {error} is missing or no section; title, paper, states and ours are"
+        ) from None
+    chosen = {**states, **{key: value for key, (value, _) in ours.items()}}
+    epochs = chosen.pop("epochs")
+    values = {**base["gan"], **{key: value for key, value in chosen.items() if key in PaperGan.model_fields}}
+    left_open = {key: entry for key, entry in open_in_base.items() if key not in states} | ours
+    made = []
+    for rate in overlay.get("rates", [None]):
+        both = (
+            {}
+            if rate is None
+            else {f"{player}_learning_rate": rate for player in ("generator", "discriminator")}
+        )
+        made.append(
+            System(
+                name=name if rate is None else f"{name}/{rate:.4f}",
+                title=title if rate is None else f"{title} {rate:.4f}",
+                paper=paper,
+                epochs=epochs,
+                values={**values, **both},
+                states={**states, **both},
+                ours={key: entry for key, entry in left_open.items() if key not in both},
+            )
+        )
+    return made

@@ -65,12 +65,27 @@ def test_non_saturating_is_binary_cross_entropy_with_one_sided_smoothing(smoothi
         ("hinge", 0.5, 0.25, 0.5 + 1.25, -0.25),
         ("hinge", 2.0, -3.0, 0.0, 3.0),
         ("wasserstein", 0.5, 0.25, -0.25, -0.25),
+        (
+            "saturating",
+            0.5,
+            0.25,
+            math.log1p(math.exp(-0.5)) + math.log1p(math.exp(0.25)),
+            -math.log1p(math.exp(0.25)),
+        ),
     ],
 )
 def test_closed_forms(loss, real, fake, expected_d, expected_g):
     real, fake = torch.tensor([real]), torch.tensor([fake])
     assert discriminator_loss(loss, real=real, fake=fake).item() == pytest.approx(expected_d)
     assert generator_loss(loss, real=real, fake=fake).item() == pytest.approx(expected_g)
+
+
+def test_the_saturating_game_is_one_of_zero_sum():
+    """G minimises what of D's loss is about its fakes, with the other sign."""
+    real, fake = torch.randn(8), torch.randn(8)
+    on_real = F.softplus(-real).mean()
+    d_loss = discriminator_loss("saturating", real=real, fake=fake)
+    assert torch.allclose(d_loss - on_real, -generator_loss("saturating", real=real, fake=fake))
 
 
 def test_smoothed_targets_move_the_optimum_of_least_squares():

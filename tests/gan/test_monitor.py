@@ -15,7 +15,12 @@ from pipeline.images import LabeledImages
 
 CPU = torch.device("cpu")
 GAN = SimpleNamespace(
-    collapse_patience_images=300, total_images=1000, warmup_steps=1, batch_size=100, discriminator_steps=1
+    conditioning="projection",
+    collapse_patience_images=300,
+    total_images=1000,
+    warmup_steps=1,
+    batch_size=100,
+    discriminator_steps=1,
 )
 
 
@@ -34,7 +39,7 @@ def digits(*classes):
 class Draws:
     """A generator that gives the images of a class in turn."""
 
-    z_dim = 4
+    z_dim, latents = 4, "normal"
 
     def __init__(self, images):
         self.images, self.num_classes = images, len(images)

@@ -52,6 +52,8 @@ def make_discriminator(architecture="compact", image_size=28, **changes):
         "conditioning": "projection",
         "dropout": 0.0,
         "spectral_norm": False,
+        "normalization": "none",
+        "noise": 0.0,
         "num_classes": 3,
     }
     options |= {
@@ -217,8 +219,54 @@ def test_spectral_norm_holds_every_layer_at_one(architecture):
     images, labels = torch.randn(4, 1, 28, 28), torch.tensor([0, 1, 2, 0])
     for _ in range(50):  # power iteration: one turn per pass
         discriminator(images, labels)
-    for layer in discriminator.layers:
+    for layer in (
+        *discriminator.layers,
+        discriminator.projection,
+    ):  # the embedding's features count as the score's
         assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_without_conditioning_no_label_is_read(architecture):
+    generator = make_generator(architecture, conditioning="none").eval()
+    discriminator = make_discriminator(architecture, conditioning="none")
+    z, images, labels = torch.randn(3, 8), torch.randn(3, 1, 28, 28), torch.tensor([0, 1, 2])
+    assert torch.equal(generator(z, labels), generator(z, labels.flip(0)))
+    assert torch.equal(discriminator(images, labels), discriminator(images, labels.flip(0)))
+    assert not any(isinstance(module, torch.nn.Embedding) for module in generator.modules())
+
+
+def test_a_grid_of_noise_is_the_first_grid_itself():
+    generator = make_generator("dcgan", conditioning="none", noise_grid=True, z_dim=7 * 7 * 8)
+    assert sum(weight.numel() for weight in generator.first.parameters()) == 0
+    seen = []
+    generator.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    z, labels = (
+        torch.rand(2, 7 * 7 * 8),
+        torch.tensor([0, 1]),
+    )  # above 0, where the activation changes nothing
+    assert generator(z, labels).shape == (2, 1, 28, 28)
+    assert torch.equal(seen[0].permute(0, 2, 3, 1).flatten(1), z)
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [(make_generator, {"dropout": 0.5}), (make_discriminator, {"noise": 0.5})],
+)
+def test_dropout_of_the_generator_and_noise_of_the_discriminator_act_in_training_only(make, change):
+    network, plain = make(**change), make()
+    inputs = torch.randn(4, 8) if make is make_generator else torch.randn(4, 1, 28, 28)
+    labels = torch.tensor([0, 1, 2, 0])
+    assert not torch.equal(network(inputs, labels), network(inputs, labels))
+    assert torch.equal(network.eval()(inputs, labels), plain.eval()(inputs, labels))
+
+
+def test_an_option_at_rest_leaves_no_trace_in_a_generators_file():
+    """Files of versions without it are read, and those of generators without it keep their bytes."""
+    arguments = make_generator().arguments
+    assert not {"latents", "noise_grid", "hidden_bias", "dropout"} & set(arguments)
+    assert make_generator(latents="uniform").arguments["latents"] == "uniform"
+    assert Generator(GeneratorDesign(**arguments)).design == make_generator().design
 
 
 def test_the_leak_is_the_slope_below_zero():

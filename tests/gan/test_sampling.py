@@ -56,6 +56,13 @@ def test_latents_are_standard_normal_and_independent():
     assert np.isfinite(z).all()
 
 
+def test_uniform_latents_fill_their_range():
+    z = sample_z(0, 0, 0, 5000, 8, "uniform")
+    assert stats.kstest(z.ravel(), stats.uniform(-1, 2).cdf).pvalue > 0.001
+    # The same stream: the normal ones are the quantiles of the same numbers.
+    assert np.allclose(stats.norm.cdf(sample_z(0, 0, 0, 5000, 8)), (z + 1) / 2, atol=1e-6)
+
+
 def test_seeds_and_labels_have_latents_of_their_own():
     draws = [sample_z(seed, label, 0, 4, 8).tobytes() for seed in range(3) for label in range(3)]
     assert len(set(draws)) == 9

@@ -15,6 +15,7 @@ from pipeline.gan import training
 from pipeline.gan.batches import real_batches
 from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import load_generator, save_generator
+from pipeline.gan.options import OF_A_STUDY, PaperGan, plateau_step
 from pipeline.gan.state import load_state, new_state
 from pipeline.gan.training import (
     even_steps,
@@ -70,6 +71,28 @@ def make_gan(**changes):
         "film_strip_frames": 3,
     }
     return Gan.model_validate(values | small | changes)
+
+
+def make_paper_gan(**changes):
+    """The small GAN with options that only the papers' systems have."""
+    values = make_gan(collapse_patience_images=0).model_dump()
+    return PaperGan.model_validate(values | OF_A_STUDY | changes)
+
+
+class Killed(Exception):
+    pass
+
+
+def cut_off_after(monkeypatch, last):
+    """Stop the training in this step of its generator."""
+    real_step, steps = training.generator_loss, itertools.count(1)
+
+    def cut_off(*args, **kwargs):
+        if next(steps) == last:
+            raise Killed
+        return real_step(*args, **kwargs)
+
+    monkeypatch.setattr(training, "generator_loss", cut_off)
 
 
 def train(digits, gan, seed=0, **more):
@@ -144,6 +167,128 @@ def test_every_option_changes_the_result(digits, change):
     assert changed.isfinite().all()
 
 
+# What only the papers' systems have; `cycles_from` needs a plateau to change anything.
+PAPER_OPTIONS = [
+    {"conditioning": "none"},
+    {"conditioning": "none", "noise_grid": True},
+    {"latents": "uniform"},
+    {"hidden_bias": False},
+    {"generator_dropout": 0.3},
+    {"discriminator_normalization": "batch"},
+    {"discriminator_noise": 0.3},
+    {"weight_clipping": 0.01},
+    {"fresh_fakes": True},
+    {"schedule": "cyclic", "cycles": 3, "cycle_decay": 0.5},
+    {"schedule": "cyclic", "cycles": 3, "cycles_from": "plateau"},
+    {"loss": "saturating"},
+]
+
+
+@pytest.mark.parametrize("change", PAPER_OPTIONS, ids=lambda change: "-".join(map(str, list(change)[-1:])))
+def test_every_option_of_the_papers_changes_the_result_and_is_resumed_to_the_bit(
+    digits, tmp_path, monkeypatch, change
+):
+    gan = make_paper_gan(**DCGAN, z_dim=16, **change) if "noise_grid" in change else make_paper_gan(**change)
+    without = {**change, **{name: OF_A_STUDY[name] for name in change if name in OF_A_STUDY}}
+    base = {} if without == change else without
+    whole, other = train(digits, gan), train(digits, make_paper_gan(**base))
+    assert weights(whole).isfinite().all()
+    assert weights(whole).shape != weights(other).shape or not torch.equal(weights(whole), weights(other))
+    cut_off_after(monkeypatch, 7)
+    with pytest.raises(Killed):
+        train(digits, gan, scratch=tmp_path / "scratch")
+    monkeypatch.undo()
+    torch.rand(5)
+    assert torch.equal(weights(train(digits, gan, scratch=tmp_path / "scratch")), weights(whole))
+
+
+def test_a_studys_gan_is_the_same_with_the_papers_options_at_their_rest(digits):
+    """They change no byte of a GAN that does not use them."""
+    assert torch.equal(weights(train(digits, make_gan())), weights(train(digits, make_paper_gan())))
+
+
+def test_a_gan_without_labels_has_no_label_fidelity_and_reads_no_label(digits):
+    gan = make_paper_gan(conditioning="none")
+    shuffled = LabeledImages(digits.images, np.roll(digits.labels, 1), digits.class_names)
+    runs = [train(data, gan) for data in (digits, shuffled)]
+    assert torch.equal(*(weights(run) for run in runs))
+    for row in runs[0].history:
+        assert "label_fidelity_1nn" not in row and row["diversity"] > 0
+
+
+def test_clipped_weights_stay_within_their_bound(digits):
+    gan = make_paper_gan(loss="wasserstein", penalty="none", penalty_weight=0.0, weight_clipping=0.02)
+    state = new_state(digits, gan, seed=0, device=CPU)
+    training.set_learning_rates(state, gan, factor=1.0)
+    images, labels = real_batches(digits, gan, seed=0, device=CPU)(0)
+    pairs = training.Pairs(images, training.draw_fakes(state, labels, nullcontext), labels)
+    training.discriminator_step(state, gan, pairs, False, nullcontext)
+    sizes = torch.cat([weight.detach().abs().flatten() for weight in state.discriminator.parameters()])
+    assert sizes.max() == pytest.approx(0.02)
+
+
+def test_batch_norm_of_the_discriminator_never_mixes_real_and_fake_images(digits):
+    """A real image's logit depends on the other real ones, and on no fake."""
+    gan = make_paper_gan(discriminator_normalization="batch")
+    state = new_state(digits, gan, seed=0, device=CPU)
+    training.set_learning_rates(state, gan, factor=0.0)
+    images, labels = real_batches(digits, gan, seed=0, device=CPU)(0)
+
+    def real_logits(fakes):
+        pairs = training.Pairs(images, fakes, labels)
+        return training.discriminator_step(state, gan, pairs, False, nullcontext)[1]
+
+    dark, light = real_logits(-torch.ones_like(images)), real_logits(torch.rand_like(images))
+    assert torch.equal(dark, light)
+    assert torch.allclose(dark, state.discriminator(images, labels))
+
+
+def test_fresh_fakes_are_drawn_for_the_generators_step(digits, monkeypatch):
+    drawn = []
+    draw_fakes = training.draw_fakes
+    monkeypatch.setattr(
+        training, "draw_fakes", lambda *args: drawn.append(torch.is_grad_enabled()) or draw_fakes(*args)
+    )
+    train(digits, make_paper_gan(fresh_fakes=True, total_images=64, discriminator_steps=2))
+    assert drawn == [False, False, True]  # only the last leads to the generator
+
+
+def test_uniform_latents_lie_in_their_range(digits):
+    gan = make_paper_gan(latents="uniform", conditioning="none")
+    state, seen = new_state(digits, gan, seed=0, device=CPU), []
+    state.generator.first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    training.draw_fakes(state, torch.zeros(1000, dtype=torch.int64), nullcontext)
+    (z,) = seen
+    assert z.abs().max() <= 1 and z.var().item() == pytest.approx(1 / 3, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"noise_grid": True}, "gan.noise_grid: found true"),
+        ({"conditioning": "none", "noise_grid": True, "z_dim": 7}, "gan.z_dim: found 7"),
+        ({"conditioning": "none", "collapse_patience_images": 100}, "a collapse is seen by labels"),
+        ({"cycle_decay": 0.5}, "gan.cycle_decay, gan.cycles_from"),
+        ({"discriminator_normalization": "batch", "penalty": "gradient_penalty"}, "mixes images"),
+    ],
+)
+def test_options_of_the_papers_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_paper_gan(**changes)
+
+
+def test_a_study_needs_labels():
+    with pytest.raises(ValueError, match=r"conditioning\n.*'projection' or 'concatenate'"):
+        make_gan(conditioning="none")
+
+
+def test_weight_clipping_is_the_bound_that_a_wasserstein_loss_needs():
+    bare = {"loss": "wasserstein", "penalty": "none", "penalty_weight": 0.0}
+    with pytest.raises(ValueError, match="needs a bound"):
+        make_paper_gan(**bare)
+    assert make_paper_gan(**bare, weight_clipping=0.01).weight_clipping == 0.01
+
+
 def test_the_real_augmentation_changes_a_training_of_few_images(digits):
     few = digits.subset(np.arange(200))
     runs = [train(few, make_gan(real_augmentation=strength)) for strength in (0.0, 0.4, 0.8)]
@@ -190,10 +335,6 @@ def test_bfloat16_is_used_where_asked_for_and_weights_stay_float32(digits):
     assert weights(runs[1]).dtype == torch.float32
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     "change",
     [{}, {"normalization": "batch", "spectral_norm": True, "dropout": 0.2, "generator_noise": 0.1}, MLP],
@@ -202,14 +343,7 @@ class Killed(Exception):
 def test_a_training_that_was_cut_off_ends_with_the_same_bytes(digits, tmp_path, monkeypatch, change):
     gan = make_gan(**change)
     whole = train(digits, gan)
-    real_step, steps = training.generator_loss, itertools.count(1)
-
-    def cut_off(*args, **kwargs):
-        if next(steps) == 7:  # between two saves: what came after the last is done again
-            raise Killed
-        return real_step(*args, **kwargs)
-
-    monkeypatch.setattr(training, "generator_loss", cut_off)
+    cut_off_after(monkeypatch, 7)  # between two saves: what came after the last is done again
     with pytest.raises(Killed):
         train(digits, gan, scratch=tmp_path / "scratch")
     monkeypatch.undo()
@@ -292,7 +426,7 @@ def test_a_collapse_is_named_with_advice(digits, monkeypatch):
 
 @pytest.mark.parametrize("loss", ["relativistic", "hinge"])
 def test_a_step_moves_the_network_of_its_player_only(digits, loss):
-    gan = make_gan(loss=loss)
+    gan = make_paper_gan(loss=loss)
     state = new_state(digits, gan, seed=0, device=CPU)
     training.set_learning_rates(state, gan, factor=1.0)
     images, labels = real_batches(digits, gan, seed=0, device=CPU)(0)
@@ -344,9 +478,9 @@ def test_running_statistics_are_copied_into_the_average():
     assert torch.equal(old.running_mean, new.running_mean)
 
 
-def factors(**changes):
-    gan = make_gan(warmup_steps=10, final_learning_rate_fraction=0.05, **changes)
-    return [learning_rate_factor(step, 1000, gan) for step in range(1, 1001)]
+def factors(history=(), **changes):
+    gan = make_paper_gan(warmup_steps=10, final_learning_rate_fraction=0.05, **changes)
+    return [learning_rate_factor(step, 1000, gan, list(history)) for step in range(1, 1001)]
 
 
 def test_the_cosine_schedule_rises_and_falls_to_its_floor():
@@ -367,6 +501,25 @@ def test_the_cyclic_schedule_has_as_many_peaks_as_cycles():
     assert [round(step, -1) for step in peaks.tolist()] == [120, 370, 620, 870]
     assert rates[peaks] == pytest.approx(1, rel=1e-2)
     assert rates[[249, 499, 999]] == pytest.approx(0.05, abs=0.01)
+
+
+def test_the_cycles_decay():
+    rates = np.array(factors(schedule="cyclic", cycles=4, cycle_decay=0.5))
+    assert rates[[124, 374, 624, 874]] == pytest.approx(
+        [0.05 + 0.95 * height for height in (1, 1 / 2, 1 / 4, 1 / 8)], rel=1e-2
+    )
+
+
+def test_cycles_wait_for_a_plateau():
+    losses = [3.0, 2.0, 2.5, 2.1, 1.9]
+    history = [{"step": 100 * (i + 1), "g_loss": loss} for i, loss in enumerate(losses)]
+    cyclic = {"schedule": "cyclic", "cycles": 3, "cycles_from": "plateau", "plateau_points": 2}
+    assert plateau_step(history, 2) == 400 and plateau_step(history, 3) is None
+    assert plateau_step(history + history, 1) == 300  # the first one stays, whatever comes later
+    assert set(factors(history[:3], **cyclic)[9:]) == {1.0}
+    rates = np.array(factors(history, **cyclic))
+    assert rates[[499, 699, 899]] == pytest.approx(1, rel=1e-2)
+    assert rates[[400, 599, 799, 999]] == pytest.approx(0.05, abs=0.02)
 
 
 def test_even_steps_end_with_the_last():

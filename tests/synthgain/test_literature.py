@@ -1,9 +1,14 @@
-"""`synthgain literature` on embedded digits, tiny: one table, work that is kept, one system that diverges."""
+"""`synthgain literature` on embedded digits, tiny: rows, pictures, work that is kept, MLflow, and bad input."""
 
-import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 import yaml
@@ -12,12 +17,10 @@ from typer.testing import CliRunner
 
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
-from pipeline.literature import protocol as comparison
+from pipeline.gan import training
 from pipeline.maintenance.workspace import PROJECT
 from pipeline.runtime.outputs import only_writer
 from synthgain.literature import literature
-
-BASELINES = {"real", "copycat", "class_mixup", "class_kernel_density", "class_gaussian"}
 
 
 @pytest.fixture(scope="module")
@@ -43,104 +46,152 @@ def files(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def at_home(files, monkeypatch):
+    """The store and MLflow's file are those of the folder that the command is given in."""
+    monkeypatch.chdir(files)
+
+
+def arguments_of(files, *arguments, out="out"):
+    paths = {"prepared": files / "prepared", "out": files / out, "params": files / "params.yaml"}
+    return [*(text for name, value in paths.items() for text in (f"--{name}", str(value))), *arguments]
+
+
 def run(files, *arguments, out="out"):
     app = typer.Typer()
     app.command()(literature)
-    paths = {"prepared": files / "prepared", "out": files / out, "params": files / "params.yaml"}
-    options = [text for name, value in paths.items() for text in (f"--{name}", str(value))]
-    return CliRunner().invoke(app, [*options, *arguments])
+    return CliRunner().invoke(app, arguments_of(files, *arguments, out=out))
 
 
 @pytest.fixture(scope="module")
 def first(files):
-    result = run(files, "--only", "mlp_minimal", "--only", "mlp")
+    before = os.getcwd()
+    os.chdir(files)
+    result = run(files, "--length", "equal", "--only", "minimal", "--only", "noisy_dcgan", "--only", "compact",
+                 "--only", "real", "--only", "class_gaussian")  # fmt: skip
+    os.chdir(before)
     assert result.exit_code == 0, result.exception
-    return json.loads((files / "out/table.json").read_text())
-
-
-def measured(table):
-    return {row["system"]: row for row in table["rows"] if row["kind"] != "published"}
+    return pd.read_csv(files / "out/rows.csv").set_index("system")
 
 
 @pytest.mark.slow
-def test_every_row_has_every_metric_at_one_n(first):
-    rows = measured(first)
-    assert set(rows) == {"mlp", "mlp_minimal"} | BASELINES
-    (scale,) = {json.dumps(row["fid_scale"], sort_keys=True) for row in rows.values()}
-    assert json.loads(scale)["n"] <= 200
-    for row in rows.values():
-        for metric in ("fid", "kid", "inception_score", "precision", "recall", "density", "coverage"):
-            assert np.isfinite(row[metric])
-        for share in ("label_fidelity", "cas_validation", "cas_test", "recognised_of_100"):
-            assert 0 <= row[share] <= 1
-        assert np.isfinite(row["parzen_nats"]) and row["parzen_samples"] == 300
-    for name in ("mlp", "mlp_minimal"):
-        row = rows[name]
-        assert row["images_seen"] == 1280 and row["images_per_second"] > 0
-        assert {"d_loss", "g_loss", "d_accuracy_real", "d_accuracy_fake"} < set(row)
-    assert rows["mlp"]["generator_parameters"] > rows["mlp_minimal"]["generator_parameters"] > 10_000
+def test_every_row_has_every_measure_at_one_n(first):
+    assert set(first.index) == {"minimal", "noisy_dcgan", "compact", "real", "class_gaussian"}
+    assert first["n"].nunique() == 1 and first["n"].iloc[0] <= 200
+    for measure in (
+        "fid",
+        "kid",
+        "inception_score",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "parzen_nats",
+    ):
+        assert np.isfinite(first[measure]).all()
+    for share in ("cas_validation", "cas_test", "recognisable", "recognisable_real"):
+        assert first[share].between(0, 1).all()
+    assert first.loc["real", "fid"] < first.loc["class_gaussian", "fid"] < first.loc["minimal", "fid"]
+    assert first.loc["real", "recognisable"] > first.loc["minimal", "recognisable"]
 
 
 @pytest.mark.slow
-def test_the_anchors_come_out_as_they_must(first):
-    rows = measured(first)
-    assert rows["real"]["fid"] < rows["class_gaussian"]["fid"] < rows["mlp_minimal"]["fid"]
-    assert rows["real"]["cas_test"] > rows["mlp_minimal"]["cas_test"]
-    assert rows["real"]["label_fidelity"] > 0.8
+def test_without_labels_there_is_no_label_fidelity(first):
+    assert first["label_fidelity"].notna().to_dict() == {
+        "minimal": False, "noisy_dcgan": False, "compact": True, "real": True, "class_gaussian": True,
+    }  # fmt: skip
+    assert first.loc[["minimal", "noisy_dcgan"], "recognisable_of_100"].between(0, 100).all()
 
 
 @pytest.mark.slow
-def test_finished_systems_are_kept_and_a_later_call_adds_to_them(files, first, monkeypatch):
-    trained = []
-    train_gan = comparison.train_gan
-
-    def recorded(*arguments, label, **options):
-        trained.append(label)
-        return train_gan(*arguments, label=label, **options)
-
-    monkeypatch.setattr(comparison, "train_gan", recorded)
-    before = (files / "out/mlp/gan/generator.safetensors").read_bytes()
-    # The vanilla GAN is new, mlp is there; nothing else of the first call is touched.
-    result = run(files, "--only", "mlp", "--only", "table_vanilla")
+def test_finished_work_is_kept_and_shown_in_mlflow(files, first, monkeypatch):
+    monkeypatch.setattr(training, "resumed_state", None)  # it would fail if something were trained
+    before = (files / "out/rows.csv").read_text()
+    with pytest.raises(TypeError):
+        raise run(files, "--length", "equal", "--only", "mlp").exception
+    monkeypatch.undo()
+    monkeypatch.chdir(files)
+    result = run(files, "--length", "equal", "--only", "minimal", out="again")
     assert result.exit_code == 0, result.exception
-    table = json.loads((files / "out/table.json").read_text())
-    assert trained == ["table_vanilla"]
-    assert set(measured(table)) == {"mlp", "mlp_minimal", "table_vanilla"} | BASELINES
-    for name, row in measured(first).items():
-        assert measured(table)[name] == row
-    assert (files / "out/mlp/gan/generator.safetensors").read_bytes() == before
-    # Another budget is another key.
-    result = run(files, "--only", "mlp", "--total-images", "640")
-    assert result.exit_code == 0, result.exception
-    assert trained == ["table_vanilla", "mlp"]
-    table = json.loads((files / "out/table.json").read_text())
-    assert set(measured(table)) == {"mlp"} | BASELINES  # rows of one budget only
-    assert measured(table)["mlp"]["images_seen"] == 640
+    again = pd.read_csv(files / "again/rows.csv").set_index("system")
+    pd.testing.assert_series_equal(
+        again.loc["minimal"].dropna().drop("commit"), first.loc["minimal", again.columns].dropna().drop("commit"),
+        check_names=False, check_dtype=False,
+    )  # fmt: skip
+    assert (files / "out/rows.csv").read_text() == before
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{files / 'mlflow.db'}")
+    (shown,) = [each for each in client.search_experiments() if each.name.endswith("-digits-literature")]
+    runs = {each.info.run_name: each for each in client.search_runs([shown.experiment_id])}
+    assert set(runs) == {"the papers' systems", "minimal, equal length"}  # what the last results folder holds
+    metrics = runs["minimal, equal length"].data.metrics
+    assert metrics["fid"] == pytest.approx(first.loc["minimal", "fid"])
+    assert "label_fidelity" not in metrics
 
 
 @pytest.mark.slow
-def test_the_study_starts_every_rate_from_the_same_weights(files):
-    result = run(files, "--only", "learning_rates", "--total-images", "1280", out="study")
+def test_the_page_has_ours_beside_the_published(files, first):
+    page = (files / "out/literature.md").read_text()
+    (line,) = [line for line in page.splitlines() if "| Adversarial nets: MNIST |" in line]
+    assert "240 ± 2.5 | not run yet |" in line and line.rstrip(" |").endswith(
+        f"{first.loc['minimal', 'parzen_nats']:.1f} ± {first.loc['minimal', 'parzen_standard_error']:.1f}"
+    )
+
+
+@pytest.mark.slow
+def test_a_damaged_result_is_made_again_and_a_damaged_table_named(files, first):
+    store = files / ".work/store"
+    (row,) = [
+        path for path in store.glob("literature-row-*/row.json") if '"label_fidelity"' not in path.read_text()
+    ][:1]
+    row.write_text("{")
+    result = run(files, "--length", "equal", "--only", "minimal", "--only", "noisy_dcgan", out="damaged")
     assert result.exit_code == 0, result.exception
-    study = json.loads((files / "study/table.json").read_text())["learning_rates"]
-    assert list(study["variants"]) == ["0.0001", "0.0002", "0.0003", "0.0004", "0.0005", "0.0006", "cyclic"]
-    first_d_losses = {variant["balance"][0]["d_loss"] for variant in study["variants"].values()}
-    assert len(first_d_losses) == 1  # before the first update nothing has set them apart
-    assert len({json.dumps(variant["balance"]) for variant in study["variants"].values()}) == 7
+    rows = pd.read_csv(files / "damaged/rows.csv").set_index("system")
+    assert rows["fid"].to_dict() == pytest.approx(first.loc[["minimal", "noisy_dcgan"], "fid"].to_dict())
+    (files / "damaged/rows.csv").write_text("nothing\n")
+    result = run(files, "--length", "equal", "--only", "minimal", out="damaged")
+    with pytest.raises(
+        SynthGainError, match=r"rows\.csv: not a table of this command .*; remove it"
+    ) as error:
+        raise result.exception
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.soak
+def test_a_killed_training_goes_on_and_ends_with_the_same_row(files):
+    command = [sys.executable, "-m", "synthgain.app", "literature",
+               *arguments_of(files, "--length", "equal", "--only", "wgan", out="killed")]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    process = subprocess.Popen(command, cwd=files, env=environment)
+    states = files / ".work/unfinished"
+    while not list(states.glob("literature-gan-*/state/state.pt")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert run(files, "--length", "equal", "--only", "wgan", out="killed").exit_code == 0
+    killed = pd.read_csv(files / "killed/rows.csv")
+    os.environ["SYNTHGAIN_STORE"] = str(files / "other/store")
+    try:
+        assert run(files, "--length", "equal", "--only", "wgan", out="whole").exit_code == 0
+    finally:
+        del os.environ["SYNTHGAIN_STORE"]
+    whole = pd.read_csv(files / "whole/rows.csv")
+    for column in ("fid", "d_loss_sum", "g_loss", "cas_test"):
+        assert killed[column].tolist() == whole[column].tolist()
 
 
 @pytest.mark.slow
 def test_a_system_that_diverges_has_a_reason_instead_of_a_row(files, monkeypatch):
-    def diverge(*arguments, label, **options):
-        raise SynthGainError(f"{label}: the training diverged")
+    def diverge(*arguments, **options):
+        raise SynthGainError("the training diverged")
 
-    monkeypatch.setattr(comparison, "train_gan", diverge)
-    result = run(files, "--only", "dcgan", out="failed")
-    assert result.exit_code == 0, result.exception
-    table = json.loads((files / "failed/table.json").read_text())
-    assert table["failures"] == {"dcgan": "dcgan: the training diverged"}
-    assert set(measured(table)) == BASELINES
-    assert not (files / "failed/dcgan/gan").exists()
+    monkeypatch.setattr(training, "resumed_state", diverge)
+    result = run(files, "--length", "equal", "--only", "dcgan", out="failed")
+    with pytest.raises(SynthGainError, match="no training came to its end: dcgan: the training diverged"):
+        raise result.exception
+    assert not (files / "failed").exists()
 
 
 def test_two_at_once_do_not_write_into_one_folder(files):
@@ -165,9 +216,12 @@ def test_two_at_once_do_not_write_into_one_folder(files):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--only", "biggan"), "--only: found biggan; allowed: compact, mlp, .*, learning_rates"),
-        (("--total-images", "64"), r"gan\.total_images: found 64; at least gan\.batch_size"),
-        (("--prepared", "nowhere"), r"nowhere/train\.npz: no such file; `dvc repro` makes it"),
+        (("--only", "biggan"), "--only: found biggan; allowed: minimal, mlp, .*, compact, real"),
+        (("--only", "compact"), "found compact with --length paper, which no paper has; use --length equal"),
+        (
+            ("--only", "mlp", "--prepared", "nowhere"),
+            r"nowhere/train\.npz: no such file; `dvc repro` makes it",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(files, arguments, message):
