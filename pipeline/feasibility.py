@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.errors import SynthGainError
 from pipeline.generative_metrics.budget import INCEPTION_FEATURES, class_counts
 from pipeline.images import LABELS_OF_A_BYTE, LabeledImages
+from pipeline.study.subsets import Budget, Imbalance, scaled_counts, subset_indices
 
 
 def refuse_impossible_study(
@@ -22,6 +23,9 @@ def refuse_impossible_study(
     feature_dim: int,
     neighbors: int,
     formats: Sequence[str],
+    budgets: Sequence[Budget],
+    ratios: Sequence[float],
+    imbalance: Imbalance,
 ) -> None:
     """Refuse a study that would train first and fail afterwards.
 
@@ -33,6 +37,7 @@ def refuse_impossible_study(
         images, features, neighbors: as in `evaluation`.
         feature_dim: of the extractor.
         formats: of the export.
+        budgets, ratios, imbalance: as `study.real_images`, `.synthetic_per_real` and `.imbalance`.
 
     Raises:
         SynthGainError: a line per problem.
@@ -45,7 +50,10 @@ def refuse_impossible_study(
         f" {len(train)}, evaluation.images {images}, generation.images_per_class {images_per_class})"
     )
     more = "bring more images, or raise data.folder_test_fraction of a folder, or what is too low of these"
-    problems = _format_problems(train.num_classes, formats)
+    problems = [
+        *_format_problems(train.num_classes, formats),
+        *_subset_problems(train, images_per_class, budgets, ratios, imbalance),
+    ]
     if features == "inception" and n <= INCEPTION_FEATURES:
         problems.append(
             f"evaluation.features: found inception, with {INCEPTION_FEATURES} features; {offer}, and more than that"
@@ -73,4 +81,31 @@ def _format_problems(classes: int, formats: Sequence[str]) -> list[str]:
     return [
         f"export.formats: found {', '.join(found)} for {classes} classes; its label byte allows {LABELS_OF_A_BYTE}:"
         " take parquet, npz or another one instead"
+    ]
+
+
+def _subset_problems(
+    train: LabeledImages,
+    images_per_class: int,
+    budgets: Sequence[Budget],
+    ratios: Sequence[float],
+    imbalance: Imbalance,
+) -> list[str]:
+    """Real subsets that cannot be drawn, or that need more synthetic images of a class than there will be."""
+    needs = []
+    for budget in budgets:
+        try:  # of each class, all replicates have the same number
+            indices = subset_indices(train, budget=budget, replicate=0, seed=0, imbalance=imbalance)
+        except SynthGainError as error:
+            return [str(error)]
+        counts = np.bincount(train.labels[indices], minlength=train.num_classes)
+        label, ratio = int(counts.argmax()), max(ratios)
+        needs.append((int(scaled_counts(counts, ratio)[label]), int(counts[label]), label, budget))
+    needed, count, label, budget = max(needs, key=lambda need: need[0])
+    if needed <= images_per_class:
+        return []
+    return [
+        f"generation.images_per_class: found {images_per_class}; class {train.class_names[label]} has {count} images"
+        f" in a real subset (study.real_images {budget}), so study.synthetic_per_real {ratio} needs {needed}"
+        f" synthetic ones: set it to at least {needed}, or lower the ratio"
     ]

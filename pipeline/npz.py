@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -108,12 +109,26 @@ def open_npz(
         raise SynthGainError(f"{path}: {damaged} (not a plain file){remedy}")
     try:
         # Opened here: np.load leaves the file open when the archive is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            yield arrays
+        with path.open("rb") as file:
+            if (start := file.read(2)) != b"PK":  # NumPy would speak of pickles, and how to load one
+                raise SynthGainError(f"{path}: {damaged} (no .npz file: {_kind_of(start)}){remedy}")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                yield arrays
     except FileNotFoundError:
         raise SynthGainError(f"{path}: no such file; {missing}") from None
     except DAMAGE as error:
         raise SynthGainError(f"{path}: {damaged} ({error}){remedy}") from None
+
+
+def _kind_of(start: bytes) -> str:
+    """What a file is by its first two bytes, in words."""
+    kinds = {
+        b"": "it is empty",
+        b"\x1f\x8b": "it is packed with gzip",
+        b"\x93N": "it is a single array, .npy",
+    }
+    return kinds.get(start, f"it begins with {start!r}")
 
 
 def find_on_disk(path: Path, name: str) -> ArrayOnDisk | None:
@@ -171,6 +186,16 @@ def read_rows(
             yield np.frombuffer(content.read(rows * size), np.uint8).reshape(rows, *shape[1:])
         if content.read(1):
             raise ValueError(f"{name}.npy goes on after its array")
+
+
+def array_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """The shape of an array in an open archive, of which only the header is read.
+
+    Raises:
+        DAMAGE: if it is missing, damaged, or no plain array.
+    """
+    with _array_of(archive, name, sys.maxsize) as (_, shape, _):
+        return shape
 
 
 @contextmanager

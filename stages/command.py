@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -61,6 +61,7 @@ DEBUG_VARIABLE = "SYNTHGAIN_DEBUG"
 _INTERNAL_FAULT = 70  # sysexits.h: EX_SOFTWARE
 # Of a stage whose DVC has ended. A new run that comes to the same stage sooner is told that it is still being written.
 _SECONDS_TO_TIDY_UP = 1.0
+_SECONDS_OF_AN_IMPORT, _SECONDS_UNTIL_ASKED_AGAIN = 20.0, 0.02
 _INTERRUPTED, _TERMINATED = 130, 143  # as shells say it: 128 + the signal's number
 # What torch, safetensors and the system's loader of libraries say instead of raising MemoryError or OSError.
 _OUT_OF_MEMORY = re.compile(
@@ -231,28 +232,47 @@ def explain(error: BaseException) -> tuple[list[str], int]:
 @contextmanager
 def _signals_unwind() -> Iterator[None]:
     """SIGTERM unwinds the stack like Ctrl-C, for as long as the block runs; a second one ends the process at once."""
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        _ending.set()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise _Ended
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        _ending.set()
-        raise KeyboardInterrupt
-
     if threading.current_thread() is not threading.main_thread():  # Python hears signals in the main thread
         yield
         return
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _raising(_Ended))}
     # A shell's background job does not hear Ctrl-C, and should not begin to.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, _raising(KeyboardInterrupt))
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _raising(error: type[BaseException]) -> Callable[[int, FrameType | None], None]:
+    """A handler that raises `error`, but never within an import.
+
+    There, libraries take it for a missing module and go on, or abort the process (torch).
+    """
+    heard: list[float] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        _ending.set()
+        heard.append(time.monotonic())
+        if os.name == "posix" and _is_importing(frame) and heard[-1] - heard[0] < _SECONDS_OF_AN_IMPORT:
+            signal.signal(signal.SIGALRM, handle)  # no thread: its locks may be held by what was interrupted
+            signal.setitimer(signal.ITIMER_REAL, _SECONDS_UNTIL_ASKED_AGAIN)
+            return
+        if error is _Ended:  # a second one ends the process at once
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise error
+
+    return handle
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _end_with_dvc() -> None:

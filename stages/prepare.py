@@ -54,6 +54,9 @@ def main(
         feature_dim=params.extractor.feature_dim,
         neighbors=params.evaluation.neighbors,
         formats=params.export.formats,
+        budgets=params.study.real_images,
+        ratios=params.study.synthetic_per_real,
+        imbalance=params.study.imbalance,
     )
     for name in ("train", "validation", "test"):
         images = getattr(splits, name)

@@ -124,6 +124,7 @@ def test_a_new_ratio_runs_its_own_stages_only_and_a_removed_one_leaves_every_tab
     change_params(workspace, "study", synthetic_per_real=[0, 1.0, 2.0])
     # 0 is real only: its stage has nothing to train and its cells are the baselines'.
     assert ran(dvc(workspace, "repro")) == {
+        "prepare",  # looks whether enough is generated, and writes the same files
         "train_augmented@60-2.0",
         "train_controls@60-2.0",
         "train_augmented@60-0",

@@ -241,6 +241,15 @@ def one_image(folder: Path, bench: Bench) -> None:
         (folder / f"cat/{number}.png").unlink()
 
 
+def too_few_to_generate(folder: Path, bench: Bench) -> None:
+    bench.params(
+        data__source="folder",
+        data__validation_images=2,
+        study__real_images=["all"],
+        generation__images_per_class=1,
+    )
+
+
 def class_missing_from_test(folder: Path, bench: Bench) -> None:
     for split, names in (("train", ("cat", "dog")), ("test", ("cat",))):
         for name in names:
@@ -1219,11 +1228,19 @@ FAULTS = [
         DATA,
         "too few test images for the metrics of synthetic ones",
         own_folder(lambda folder, bench: None, stage="prepare"),
+        "error: study.real_images: found 60; the train split has 4 images\n"
         "error: the test split: in the shares of the test split's classes, the splits offer 2 images to evaluate "
         "(test 2, train 4, evaluation.images 100, generation.images_per_class 12); more than the 8 features of "
         "the extractor are needed: bring more images, or raise data.folder_test_fraction of a folder, or what is "
         "too low of these, or lower extractor.feature_dim to at most 1\nerror: class cat: …; at least 2 of each "
         "class are needed: …\nerror: evaluation.neighbors: found 5; …, so 1..1 is allowed",
+    ),
+    Fault(
+        DATA,
+        "own images: a ratio that needs more images of a class than are generated",
+        own_folder(too_few_to_generate, stage="prepare"),
+        "error: generation.images_per_class: found 1; class cat has 2 images in a real subset (study.real_images all),"
+        " so study.synthetic_per_real 1.0 needs 2 synthetic ones: set it to at least 2, or lower the ratio\nerror: …",
     ),
     Fault(
         DATA,

@@ -13,9 +13,10 @@ from PIL import Image
 
 from pipeline.errors import SynthGainError
 from pipeline.export.manifest import MANIFEST
-from pipeline.export.readers import Unreadable, read_samples
+from pipeline.export.readers import TOO_MUCH_MEMORY, Unreadable, read_samples
 from pipeline.export.source import open_images
 from pipeline.export.verify import find_exports, read_manifest
+from pipeline.runtime.memory import memory_ceiling
 from pipeline.runtime.outputs import atomic_output
 
 _GAP = 2
@@ -52,18 +53,22 @@ def inspect(path: Path, *, per_class: int) -> Contents:
         per_class: how many pictures of each class to take, the first ones.
 
     Raises:
-        SynthGainError: if there is nothing of ours, or it is damaged.
+        SynthGainError: if there is nothing of ours, or it is damaged, or unpacks to more memory than it may take.
     """
-    return _inspect_export(path, per_class) if path.is_dir() else _inspect_file(path, per_class)
+    try:
+        with memory_ceiling():
+            return _inspect_export(path, per_class) if path.is_dir() else _inspect_file(path, per_class)
+    except MemoryError:
+        raise SynthGainError(f"{path}: {TOO_MUCH_MEMORY}") from None
 
 
 def _inspect_file(path: Path, per_class: int) -> Contents:
-    file = open_images(path)
+    file = open_images(path, in_memory=False)
     counts = np.bincount(file.labels, minlength=len(file.class_names)).tolist()
     is_real = file.provenance.get("kind") != "synthetic"
-    pictures = [
-        file.rows(np.flatnonzero(file.labels == label)[:per_class]) for label in range(len(file.class_names))
-    ]
+    shown = [np.flatnonzero(file.labels == label)[:per_class] for label in range(len(file.class_names))]
+    pixels = file.rows(np.concatenate(shown))  # at once: a compressed file is unpacked once
+    pictures = np.split(pixels, np.cumsum([len(positions) for positions in shown])[:-1])
     return Contents(
         f"file of {'real' if is_real else 'synthetic'} images",
         file.class_names,

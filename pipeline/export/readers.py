@@ -28,6 +28,7 @@ from pipeline.export.plain_files import NoPlainFile, plain_file, read_plain, str
 from pipeline.export.png import class_folders_before
 from pipeline.export.table import COLUMNS, IMAGE, shard_name
 from pipeline.npz import read_array, read_rows
+from pipeline.runtime.memory import MOST_BYTES
 
 _BATCH = 1000
 _BYTES_AT_ONCE = 64_000_000  # of pixels
@@ -40,9 +41,14 @@ _ENCODED = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BIT_PACKED"}
 
 # What the readers of the formats raise on damaged files.
 _DAMAGE = (
-    *(OSError, ValueError, LookupError, TypeError, ArithmeticError, EOFError, MemoryError, RecursionError),
+    *(OSError, ValueError, LookupError, TypeError, ArithmeticError, EOFError, RecursionError),
     *(NotImplementedError, RuntimeError, struct.error, zlib.error),
     *(pa.ArrowException, tarfile.TarError, zipfile.BadZipFile),
+)
+
+
+TOO_MUCH_MEMORY = (
+    f"unpacks to more than the {MOST_BYTES // 10**6} MB of memory that are given to a file from outside"
 )
 
 
@@ -141,6 +147,8 @@ def _opened(folder: Path, name: str) -> Iterator[Path]:
         raise _OfAFile(f"{name}: {error}") from None
     except FileNotFoundError:
         raise _OfAFile(f"{name}: missing") from None
+    except MemoryError:  # of Arrow's too
+        raise _OfAFile(f"{name}: {TOO_MUCH_MEMORY}") from None
     except _DAMAGE as error:
         raise _OfAFile(f"{name}: cannot be read ({' '.join(str(error).split())[:200]})") from None
 
@@ -223,9 +231,10 @@ def _check_footer(footer: pq.FileMetaData, samples: int, shape: tuple[int, int])
             column = group.column(place)
             cell = _most_of_a_png(shape) if column.path_in_schema == "image.bytes" else _LONGEST_TEXT
             most = group.num_rows * (cell + 8) + _OVERHEAD
-            if column.total_uncompressed_size > most:
+            # The footer may lie about the first. The second is there, and none of ours is larger packed than not.
+            if (size := max(column.total_uncompressed_size, column.total_compressed_size)) > most:
                 raise Unreadable(
-                    f"column {column.path_in_schema[:80]} has {column.total_uncompressed_size:,} bytes in"
+                    f"column {column.path_in_schema[:80]} has {size:,} bytes in"
                     f" {group.num_rows} rows; up to {most:,} are allowed"
                 )
             if more := set(column.encodings) - _ENCODED:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +16,16 @@ import numpy.typing as npt
 
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
-from pipeline.npz import find_on_disk, open_npz
+from pipeline.npz import array_shape, find_on_disk, open_npz, read_rows
 
 Rows = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint8]]
 
+_MESSAGES = {
+    "damaged": "not a readable file of labelled images",
+    "remedy": "; make it again with `synthgain generate`",
+    "missing": "`synthgain generate` makes one",
+}
+_BYTES_AT_ONCE = 64_000_000  # of pixels
 # What a file may know of each image besides its label.
 MEASUREMENTS = ("label_score", "nearest_real_distance")
 
@@ -50,25 +58,21 @@ class ImageFile:
         return len(self.labels)
 
 
-def open_images(path: Path) -> ImageFile:
+def open_images(path: Path, *, in_memory: bool = True) -> ImageFile:
     """Open what `LabeledImages.save` or `synthgain generate` wrote.
 
-    Uncompressed pixels (`synthgain generate`) stay on disk; compressed ones are read as a whole.
+    Uncompressed pixels (`synthgain generate`) stay on disk. Compressed ones are read as a whole, or, if not
+    `in_memory`, unpacked anew for each call of `rows`, some at a time.
 
     Raises:
         SynthGainError: if the file is missing, truncated, damaged, empty or of another kind.
     """
-    with open_npz(
-        path,
-        damaged="not a readable file of labelled images",
-        remedy="; make it again with `synthgain generate`",
-        missing="`synthgain generate` makes one",
-    ) as arrays:
+    with open_npz(path, **_MESSAGES) as arrays:
         labels = arrays["labels"]
         class_names = tuple(str(name) for name in arrays["class_names"])
         provenance = json.loads(str(arrays["provenance"]))
         measurements = {name: arrays[name].astype(np.float32) for name in MEASUREMENTS if name in arrays}
-        shape, rows = _image_rows(path, arrays)
+        shape, rows = _image_rows(path, arrays, in_memory)
     _check_names(path, class_names)
     _check(path, shape, labels, len(class_names), measurements)
     return ImageFile(
@@ -112,14 +116,37 @@ def _check(
             raise SynthGainError(f"{path}: {name} has shape {values.shape}; {labels.shape} is needed")
 
 
-def _image_rows(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[tuple[int, ...], Rows]:
+def _image_rows(
+    path: Path, arrays: Mapping[str, npt.NDArray[Any]], in_memory: bool
+) -> tuple[tuple[int, ...], Rows]:
     """The shape of the images, and what reads some of them: from the disk where they are not compressed."""
     if on_disk := find_on_disk(path, "images"):
         return on_disk.shape, lambda positions: on_disk.rows(positions)[:, 0]
+    if not in_memory:
+        with zipfile.ZipFile(path) as archive:
+            shape = array_shape(archive, "images")
+        return shape, lambda positions: _unpacked_rows(path, shape, positions)
     images = arrays["images"]
     if images.dtype != np.uint8:
         raise ValueError(f"images are {images.dtype}, not uint8")
     return images.shape, lambda positions: images[positions, 0]
+
+
+def _unpacked_rows(
+    path: Path, shape: tuple[int, ...], positions: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint8]:
+    """(n, H, W): these of (N, 1, H, W) compressed images, of which only some are in memory at a time."""
+    found = np.empty((len(positions), *shape[2:]), dtype=np.uint8)
+    at_once = max(1, _BYTES_AT_ONCE // math.prod(shape[1:]))
+    with open_npz(path, **_MESSAGES), zipfile.ZipFile(path) as archive:
+        for start, part in zip(
+            range(0, shape[0], at_once),
+            read_rows(archive, "images", shape=shape, at_once=at_once),
+            strict=True,
+        ):
+            here = (positions >= start) & (positions < start + len(part))
+            found[here] = part[positions[here] - start, 0]
+    return found
 
 
 def open_study_images(path: Path, *, budget: int | str, replicate: int) -> ImageFile:

@@ -22,8 +22,9 @@ from pipeline.export.manifest_rules import (
     parse_manifest,
 )
 from pipeline.export.plain_files import MOST_FILES, Listing, NoPlainFile, list_files, plain_file
-from pipeline.export.readers import Batch, Unreadable, read_samples
+from pipeline.export.readers import TOO_MUCH_MEMORY, Batch, Unreadable, read_samples
 from pipeline.export.shards import FORMATS
+from pipeline.runtime.memory import memory_ceiling
 from pipeline.runtime.progress import progress
 
 # Around an image: three headers of a tar, its row as JSON, its lines in SHA256SUMS.
@@ -199,7 +200,10 @@ def _check_samples(folder: Path, manifest: Mapping[str, Any], findings: _Finding
     pixels = hashlib.sha256()
     total = 0
     try:
-        with progress(f"reading {manifest['format']}", manifest["images"], "images") as advance:
+        with (
+            memory_ceiling(),
+            progress(f"reading {manifest['format']}", manifest["images"], "images") as advance,
+        ):
             for batch in read_samples(folder, manifest):
                 total += len(batch.labels)
                 if total > manifest["images"]:
@@ -210,8 +214,8 @@ def _check_samples(folder: Path, manifest: Mapping[str, Any], findings: _Finding
                     if 0 <= label < classes:
                         counts[bool(row["synthetic"])][label] += 1
                 advance(len(batch.labels))
-    except Unreadable as error:
-        findings.add("samples", str(error))
+    except (Unreadable, MemoryError) as error:
+        findings.add("samples", str(error) if isinstance(error, Unreadable) else TOO_MUCH_MEMORY)
         return
     if total != manifest["images"]:
         findings.add("samples", f"{total} samples; the manifest says {manifest['images']}")

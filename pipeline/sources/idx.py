@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pipeline.errors import SynthGainError
 
 _UNSIGNED_BYTE = 8
+_MOST_OF_DEFLATE = 1032  # bytes of content in a byte of a gzip file
 
 
 def read_idx(path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:
@@ -24,22 +25,33 @@ def read_idx(path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:
     Raises:
         SynthGainError: if the file is truncated, damaged, or of another type or number of dimensions.
     """
+    header = 4 + 4 * dimensions
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            start = file.read(header)
+            shape = _shape(path, start, dimensions)
+            needed = math.prod(shape)
+            # No more is unpacked than the header names, and no more named than the file can hold.
+            within = needed <= path.stat().st_size * _MOST_OF_DEFLATE
+            content = file.read(needed) if within else b""
+            longer = within and bool(file.read(1))
     except (OSError, EOFError, zlib.error) as error:
         raise SynthGainError(f"{path}: cannot be read, damaged or truncated ({error})") from None
-    header = 4 + 4 * dimensions
-    if len(content) < header or content[:2] != b"\0\0":
-        raise SynthGainError(f"{path}: not an IDX file (it begins with {content[:4].hex() or 'nothing'})")
-    if content[2] != _UNSIGNED_BYTE or content[3] != dimensions:
+    if len(content) < needed or longer:
+        found = f"more than {needed}" if longer else f"{len(content)}" if within else "fewer"
         raise SynthGainError(
-            f"{path}: IDX of type {content[2]} with {content[3]} dimensions;"
+            f"{path}: truncated or too long: {found} bytes of data, {' × '.join(map(str, shape))} need {needed}"
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape).copy()
+
+
+def _shape(path: Path, start: bytes, dimensions: int) -> tuple[int, ...]:
+    """The shape that a header of an IDX file names."""
+    if len(start) < 4 + 4 * dimensions or start[:2] != b"\0\0":
+        raise SynthGainError(f"{path}: not an IDX file (it begins with {start[:4].hex() or 'nothing'})")
+    if start[2] != _UNSIGNED_BYTE or start[3] != dimensions:
+        raise SynthGainError(
+            f"{path}: IDX of type {start[2]} with {start[3]} dimensions;"
             f" unsigned bytes (type 8) with {dimensions} are needed"
         )
-    shape = tuple(int(n) for n in np.frombuffer(content, ">u4", count=dimensions, offset=4))
-    if len(content) - header != math.prod(shape):
-        raise SynthGainError(
-            f"{path}: truncated or too long: {len(content) - header} bytes of data,"
-            f" {' × '.join(map(str, shape))} need {math.prod(shape)}"
-        )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
+    return tuple(int(n) for n in np.frombuffer(start, ">u4", count=dimensions, offset=4))

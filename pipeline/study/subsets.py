@@ -189,5 +189,10 @@ def extra_real_images(
 
 def images_wanted(real: LabeledImages, per_real: float) -> npt.NDArray[np.int64]:
     """(num_classes,) int64: `per_real` images for each real one, rounded to the nearest whole image per class."""
-    wanted: npt.NDArray[np.int64] = np.rint(real.counts() * per_real).astype(np.int64)
+    return scaled_counts(real.counts(), per_real)
+
+
+def scaled_counts(counts: npt.NDArray[np.int64], per_real: float) -> npt.NDArray[np.int64]:
+    """The same from the counts (num_classes,) of the real images."""
+    wanted: npt.NDArray[np.int64] = np.rint(counts * per_real).astype(np.int64)
     return wanted

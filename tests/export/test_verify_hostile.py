@@ -1,8 +1,10 @@
 """What comes from outside is checked in bounded time and memory: plain files only, and sizes before reading."""
 
+import gzip
 import io
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -21,8 +23,10 @@ import pytest
 from pipeline.errors import SynthGainError
 from pipeline.export.inspect import inspect
 from pipeline.export.plain_files import strict_json
+from pipeline.export.readers import TOO_MUCH_MEMORY
 from pipeline.export.shards import FORMATS
 from pipeline.export.verify import verify
+from pipeline.runtime import memory
 
 from .conftest import synthetic_images, tree
 from .test_verify import reseal, write_manifest
@@ -303,10 +307,122 @@ def test_columns_that_no_export_has_are_refused(export, change):
     assert line.startswith("train.parquet: column ")
 
 
-def synthgain(*arguments, megabytes=None):
+def with_little_memory(*arguments):
+    """The command in a process that gives to a file from outside what it holds at that time and 50 MB."""
+    code = (
+        "import pipeline.export.readers; from pipeline.runtime import memory; memory.MOST_BYTES = 0;"
+        "memory._LEAST_MORE = 50_000_000; import synthgain.app; synthgain.app.main()"
+    )
+    return synthgain(*arguments, code=code)
+
+
+def with_a_long_hash(path, name="z_sha256", size=100_000_000):
+    table = pa.ipc.open_file(path).read_all() if path.suffix == ".arrow" else pq.read_table(path)
+    place = table.schema.get_field_index(name)
+    column = pa.array(["x" * size, *["y"] * (len(table) - 1)], pa.string())
+    return table.set_column(place, table.schema.field(place), column)
+
+
+def varint(number, length=None):
+    """As in Thrift's compact protocol (zigzag of a positive number), padded to a length."""
+    number, content = number << 1, b""
+    while number or len(content) < (length or 1):
+        content += bytes([number & 127 | 128])
+        number >>= 7
+    return content[:-1] + bytes([content[-1] & 127])
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_packed_buffers_of_an_arrow_file_do_not_fill_the_memory(export, codec):
+    folder = export(formats=["arrow"]) / "arrow"
+    table = with_a_long_hash(folder / "train.arrow")
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with pa.ipc.new_file(folder / "train.arrow", table.schema, options=options) as writer:
+        writer.write_table(table.combine_chunks())
+    del table
+    reseal(folder)
+    done = with_little_memory("verify" if codec == "lz4" else "inspect", folder)
+    assert TOO_MUCH_MEMORY in done.stdout + done.stderr
+    assert done.returncode == 1 and len((done.stdout + done.stderr).splitlines()) == 1
+
+
+def test_a_page_of_a_parquet_file_that_is_larger_than_the_footer_says(export):
+    folder = export(formats=["parquet"]) / "parquet"
+    path = folder / "train.parquet"
+    pq.write_table(
+        with_a_long_hash(path).replace_schema_metadata(),
+        path,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=False,
+    )
+    with pq.ParquetFile(path) as file:
+        group = file.metadata.row_group(0)
+        columns = [group.column(place) for place in range(group.num_columns)]
+    (size,) = (each.total_uncompressed_size for each in columns if each.path_in_schema == "z_sha256")
+    content = path.read_bytes()
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    footer = content[start:]
+    assert footer.count(varint(size)) == 1
+    path.write_bytes(content[:start] + footer.replace(varint(size), varint(1000, len(varint(size)))))
+    reseal(folder)
+    done = with_little_memory("verify", folder)
+    assert (done.returncode, done.stdout) == (1, f"{folder}: train.parquet: {TOO_MUCH_MEMORY}\n"), done
+
+
+@pytest.mark.parametrize("name", ["labels", "images", "class_names"])
+def test_a_file_of_labelled_images_does_not_unpack_without_end(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(memory, "MOST_BYTES", 0)
+    monkeypatch.setattr(memory, "_LEAST_MORE", 50_000_000)
+    synthetic_images().save(tmp_path / "s.npz")
+    with zipfile.ZipFile(tmp_path / "s.npz") as archive:
+        members = {each: archive.read(each) for each in archive.namelist()}
+    shape, dtype = {"labels": ((25_000_000,), "<i8"), "images": ((25_000_000, 1, 1, 8), "|u1")}.get(
+        name, ((1,), "<U50000000")
+    )
+    members[f"{name}.npy"] = npy(shape, dtype, bytes(200_000_000))
+    if name == "images":
+        members["labels.npy"] = npy((25_000_000,), "|i1", bytes(25_000_000))
+    with zipfile.ZipFile(tmp_path / "s.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for each, content in members.items():
+            archive.writestr(each, content)
+    message = "labels (25000000,) int8" if name == "images" else TOO_MUCH_MEMORY
+    with pytest.raises(SynthGainError, match=re.escape(message)):
+        inspect(tmp_path / "s.npz", per_class=1)
+
+
+def test_compressed_pictures_are_unpacked_some_at_a_time(tmp_path, monkeypatch):
+    images = synthetic_images(counts=(9, 5, 7))
+    images.save(tmp_path / "s.npz")
+    monkeypatch.setattr("pipeline.export.source._BYTES_AT_ONCE", 3 * 64)
+    contents = inspect(tmp_path / "s.npz", per_class=6)
+    assert all(
+        np.array_equal(pictures, images.images[start:stop, 0])
+        for pictures, start, stop in zip(contents.pictures, (0, 9, 14), (6, 14, 20), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (gzip.compress(bytes(1000)), "it is packed with gzip"),
+        (npy((10**12,), "<i8", b""), "it is a single array, .npy"),
+        (b"", "it is empty"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.npz", "train-images-idx3-ubyte.gz", "a.tar.gz"])
+def test_a_file_of_another_kind_is_named_as_what_it_is(tmp_path, content, kind, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SynthGainError, match=rf"no \.npz file: {kind}\); make it again") as error:
+        inspect(tmp_path / name, per_class=1)
+    assert "\n" not in str(error.value) and "pickle" not in str(error.value)
+
+
+def synthgain(*arguments, megabytes=None, code="import synthgain.app; synthgain.app.main()"):
     limit = None if megabytes is None else megabytes * 2**20
     return subprocess.run(
-        [sys.executable, "-c", "import synthgain.app; synthgain.app.main()", *map(str, arguments)],
+        [sys.executable, "-c", code, *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,

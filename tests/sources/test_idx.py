@@ -1,4 +1,5 @@
 import gzip
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,14 @@ def test_labels_agree_with_torchvision(tmp_path: Path, write_idx: Any) -> None:
         ("a", bytes([0, 0, 13, 1, 0, 0, 0, 1]) + bytes(4), "type 13 with 1 dimensions"),
         ("a", bytes([0, 0, 8, 3]) + bytes(12), "type 8 with 3 dimensions"),
         ("a", bytes([0, 0, 8, 1, 0, 0, 0, 9]) + bytes(8), "8 bytes of data, 9 need 9"),
-        ("a", bytes([0, 0, 8, 1, 255, 255, 255, 255]), "0 bytes of data"),
+        ("a", bytes([0, 0, 8, 1, 255, 255, 255, 255]), "fewer bytes of data, 4294967295 need"),
+        ("a", bytes([0, 0, 8, 1, 0, 0, 0, 9]) + bytes(10), "more than 9 bytes of data, 9 need 9"),
         ("a.gz", b"no gzip", "damaged or truncated"),
-        ("a.gz", gzip.compress(bytes(100), mtime=0)[:-9], "damaged or truncated"),
+        (
+            "a.gz",
+            gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 92]) + bytes(92), mtime=0)[:-9],
+            "damaged or truncated",
+        ),
     ],
 )
 def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -53,3 +59,16 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes, mess
     with pytest.raises(SynthGainError, match=message) as error:
         read_idx(tmp_path / name, dimensions=1)
     assert str(tmp_path / name) in str(error.value)
+
+
+def test_a_packed_file_is_not_unpacked_beyond_its_header(tmp_path: Path) -> None:
+    """A gzip file of 0.2 MB that unpacks to 200 MB, and says that it holds nine bytes."""
+    packed = gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 9]) + bytes(9)) + gzip.compress(bytes(200_000_000), 1)
+    (tmp_path / "a.gz").write_bytes(packed)
+    del packed
+    tracemalloc.start()
+    with pytest.raises(SynthGainError, match="more than 9 bytes of data"):
+        read_idx(tmp_path / "a.gz", dimensions=1)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10_000_000

@@ -128,6 +128,45 @@ def test_a_signal_leaves_one_line_and_nothing_half_written(tmp_path, number, sta
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and out.read_text() == "before"
 
 
+IMPORTS = """
+import time
+from stages.command import run
+
+def main() -> None:
+    import slow_to_import
+    time.sleep(60)
+
+run(main)
+"""
+WAITS = "print('importing', flush=True); time.sleep(0.5)"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"import time\ntry:\n    {WAITS}\nexcept BaseException:\n    pass",  # the signal is lost
+        f'import time\nexec("{WAITS}")',  # Python then ends itself by the signal, whatever status is asked for
+    ],
+)
+def test_a_signal_within_an_import_is_neither_lost_nor_fatal(tmp_path, number, status, body):
+    (tmp_path / "slow_to_import.py").write_text(body)
+    process = subprocess.Popen(
+        [sys.executable, "-c", IMPORTS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert errors.count("\n") == 1 and "nothing half-written is left behind" in errors
+
+
 @pytest.mark.parametrize("megabytes", [700, 2000])
 def test_torch_under_a_limit_of_memory_is_one_line(megabytes):
     """The library is not found to be damaged, nor is the program: there is no room to load it."""

@@ -35,6 +35,7 @@ def prepared(
     values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
     values["data"] |= {"source": "digits", "validation_images": 200} | data
     values["seed"] = seed
+    values["study"] |= {"real_images": ["all"], "synthetic_per_real": [0.5]}
     for section, changes in (sections or {}).items():
         values[section] |= changes
     out.mkdir(parents=True, exist_ok=True)
@@ -168,6 +169,46 @@ def folder_of(tmp_path: Path, per_class: list[int], test_per_class: list[int]) -
         ),
         ([4] * 257, [2] * 257, {"export": {"formats": ["png", "parquet"]}}, None),
         ([4] * 256, [2] * 256, {}, None),
+        (
+            [90, 40],
+            [50, 50],
+            {
+                "generation": {"images_per_class": 68},
+                "study": {"real_images": [100], "synthetic_per_real": [0, 1]},
+            },
+            r"^generation\.images_per_class: found 68; class c0 has 69 images in a real subset \(study\.real_images"
+            r" 100\), so study\.synthetic_per_real 1 needs 69 synthetic ones: set it to at least 69, or lower",
+        ),
+        (
+            [90, 40],
+            [50, 50],
+            {
+                "generation": {"images_per_class": 69},
+                "study": {"real_images": [100], "synthetic_per_real": [0, 1]},
+            },
+            None,
+        ),
+        (
+            [91, 41],
+            [50, 50],
+            {
+                "generation": {"images_per_class": 100},
+                "study": {"real_images": [9, "all"], "synthetic_per_real": [2]},
+            },
+            r"class c0 has 88 images .*\(study\.real_images all\).* set it to at least 176",
+        ),
+        (
+            [40, 40],
+            [50, 50],
+            {"study": {"real_images": [77]}},
+            "^study.real_images: found 77; .* has 76 images",
+        ),
+        (
+            [40, 40],
+            [50, 50],
+            {"study": {"imbalance": {"c7": 0.1}}},
+            "^study.imbalance: found class c7; the classes are c0, c1",
+        ),
     ],
 )
 def test_what_would_fail_after_the_training_is_refused_before_it(
