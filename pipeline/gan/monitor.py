@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pipeline.errors import SynthGainError
 from pipeline.gan.networks import Generator, images_from_uint8, uint8_from_images
-from pipeline.gan.options import PaperGan
 from pipeline.gan.sampling import sample_z
 from pipeline.images import LabeledImages, stratified_indices
 from pipeline.params import Gan

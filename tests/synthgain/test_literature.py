@@ -16,8 +16,8 @@ from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
 from pipeline.errors import SynthGainError
-from pipeline.images import LabeledImages
 from pipeline.gan import training
+from pipeline.images import LabeledImages
 from pipeline.maintenance.workspace import PROJECT
 from pipeline.runtime.outputs import only_writer
 from synthgain.literature import literature
