@@ -91,7 +91,7 @@ def make(files, out, grid_images_per_class=4):
         study=params.study,
     )
     settings = params.model_dump(exclude={"tracking", "export", "execution"})
-    write_report(results, out, settings=settings, grid_images_per_class=grid_images_per_class)
+    write_report(results, out, settings=settings, grid_images_per_class=grid_images_per_class, times_judged=2)
     return Page((out / "index.html").read_text(encoding="utf-8"))
 
 
