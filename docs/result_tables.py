@@ -69,7 +69,7 @@ def quality_table(metrics: Mapping[str, Any]) -> list[str]:
     }
     rows = {
         "synthetic, mean of replicates": mean,
-        "floor: real train images": metrics["floor"],
+        f"floor: real {metrics.get('floor_split', 'train')} images": metrics["floor"],
         "copycat: the GAN's training images + noise": metrics["copycat"],
     }
     lines = [
@@ -134,7 +134,7 @@ def no_effect_table() -> list[str]:
 
 
 def tables(page: str) -> list[list[str]]:
-    """The tables of a page: the arms and the simulations; or the comparison, then the generative metrics of each budget."""
+    """The tables of a page: arms and simulations; or the comparison, then the generative metrics of each budget."""
     if page == ARMS_PAGE:
         return [arms_table(rare_only=False), arms_table(rare_only=True), overlap_table(), no_effect_table()]
     results = committed_results(PAGES[page])

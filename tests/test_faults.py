@@ -1205,9 +1205,9 @@ FAULTS = [
         "too few test images for the metrics of synthetic ones",
         own_folder(lambda folder, bench: None, stage="prepare"),
         "error: the test split: in the shares of the test split's classes, the splits offer 2 images to evaluate "
-        "(test 2, train 4, evaluation.images 100, generation.images_per_class 12); more than the 8 features of "
-        "the extractor are needed: bring more images, or raise data.folder_test_fraction of a folder, or what is "
-        "too low of these, or lower extractor.feature_dim to at most 1\nerror: class cat: …; at least 2 of each "
+        "(test 2, data.validation_images 2, evaluation.images 100, generation.images_per_class 12); more than the 8 "
+        "features of the extractor are needed: bring more images, or raise data.folder_test_fraction of a folder, or what "
+        "is too low of these, or lower extractor.feature_dim to at most 1\nerror: class cat: …; at least 2 of each "
         "class are needed: …\nerror: evaluation.neighbors: found 5; …, so 1..1 is allowed",
     ),
     Fault(

@@ -143,7 +143,6 @@ def _budget(
         "facts": budget_results.generative,
         "extractor": str(budget_results.generative["extractor_sha256"])[:HASH_LENGTH],
         "anchors": _anchor_words(budget_results.generative),
-        "floor_disjoint": budget_results.generative.get("floor_disjoint_from_copycat", True),
         "memorization": _memorization(results, budget_results, folder),
         "training": _training(budget_results, folder),
         "training_table": tables.training(budget_results),

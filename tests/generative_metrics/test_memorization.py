@@ -152,6 +152,7 @@ def evaluate(synthetic, budget=60, **changes):
         synthetic=synthetic,
         train=train,
         subsets=subsets,
+        validation=train,
         test=pictures(2, 300),
     )
     arguments = {"n": 200, "gate": GATE, "seed": SEED}
