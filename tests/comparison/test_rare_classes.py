@@ -12,6 +12,7 @@ from pipeline.comparison.verdict import verdicts
 from pipeline.errors import SynthGainError
 from pipeline.statistics import holm, paired_test
 from pipeline.study.grid import DeclaredArm, Grid
+from pipeline.study.trained_gans import Collapse, TrainedGans
 
 ARMS = (
     "real",
@@ -206,3 +207,11 @@ def test_a_remedy_is_not_judged_by_the_replicate_whose_luck_chose_it(write_study
     assert row["mean_difference"] == pytest.approx(0.02)
     assert row["validation"]["mean_difference"] == pytest.approx(0.02)
     assert "leaving one out changes the choice in 1 of 4 cases" in row["verdict"]
+
+
+def test_a_collapsed_gan_confirms_no_gain_for_rare_classes(write_study):
+    gans = {60: TrainedGans(4, (Collapse(3, 1, "it diverged"),))}
+    row = verdict(write_study, {"fill_synthetic": BETTER}, gans=gans)
+    assert row["code"] == "gain_not_confirmed" and row["low"] > 0
+    assert "not confirmed, because 1 of 4 GANs collapsed" in row["verdict"]
+    assert [by["replicate"] for by in row["judged_by"]] == [1, 2, 4]
