@@ -31,7 +31,7 @@ def main(
     from pipeline.params import load_params
     from pipeline.runtime.commit import project_commit
     from pipeline.runtime.outputs import write_text
-    from pipeline.scoring.cell_rows import cell_row, confusion_rows
+    from pipeline.scoring.cell_rows import cell_row, confusion_rows, few_of_validation
     from pipeline.scoring.judgements import content_key, judgement_line, record_judgement
     from pipeline.scoring.prediction import predictions_of_cells
     from pipeline.scoring.subset_overlap import subset_overlaps
@@ -42,9 +42,10 @@ def main(
     params = load_params(params_file)
     held_out, unseen = LabeledImages.load(validation), LabeledImages.load(test)
     files = []
-    overlaps = {}
+    overlaps, few = {}, {}
     for budget in params.study.real_images:
         folder = classifiers / str(budget)
+        few[budget] = few_of_validation(held_out, budget, seed=params.seed)
         overlaps[budget] = subset_overlaps(folder / "baselines.safetensors")
         files += [folder / "baselines.safetensors", folder / "fill.safetensors"]
         files += [
@@ -59,6 +60,7 @@ def main(
             cell_row(
                 facts,
                 subset_overlap=overlaps[facts["budget"]][replicate_number(facts["replicate"])],
+                few=few[facts["budget"]],
                 validation=held_out,
                 validation_predictions=seen["validation"],
                 test=unseen,

@@ -285,12 +285,38 @@ def test_one_judged_replicate_is_no_evidence_and_two_are_warned_about(write_stud
         assert (warning in comparison["verdict"]) == warned, replicates
 
 
+def test_a_study_that_chooses_with_more_labels_than_it_trains_on_says_so_and_what_the_choice_costs():
+    grid = Grid((60,), (0.5, 1.0), 5, ("real", "real_affine", "synthetic_affine"))
+    cells = _any_cells(grid)
+    plain = compare_cells(cells, grid, test_images=300)["budgets"][0]
+    assert "validation labels" not in plain["verdict"] and "few_labels" not in plain
+    many = compare_cells(cells.assign(validation_images=5000), grid, test_images=300)["budgets"][0]
+    assert "; chosen with 5000 validation labels" in many["verdict"] and many["validation_labels"] == 5000
+    few = many["few_labels"]
+    # Chosen as if the few were all, and judged on the same test.
+    as_all = cells.assign(validation_accuracy=cells["validation_few_accuracy"])
+    expected = compare_cells(as_all, grid, test_images=300)["budgets"][0]
+    same = ("best_classic", "best_synthetic", "mean_difference", "low", "high")
+    assert {name: few[name] for name in same} == {name: expected[name] for name in same}
+    assert few["labels"] == 60 and few["mean_difference"] != many["mean_difference"]
+    arm = DeclaredArm("synthetic_affine", few["best_synthetic"]["synthetic_per_real"])
+    assert f" With 60 validation labels, the choice is {arm} against " in many["verdict"]
+    assert many["verdict"].startswith(plain["verdict"][:60])
+
+
 def _any_cells(grid, overlap=0.0):
     rng = np.random.default_rng(0)
     rows = pd.DataFrame(grid.cells(), columns=["budget", "arm", "synthetic_per_real", "replicate"]).assign(
-        training_images=60, optimizer_steps=10, batch_size=64, real_subset_overlap=overlap
+        real_images=60,
+        training_images=60,
+        optimizer_steps=10,
+        batch_size=64,
+        real_subset_overlap=overlap,
+        validation_images=60,
     )
-    scores = [f"{split}_{metric}" for split in ("validation", "test") for metric in ("accuracy", "macro_f1")]
+    scores = ["validation_few_accuracy"] + [
+        f"{split}_{metric}" for split in ("validation", "test") for metric in ("accuracy", "macro_f1")
+    ]
     return rows.assign(**{score: 0.9 + 0.01 * rng.random(len(rows)) for score in scores})
 
 
