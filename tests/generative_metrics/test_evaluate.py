@@ -382,3 +382,16 @@ def test_what_each_metric_says_of_a_mode_collapse(collapse):
     else:  # the two that look at single images do not see it
         assert collapsed["inception_score"] > 2.5 and collapsed["label_fidelity"] == 1.0
     assert fine["inception_score"] > 2.5 and fine["label_fidelity"] == 1.0
+
+
+def test_a_replicate_that_is_left_out_changes_no_row_of_the_others():
+    study = Study(replicates=3)
+    whole = study.evaluate()
+    chosen = [0, 2]
+    rest = study.evaluate(
+        replicates=chosen,
+        synthetic=[study.synthetic[i] for i in chosen],
+        subsets=[study.subsets[i] for i in chosen],
+    )
+    del whole["replicates"]["2"]
+    assert rest == whole
