@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from pipeline.params import overlay_params
 from pipeline.results import ResultFolders, Results
 from pipeline.study.arms import ARMS, Arm, policy_words
@@ -48,7 +50,7 @@ def results_table(comparison: Mapping[str, Any]) -> list[str]:
 
 
 def difference(row: Mapping[str, Any]) -> str:
-    """Points with their interval; bold where Holm's correction over the ratios leaves p below 0.05."""
+    """Points with their interval; bold where Holm's correction over the study's comparisons leaves p below 0.05."""
     points = [signed(row[name]) for name in ("mean_difference", "low", "high")]
     text = f"{points[0]} [{points[1]}, {points[2]}]"
     return f"**{text}**" if row["p_holm"] < 0.05 else text
@@ -67,7 +69,7 @@ def quality_table(metrics: Mapping[str, Any]) -> list[str]:
     }
     rows = {
         "synthetic, mean of replicates": mean,
-        "floor: real train images": metrics["floor"],
+        f"floor: real {metrics.get('floor_split', 'train')} images": metrics["floor"],
         "copycat: the GAN's training images + noise": metrics["copycat"],
     }
     lines = [
@@ -97,10 +99,44 @@ def augmentation_words(arm: Arm) -> str:
     return f"{'copies ' * arm.copies_only}{policy_words(arm.policy)}"
 
 
+def overlap_table() -> list[str]:
+    """Ten replicates that share images: how often intervals hold the truth, and how wide they are."""
+    rows = pd.read_csv(ROOT / "docs/simulations/overlap.csv")
+    rows = rows[(rows["replicates"] == 10) & (rows["about"] == "subsets and seeds")]
+    lines = [
+        "| train split | share of the variance that is the subset's | replicates | plain interval holds"
+        " | this one holds | its width to the ideal one |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows.itertuples():
+        lines.append(
+            f"| {row.train_split} | {100 * row.subset_share:.0f} % | {row.replicates}"
+            f" | {100 * row.plain_coverage:.1f} % | {100 * row.coverage:.1f} % | {row.width_to_ideal:.2f} |"
+        )
+    return lines
+
+
+def no_effect_table() -> list[str]:
+    """How often synthetic images that change nothing are recommended, by who chooses."""
+    rows = pd.read_csv(ROOT / "docs/simulations/no_effect.csv")
+    rates = rows.pivot(index=["study", "replicates"], columns="chosen_by", values="recommended")
+    lines = [
+        "| arms with synthetic images, and how much of their noise they share | replicates | all choose and judge"
+        " | judged by the choice of all others | **judged by the choice of those before** |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for (study, replicates), row in rates.sort_index().iterrows():
+        lines.append(
+            f"| {study} | {replicates} | {100 * row['all']:.1f} % | {100 * row['all others']:.1f} %"
+            f" | **{100 * row['those before']:.1f} %** |"
+        )
+    return lines
+
+
 def tables(page: str) -> list[list[str]]:
-    """The tables of a page: the arms; or the comparison, then the generative metrics of each budget."""
+    """The tables of a page: arms and simulations; or the comparison, then the generative metrics of each budget."""
     if page == ARMS_PAGE:
-        return [arms_table(rare_only=False), arms_table(rare_only=True)]
+        return [arms_table(rare_only=False), arms_table(rare_only=True), overlap_table(), no_effect_table()]
     results = committed_results(PAGES[page])
     return [results_table(results.comparison), *(quality_table(part.generative) for part in results.budgets)]
 

@@ -16,6 +16,7 @@ from pipeline.study.subsets import Budget, Imbalance, scaled_counts, subset_indi
 def refuse_impossible_study(
     *,
     train: LabeledImages,
+    validation: LabeledImages,
     test: LabeledImages,
     images_per_class: int,
     images: int,
@@ -29,10 +30,10 @@ def refuse_impossible_study(
 ) -> None:
     """Refuse a study that would train first and fail afterwards.
 
-    The generative metrics compare the same number of images of each class from test, train and every generator.
+    The generative metrics compare the same number of images of each class from test, validation and every generator.
 
     Args:
-        train, test: the splits.
+        train, validation, test: the splits.
         images_per_class: of each generator.
         images, features, neighbors: as in `evaluation`.
         feature_dim: of the extractor.
@@ -42,12 +43,13 @@ def refuse_impossible_study(
     Raises:
         SynthGainError: a line per problem.
     """
-    offered = np.minimum(np.minimum(test.counts(), train.counts()), images_per_class)
+    offered = np.minimum(np.minimum(test.counts(), validation.counts()), images_per_class)
     counts = class_counts(shares=test.counts(), offered=offered, images=images)
     n, fewest, least = int(counts.sum()), int(counts.min()), test.class_names[int(counts.argmin())]
     offer = (
-        f"in the shares of the test split's classes, the splits offer {n} images to evaluate (test {len(test)}, train"
-        f" {len(train)}, evaluation.images {images}, generation.images_per_class {images_per_class})"
+        f"in the shares of the test split's classes, the splits offer {n} images to evaluate (test {len(test)},"
+        f" data.validation_images {len(validation)}, evaluation.images {images}, generation.images_per_class"
+        f" {images_per_class})"
     )
     more = "bring more images, or raise data.folder_test_fraction of a folder, or what is too low of these"
     problems = [

@@ -14,31 +14,38 @@ def main(
     test: Annotated[Path, typer.Option(help="The real test split.")],
     cells: Annotated[Path, typer.Option(help="CSV with a row per cell.")],
     confusion: Annotated[Path, typer.Option(help="CSV with the confusion counts of every cell on test.")],
+    judgements: Annotated[Path, typer.Option(help="The record of judgements on test (CSV), to be added to.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Measure the cells that the parameters declare, and only those.
 
     Example: python -m stages.evaluate_classifiers --classifiers data/classifier --validation
     data/prepared/validation.npz --test data/prepared/test.npz --cells data/metrics/cells.csv --confusion
-    data/metrics/confusion.csv
+    data/metrics/confusion.csv --judgements judgements.csv
     """
+    import hashlib
+
     import pandas as pd
 
-    from pipeline.images import LabeledImages
+    from pipeline.images import LabeledImages, pixel_sha256
     from pipeline.params import load_params
+    from pipeline.runtime.commit import project_commit
     from pipeline.runtime.outputs import write_text
-    from pipeline.scoring.cell_rows import cell_row, confusion_rows
+    from pipeline.scoring.cell_rows import cell_row, confusion_rows, few_of_validation
+    from pipeline.scoring.judgements import content_key, judgement_line, record_judgement
     from pipeline.scoring.prediction import predictions_of_cells
     from pipeline.scoring.subset_overlap import subset_overlaps
+    from pipeline.sources.splits import all_pixels_sha256
     from pipeline.study.grid import positive_ratios
     from pipeline.study.subsets import replicate_number
 
     params = load_params(params_file)
     held_out, unseen = LabeledImages.load(validation), LabeledImages.load(test)
     files = []
-    overlaps = {}
+    overlaps, few = {}, {}
     for budget in params.study.real_images:
         folder = classifiers / str(budget)
+        few[budget] = few_of_validation(held_out, budget, seed=params.seed)
         overlaps[budget] = subset_overlaps(folder / "baselines.safetensors")
         files += [folder / "baselines.safetensors", folder / "fill.safetensors"]
         files += [
@@ -46,13 +53,14 @@ def main(
             for ratio in positive_ratios(params.study.synthetic_per_real)
             for kind in ("augmented", "controls")
         ]
-    rows, confusions = [], []
+    rows, confusions, judged = [], [], []
     splits = {"validation": held_out.images, "test": unseen.images}
     for facts, seen in predictions_of_cells(files, splits, execution=params.execution):
         rows.append(
             cell_row(
                 facts,
                 subset_overlap=overlaps[facts["budget"]][replicate_number(facts["replicate"])],
+                few=few[facts["budget"]],
                 validation=held_out,
                 validation_predictions=seen["validation"],
                 test=unseen,
@@ -60,7 +68,22 @@ def main(
             )
         )
         confusions += confusion_rows(facts, test=unseen, test_predictions=seen["test"])
-    write_text(cells, pd.DataFrame(rows).round(6).to_csv(index=False, lineterminator="\n"))
+        judged.append((facts, seen["test"]))
+    table = pd.DataFrame(rows).round(6)
+    test_sha256 = all_pixels_sha256(pixel_sha256(unseen.images))
+    budgets = " and ".join(str(budget) for budget in params.study.real_images)
+    line = judgement_line(
+        table,
+        key=content_key(test_sha256, judged),
+        test_sha256=test_sha256,
+        study=f"{params.data.source}, {budgets} real images, {params.study.replicates} replicates",
+        params_sha256=hashlib.sha256(params_file.read_bytes()).hexdigest(),
+        commit=project_commit(),
+        seed=params.seed,
+    )
+    if record_judgement(judgements, line):  # before the results: none is seen that is not on record
+        print(f"{judgements}: this judgement on test is on record")
+    write_text(cells, table.to_csv(index=False, lineterminator="\n"))
     write_text(confusion, pd.DataFrame(confusions).to_csv(index=False, lineterminator="\n"))
 
 

@@ -16,6 +16,7 @@ def main(
     collapsed: Collapsed,
     extractor: Annotated[Path, typer.Option(help="Folder of the feature extractor.")],
     train: Annotated[Path, typer.Option(help="The train split.")],
+    validation: Annotated[Path, typer.Option(help="The validation split: the floor's images.")],
     test: Annotated[Path, typer.Option(help="The test split.")],
     out: Annotated[Path, typer.Option(help="Folder for the metrics, <budget>.json each.")],
     params_file: ParamsFile = PARAMS_FILE,
@@ -24,7 +25,7 @@ def main(
 
     Example: python -m stages.evaluate_synthetic --budget 1000 --synthetic data/synthetic
     --collapsed data/metrics/collapsed --extractor data/extractor --train data/prepared/train.npz
-    --test data/prepared/test.npz --out data/metrics/synthetic
+    --validation data/prepared/validation.npz --test data/prepared/test.npz --out data/metrics/synthetic
     """
     import json
     from functools import partial
@@ -68,6 +69,7 @@ def main(
         synthetic=synthetic_images,
         train=train_images,
         subsets=[subset(replicate=i) for i in replicates],
+        validation=LabeledImages.load(validation),
         test=test_images,
     )
     table = evaluate_synthetic(

@@ -47,6 +47,7 @@ def main(
     )
     refuse_impossible_study(
         train=splits.train,
+        validation=splits.validation,
         test=splits.test,
         images_per_class=params.generation.images_per_class,
         images=params.evaluation.images,

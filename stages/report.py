@@ -13,18 +13,20 @@ def main(
     gan: Annotated[Path, typer.Option(help="Folder of the GANs: their film strips.")],
     synthetic: Annotated[Path, typer.Option(help="Folder of the synthetic images.")],
     prepared: Annotated[Path, typer.Option(help="Folder of the real splits; test is not read.")],
+    judgements: Annotated[Path, typer.Option(help="The record of judgements on test (CSV); may be missing.")],
     out: Annotated[Path, typer.Option(help="Folder to write: index.html and figures/.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Write the report: the verdict first, then curves, tables and pictures; it opens without a network.
 
     Example: python -m stages.report --metrics data/metrics --gan data/gan --synthetic data/synthetic
-    --prepared data/prepared --out data/report
+    --prepared data/prepared --judgements judgements.csv --out data/report
     """
     from pipeline.machine_paths import without_machine_paths
     from pipeline.params import load_params
     from pipeline.report.page import write_report
     from pipeline.results import load_results
+    from pipeline.scoring.judgements import count_judgements
 
     params = load_params(params_file)
     results = load_results(
@@ -50,6 +52,7 @@ def main(
             "report": params.report.model_dump(),
         },
         grid_images_per_class=params.report.grid_images_per_class,
+        times_judged=count_judgements(judgements, results.splits["splits"]["test"]["pixels_sha256"]),
     )
     print(f"{out / 'index.html'}: open it in a browser")
 

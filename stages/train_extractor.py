@@ -49,7 +49,6 @@ def main(
         facts = evaluate_extractor(
             load_features_and_probabilities(checkpoint, device),
             Extractor("domain", file_sha256(checkpoint)),
-            train=train_images,
             validation=validation_images,
             seed=params.seed,
         )

@@ -232,6 +232,8 @@ def _write_cells(
                         "optimizer_steps": 1000,
                         "batch_size": 64,
                         "real_subset_overlap": 0.0,
+                        "validation_images": 15,
+                        "validation_few_accuracy": round(validation_accuracy(arm, replicate), 6),
                         "real_subset_sha256": f"{budget}-{replicate}".encode().hex().ljust(64, "0"),
                         "validation_accuracy": round(validation_accuracy(arm, replicate), 6),
                         "validation_macro_f1": round(validation_accuracy(arm, replicate) - 0.001, 6),

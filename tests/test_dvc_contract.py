@@ -16,6 +16,8 @@ SECTIONS = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 # `execution` says where to compute, not what.
 UNTRACKED_SECTIONS = {"execution"}
+# The one file that a stage writes and that is no output: DVC would delete it before each run. A record only grows.
+RECORD = "judgements.csv"
 # Rooms that a stage depends on as a whole. Of the shared ones (runtime, augmentation, study) it names single files.
 ROOMS = ("gan", "classifier", "sources", "export", "report", "tracking", "scoring", "comparison")
 
@@ -123,7 +125,7 @@ def test_params_are_the_sections_read(name):
 @pytest.mark.parametrize("name", STAGES)
 def test_every_path_of_cmd_is_a_dep_or_an_output(name):
     stage = STAGES[name]
-    known = declared(stage, "deps", "outs", "metrics", "plots")
+    known = declared(stage, "deps", "outs", "metrics", "plots") | {RECORD}
     for option, value in re.findall(r"--([a-z-]+)[ =](\S+)", stage["cmd"]):
         below = [path for path in known if path == value or path.startswith(f"{value}/")]
         assert below, f"--{option} {value} is neither a dep nor an output of {name}"
@@ -184,6 +186,17 @@ def test_only_evaluating_stages_see_the_test_split():
         if declared(stage, "deps") & {"data/prepared/test.npz", "data/prepared", "data/raw", "data"}
     }
     assert readers == {"prepare", "evaluate_synthetic", "evaluate_classifiers"}
+
+
+def test_the_record_of_judgements_is_written_by_one_stage_and_is_no_output_of_any():
+    assert {name for name, stage in STAGES.items() if f" {RECORD}" in stage["cmd"]} == {
+        "evaluate_classifiers",
+        "report",
+    }
+    for stage in STAGES.values():
+        assert RECORD not in declared(stage, "deps", "outs", "metrics", "plots")
+    writers = {name for name in STAGES if "record_judgement" in stage_file(name).read_text()}
+    assert writers == {"evaluate_classifiers"}
 
 
 def test_every_stage_file_is_a_stage():

@@ -401,13 +401,22 @@ def budget_in_words(bench: Bench) -> list[str]:
     return command
 
 
-def collapse(bench: Bench) -> list[str]:
-    from pipeline.gan import training
+def collapse_of(replicates: int) -> Act:
+    """Generators that never learn."""
 
-    bench.patch.setattr(training, "generator_loss", lambda *_, real, fake: 0 * (real.sum() + fake.sum()))
-    return gan_with(
-        gan__total_images=960, gan__history_points=10, gan__warmup_steps=2, gan__collapse_patience_images=300
-    )(bench)
+    def act(bench: Bench) -> list[str]:
+        from pipeline.gan import training
+
+        bench.patch.setattr(training, "generator_loss", lambda *_, real, fake: 0 * (real.sum() + fake.sum()))
+        return gan_with(
+            study__replicates=replicates,
+            gan__total_images=960,
+            gan__history_points=10,
+            gan__warmup_steps=2,
+            gan__collapse_patience_images=300,
+        )(bench)
+
+    return act
 
 
 @contextmanager
@@ -1230,10 +1239,10 @@ FAULTS = [
         own_folder(lambda folder, bench: None, stage="prepare"),
         "error: study.real_images: found 60; the train split has 4 images\n"
         "error: the test split: in the shares of the test split's classes, the splits offer 2 images to evaluate "
-        "(test 2, train 4, evaluation.images 100, generation.images_per_class 12); more than the 8 features of "
-        "the extractor are needed: bring more images, or raise data.folder_test_fraction of a folder, or what is "
-        "too low of these, or lower extractor.feature_dim to at most 1\nerror: class cat: …; at least 2 of each "
-        "class are needed: …\nerror: evaluation.neighbors: found 5; …, so 1..1 is allowed",
+        "(test 2, data.validation_images 2, evaluation.images 100, generation.images_per_class 12); more than the 8 "
+        "features of the extractor are needed: bring more images, or raise data.folder_test_fraction of a folder, "
+        "or what is too low of these, or lower extractor.feature_dim to at most 1\nerror: class cat: …; at least 2 of "
+        "each class are needed: …\nerror: evaluation.neighbors: found 5; …, so 1..1 is allowed",
     ),
     Fault(
         DATA,
@@ -1326,11 +1335,24 @@ FAULTS = [
     Fault(
         TRAINING,
         "a collapsed generator",
-        collapse,
+        collapse_of(1),
         "error: GAN 60, replicate 1 of 1: the generator has collapsed (diversity … of the real "
         "images', label fidelity …, for … images); lower the learning rates, raise "
         "gan.penalty_weight or gan.augment_probability, or set gan.collapse_patience_images to 0 to train on "
         "all the same; the last state before it is kept in .work/unfinished/gan-…",
+    ),
+    Fault(
+        TRAINING,
+        "so many collapsed generators that fewer than two replicates remain",
+        collapse_of(3),
+        "GAN 60, replicate 1 of 3: the generator has collapsed (diversity … of the real images', label fidelity …, for"
+        " … images); its replicate is left out\n"
+        "GAN 60, replicate 2 of 3: the generator has collapsed (diversity … of the real images', label fidelity …, for"
+        " … images); its replicate is left out\n"
+        "error: 60 real images: 2 of 3 GANs collapsed, and a study goes on with 2 replicates at least (replicate 1:"
+        " the generator has collapsed (diversity …, for … images); replicate 2: the generator has collapsed (diversity"
+        " …, for … images)); lower the learning rates, raise gan.penalty_weight, gan.augment_probability or"
+        " study.replicates, or set gan.collapse_patience_images to 0 to train on after a collapse",
     ),
     Fault(
         TRAINING,
@@ -1500,6 +1522,13 @@ FAULTS = [
         "classic_augmentation, real_images, training_images, optimizer_steps, batch_size, "
         "real_subset_sha256, validation_accuracy, validation_macro_f1, test_accuracy, test_macro_f1; "
         "make it again",
+    ),
+    Fault(
+        RESULTS,
+        "a damaged file that says which GANs collapsed",
+        with_changed("generate", "data/metrics/collapsed/60.json", halve),
+        "error: data/metrics/collapsed/60.json: does not say which GANs collapsed (JSONDecodeError); `dvc repro` makes"
+        " it again",
     ),
     Fault(
         RESULTS,

@@ -17,6 +17,8 @@ from pipeline.study.subsets import Budget
 
 METRICS = ("test_accuracy", "test_macro_f1")
 
+FEW_LABELS = "validation_few_accuracy"  # on as many validation images as the budget has training images
+
 _KEY = ["budget", "arm", "synthetic_per_real", "replicate"]
 _VALIDATION_METRICS = ("validation_accuracy", "validation_macro_f1")
 _CELL_COLUMNS = (
@@ -28,6 +30,8 @@ _CELL_COLUMNS = (
     "batch_size",
     "real_subset_sha256",
     "real_subset_overlap",
+    "validation_images",
+    FEW_LABELS,
     *_VALIDATION_METRICS,
     *METRICS,
 )
@@ -122,6 +126,12 @@ def subset_overlap(cells: pd.DataFrame, budget: Budget) -> float:
     return round(float(cells.loc[cells["budget"] == str(budget), "real_subset_overlap"].mean()), 6)
 
 
+def labels_that_choose(cells: pd.DataFrame, budget: Budget) -> tuple[int, int]:
+    """How many validation images choose for a budget, and how many labelled training images a replicate has."""
+    row = cells[cells["budget"] == str(budget)].iloc[0]
+    return int(row["validation_images"]), int(row["real_images"])
+
+
 def _require_declared(table: pd.DataFrame, grid: Grid, path: Path) -> list[CellKey]:
     """The key of each row, after a check that every declared cell is among them."""
     keys = _keys(table)
@@ -139,7 +149,7 @@ def _require_declared(table: pd.DataFrame, grid: Grid, path: Path) -> list[CellK
 
 
 def _require_metrics(cells: pd.DataFrame, path: Path) -> None:
-    metrics = cells[[*_VALIDATION_METRICS, *METRICS]]
+    metrics = cells[[FEW_LABELS, *_VALIDATION_METRICS, *METRICS]]
     outside = cells[~((metrics >= 0) & (metrics <= 1)).all(axis=1)]
     if len(outside):
         raise SynthGainError(f"{path}: a metric outside 0..1 in {_words(_keys(outside)[0])}; make it again")

@@ -7,7 +7,7 @@ may be judged by an arm that it helped to choose.
 Leaving out the replicate that is judged is not enough. Replicate 1 is then judged by a choice that replicate 2 had a
 part in, and the reverse: where arms are about equally good, all choices follow the same luck, the differences of the
 replicates are correlated, and their spread is too small for the error of their mean. With ten arms without any effect
-such an interval lay above 0 in up to 11 % of simulated studies, where 2.5 % are promised.
+such an interval lay above 0 in up to 6 % of simulated studies, where 2.5 % are promised.
 
 So **each replicate is judged by the arms that the replicates before it choose**; the first one only chooses. Given
 those before it, a replicate's difference has the mean of the arms that they chose: differences are a martingale's, and

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.cells import subset_overlap
+from pipeline.comparison.cells import labels_that_choose, subset_overlap
 from pipeline.comparison.choice import Choice, judged_differences
 from pipeline.comparison.rows import detectable_columns, paired_columns
 from pipeline.statistics import CONFIDENCE, detectable_effect_on_both, paired_test
@@ -130,6 +130,7 @@ class Judgement:
         overlap: 0..1, the mean share of real images that two replicates have in common.
         rule: what follows.
         collapsed: `1 of 3 GANs collapsed`; empty if none did.
+        validation_labels: how many labels chose; None where they are no more than a replicate has for its training.
     """
 
     baseline: Choice
@@ -140,6 +141,7 @@ class Judgement:
     overlap: float
     rule: Rule
     collapsed: str = ""
+    validation_labels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,18 @@ def judge(
         and place_of(over_real["low"], over_real["high"]) == "above",
         collapsed=bool(collapsed),
     )
-    return Judgement(baseline, candidate, on_validation, on_test, over_real, overlap, rule, collapsed)
+    labels, own = labels_that_choose(cells, budget)
+    return Judgement(
+        baseline,
+        candidate,
+        on_validation,
+        on_test,
+        over_real,
+        overlap,
+        rule,
+        collapsed,
+        validation_labels=labels if labels > own else None,
+    )
 
 
 def judgement_columns(
@@ -234,6 +247,7 @@ def judgement_columns(
             if baseline is not None and candidate is not None
         ],
         "subset_overlap": judgement.overlap,
+        "validation_labels": judgement.validation_labels,
         "validation": judgement.on_validation,
         **judgement.on_test,
         "over_real": judgement.over_real,
@@ -279,7 +293,9 @@ def verdict_sentence(judgement: Judgement, wording: Wording) -> str:
         lack=_lack(judgement),
         collapsed=judgement.collapsed,
     )
-    basis = basis_words(judgement.baseline, judgement.candidate, overlap=judgement.overlap)
+    basis = basis_words(
+        judgement.baseline, judgement.candidate, overlap=judgement.overlap, labels=judgement.validation_labels
+    )
     return f"{finding} ({'; '.join(filter(None, [basis, judgement.collapsed]))})"
 
 
@@ -302,8 +318,14 @@ def _lack(judgement: Judgement) -> str:
     return "the first replicate only chooses, and one judged replicate has no interval"
 
 
-def basis_words(baseline: Choice, candidate: Choice, *, overlap: float) -> str:
-    """What a verdict rests on: `5 replicates, 95 % intervals`, who chose what, and what replicates share."""
+def basis_words(baseline: Choice, candidate: Choice, *, overlap: float, labels: int | None = None) -> str:
+    """What a verdict rests on: `5 replicates, 95 % intervals`, who chose what, and what replicates share.
+
+    Args:
+        baseline, candidate: what was chosen.
+        overlap: 0..1, the mean share of real images that two replicates have in common.
+        labels: of validation, where those are more than a replicate has for its training.
+    """
     pairs = list(zip(baseline.before, candidate.before, strict=True))
     judged = [pair for pair in pairs if None not in pair]
     count = "one replicate" if len(pairs) == 1 else f"{len(pairs)} replicates"
@@ -312,6 +334,8 @@ def basis_words(baseline: Choice, candidate: Choice, *, overlap: float) -> str:
     changed = sum(pair != (baseline.arm, candidate.arm) for pair in judged)
     if changed:
         parts.append(f"the replicates before chose otherwise in {changed} of {len(judged)} cases")
+    if labels:
+        parts.append(f"chosen with {labels} validation labels")
     if overlap == 1 and len(pairs) > 1:
         parts.append("all replicates have the same real images: the intervals are about seeds alone")
     elif overlap >= _NAMED_OVERLAP:

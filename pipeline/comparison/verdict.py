@@ -14,11 +14,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline.augmentation.policies import POLICIES
-from pipeline.comparison.cells import METRICS, cell_values, left_out_arms, rows_of_arm, trained_arms
-from pipeline.comparison.choice import Choice, choose
+from pipeline.comparison.cells import (
+    FEW_LABELS,
+    METRICS,
+    cell_values,
+    labels_that_choose,
+    left_out_arms,
+    rows_of_arm,
+    subset_overlap,
+    trained_arms,
+)
+from pipeline.comparison.choice import Choice, choose, judged_differences
 from pipeline.comparison.judgement import (
     CODES,
     Judgement,
@@ -40,7 +50,7 @@ from pipeline.comparison.rows import (
     with_holm,
 )
 from pipeline.comparison.texts import change_words, p_value, points, points_interval
-from pipeline.statistics import CONFIDENCE, POWER, sampling_error
+from pipeline.statistics import CONFIDENCE, POWER, paired_test, sampling_error
 from pipeline.study.arms import ARMS, policy_words
 from pipeline.study.grid import DeclaredArm, Grid
 from pipeline.study.subsets import Budget
@@ -213,6 +223,7 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         over_real=_plain_over_real(cells, grid, budget, synthetic.arm),
         collapsed=gans.words,
     )
+    few = _with_few_labels(cells, grid, budget)
     return row | {
         "best_synthetic": arm_key(synthetic.arm),
         "recommended": arm_key(synthetic.arm if judgement.rule.recommends else classic.arm),
@@ -222,8 +233,44 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             baseline_column="best_classic",
             arm_value=arm_key,
         ),
-        "verdict": f"With {budget} real images, {verdict_sentence(judgement, _wording(judgement))}.",
+        **few,
+        "verdict": f"With {budget} real images, {verdict_sentence(judgement, _wording(judgement))}."
+        + _few_words(few.get("few_labels")),
     }
+
+
+def _with_few_labels(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, Any]:
+    """What the choice costs that a team with as many validation labels as training labels can make.
+
+    Returns:
+        `few_labels`: how many, the arms that they choose, and the paired difference on test of these choices; nothing
+        where the study chose with no more.
+    """
+    labels, own = labels_that_choose(cells, budget)
+    if labels <= own:
+        return {}
+    classic, synthetic = (
+        _chosen(cells, budget, arms, FEW_LABELS) for arms in (grid.classic_arms(), grid.added_arms())
+    )
+    values = judged_differences(cells, budget, synthetic.before, classic.before, "test_accuracy")
+    test = paired_test(
+        baseline=np.zeros_like(values), candidate=values, overlap=subset_overlap(cells, budget)
+    )
+    few = {"labels": own, "best_classic": arm_key(classic.arm), "best_synthetic": arm_key(synthetic.arm)}
+    return {"few_labels": few | paired_columns(test)}
+
+
+def _few_words(few: Mapping[str, Any] | None) -> str:
+    """The sentence on the choice with few labels; empty where there is none."""
+    if few is None:
+        return ""
+    arms = (DeclaredArm(**_arm_of(few[name])) for name in ("best_synthetic", "best_classic"))
+    change = change_words(few, "points of test accuracy")
+    return f" With {few['labels']} validation labels, the choice is {' against '.join(map(str, arms))}: {change}."
+
+
+def _arm_of(key: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": key["arm"], "synthetic_per_real": key["synthetic_per_real"]}
 
 
 def _plain_over_real(
@@ -283,14 +330,16 @@ def _kind(arm: DeclaredArm) -> str:
     return "fresh " * arm.recipe.fresh + "label-filtered " * arm.recipe.filtered
 
 
-def _chosen(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]) -> Choice:
+def _chosen(
+    cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm], column: str = _CHOOSES
+) -> Choice:
     """On validation accuracy; of equal arms the one with fewer synthetic images, then with less augmentation."""
     policies = tuple(POLICIES)
 
     def rank(arm: DeclaredArm) -> tuple[float, int]:
         return arm.synthetic_per_real, policies.index(arm.policy)
 
-    return choose(cells, budget, sorted(arms, key=rank), _CHOOSES)
+    return choose(cells, budget, sorted(arms, key=rank), column)
 
 
 def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from pipeline.runtime.seeds import derive_seed
 from pipeline.runtime.store import (
     Key,
     find_result,
+    give_up,
     keep_result,
     result_key,
     stored_result,
@@ -254,16 +255,20 @@ def _find_or_train(
     try:
         if found is None:
             with unfinished(store, key) as scratch:
-                run = train_gan(
-                    job.real,
-                    gan,
-                    seed=job.seed,
-                    device=device,
-                    dtype=dtype,
-                    scratch=scratch / "state",  # which is there as soon as there is a state
-                    label=job.label,
-                    advance=advance_and_count,
-                )
+                try:
+                    run = train_gan(
+                        job.real,
+                        gan,
+                        seed=job.seed,
+                        device=device,
+                        dtype=dtype,
+                        scratch=scratch / "state",  # which is there as soon as there is a state
+                        label=job.label,
+                        advance=advance_and_count,
+                    )
+                except CollapsedTraining as error:
+                    give_up(scratch, error.reason)
+                    raise
                 _keep(run, job, store, key)
         result = found or stored_result(store, key)
         history: list[dict[str, float]] = json.loads((result / _HISTORY).read_text(encoding="utf-8"))

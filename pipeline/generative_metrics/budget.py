@@ -27,6 +27,7 @@ class BudgetImages:
         synthetic: the images of each of them.
         train: the train split.
         subsets: of each replicate, the positions in the train split that its GAN was trained on.
+        validation: the validation split, on which nothing was trained.
         test: the test split.
     """
 
@@ -35,6 +36,7 @@ class BudgetImages:
     synthetic: Sequence[LabeledImages]
     train: LabeledImages
     subsets: Sequence[Indices]
+    validation: LabeledImages
     test: LabeledImages
 
     def training_images(self, place: int) -> LabeledImages:
@@ -59,6 +61,7 @@ class BudgetImages:
                     f" the file says budget {budget}, replicate {said}; generate them again"
                 )
         self._refuse_other_kind(self.train, label="train split")
+        self._refuse_other_kind(self.validation, label="validation split")
         made_from = self.synthetic[0].provenance.get("real_subset_sha256")
         expected = index_sha256(self.subsets[0])
         if made_from != expected:

@@ -2,7 +2,8 @@
 
 Every row of the table compares n images with the same n real test images, class by class in the same
 numbers, so that a row differs from another by its images alone: these metrics depend on n and on the shares
-of the classes. The floor is what real images reach: n of the train split in the synthetic images' place.
+of the classes. The floor is what real images reach: n of the validation split in the synthetic images' place,
+on which neither the extractor nor a GAN was trained.
 The copycat is what memorising reaches: the GAN's own training images, repeated up to n, each with a little
 noise.
 
@@ -34,7 +35,7 @@ from pipeline.generative_metrics.inception_score import inception_score
 from pipeline.generative_metrics.kid import kernel_distance
 from pipeline.generative_metrics.memorization import Gate, evaluate_memorization
 from pipeline.generative_metrics.precision_recall import manifold_metrics
-from pipeline.images import LabeledImages, draw_indices, pixel_sha256
+from pipeline.images import LabeledImages, draw_indices
 from pipeline.runtime.progress import progress
 from pipeline.runtime.seeds import derive_seed
 from pipeline.study.subsets import replicate_number
@@ -186,8 +187,8 @@ def evaluate_budget(
 ) -> dict[str, Any]:
     """The table of one budget: a row per replicate (from 1), the floor and the copycat, all with the same n.
 
-    n is lowered to what the test split, the train split and every replicate offer in the test split's class
-    shares. The floor's images are not among the copycat's, wherever the train split has enough others.
+    n is lowered to what the test split, the validation split and every replicate offer in the test split's class
+    shares. The floor is of the validation split: images that trained the extractor lie closer together in its features.
 
     Args:
         images: what is compared.
@@ -203,21 +204,22 @@ def evaluate_budget(
     images.refuse_mismatch()
     counts = class_counts(
         shares=images.test.counts(),
-        offered=np.min([part.counts() for part in (images.test, images.train, *images.synthetic)], axis=0),
+        offered=np.min(
+            [part.counts() for part in (images.test, images.validation, *images.synthetic)], axis=0
+        ),
         images=n,
     )
     n = int(counts.sum())
     if networks.inception:
         check_inception_count(n)
     draw = partial(_draw, counts=counts, seed=seed)
-    outside, disjoint = _outside_subset(images, counts)
     copies = copycat(images.training_images(0), counts=counts, rng=_rng(seed, "copycat", images.budget))
     total = len(images.test) + n * (2 + len(images.synthetic)) + sum(map(len, images.synthetic))
     with progress(f"evaluating budget {images.budget}", total=total, unit="images") as advance:
         whole_test = networks.describe_labels(images.test)
         real = networks.describe(draw(images.test, "test"))
         advance(len(images.test))
-        floor = networks.describe(draw(outside, "floor", images.budget))
+        floor = networks.describe(draw(images.validation, "floor", images.budget))
         evaluate = partial(
             evaluate_images,
             real=real,
@@ -246,7 +248,7 @@ def evaluate_budget(
         "extractor_sha256": networks.extractor.sha256,
         "extractor_test_accuracy": _round(_label_fidelity(whole_test)),
         "floor": floor_row,
-        "floor_disjoint_from_copycat": disjoint,
+        "floor_split": "validation",
         "copycat": copycat_row,
         "replicates": rows,
     }
@@ -258,14 +260,6 @@ def _rng(seed: int, *purpose: str | int) -> np.random.Generator:
 
 def _draw(source: LabeledImages, *purpose: str | int, counts: Counts, seed: int) -> LabeledImages:
     return source.subset(draw_indices(source.labels, counts, _rng(seed, *purpose)))
-
-
-def _outside_subset(images: BudgetImages, counts: Counts) -> tuple[LabeledImages, bool]:
-    """The train images outside the first replicate's subset if they are enough, else all; and whether they are."""
-    in_subset = np.isin(pixel_sha256(images.train.images), pixel_sha256(images.training_images(0).images))
-    others = images.train.subset(np.flatnonzero(~in_subset))
-    enough = bool((others.counts() >= counts).all())
-    return (others, True) if enough else (images.train, False)
 
 
 def evaluate_images(

@@ -22,6 +22,7 @@ from pipeline.runtime.progress import progress
 from pipeline.runtime.store import (
     damaged_file,
     finished_results,
+    is_given_up,
     kind_of,
     origin_of,
     shrink,
@@ -47,13 +48,16 @@ def stored_results(root: Path) -> Check:
             if name is not None:
                 findings.append(_damaged_result(folder, name, root))
             advance(size / 1e6)
-    findings += [_cut_off(state, root) for state in states if not is_being_written(state)]
+    kept = [state for state in states if is_given_up(state) and is_of_this_code(state, root) is not False]
+    findings += [
+        _cut_off(state, root) for state in states if state not in kept and not is_being_written(state)
+    ]
     findings += [_earlier_state(folder, root) for folder in _earlier_states(root)]
     if not results and not states:
         return Check("store", "no results yet", findings)
     seen = f"{_count(len(results), 'result')}, {sum(sizes.values()) / 1e6:.1f} MB"
     if states:
-        kinds = ", ".join(kind_of(state) for state in states)
+        kinds = ", ".join(kind_of(state) + " that collapsed" * (state in kept) for state in states)
         seen += f"; {_count(len(states), 'unfinished training')} ({kinds})"
     return Check("store", seen, findings)
 

@@ -13,13 +13,13 @@ from pipeline.errors import SynthGainError
 from pipeline.maintenance.processes import running_commands
 from pipeline.params import Params, dump_params, overlay_params
 from pipeline.runtime.code import ROOT
+from pipeline.runtime.commit import WORKSPACE_MARK, project_commit
 from pipeline.runtime.home import require_home
 from pipeline.runtime.outputs import only_writer, write_text
 
 PROJECT = ROOT
 # What a workspace takes from the project. Its data, results and lock file stay its own.
 _CODE = ("pipeline", "stages", "dvc.yaml", ".dvcignore")
-_MARK = ".synthgain-workspace"
 
 
 def create_workspace(folder: Path, *, changes: Path) -> None:
@@ -35,7 +35,7 @@ def create_workspace(folder: Path, *, changes: Path) -> None:
     require_home()
     if not (PROJECT / "dvc.yaml").is_file():
         raise SynthGainError(f"{PROJECT}: no dvc.yaml there; run this from a clone of the project")
-    if folder.exists() and not (folder / _MARK).is_file() and any(folder.iterdir()):
+    if folder.exists() and not (folder / WORKSPACE_MARK).is_file() and any(folder.iterdir()):
         raise SynthGainError(f"{folder}: not empty and no workspace of ours; name another folder")
     params = overlay_params(PROJECT / "params.yaml", changes)
     with only_writer(folder):
@@ -68,7 +68,7 @@ def _own_folder(folder: Path, params: Params) -> Path | None:
 
 
 def _fill(folder: Path, params: Params, own: Path | None) -> None:
-    (folder / _MARK).touch()
+    write_text(folder / WORKSPACE_MARK, f"{project_commit(PROJECT)}\n")
     for name in _CODE:
         source, target = PROJECT / name, folder / name
         if source.is_dir():

@@ -40,7 +40,12 @@ _CONTROL_WORDS = (
 
 
 def write_report(
-    results: Results, out: Path, *, settings: Mapping[str, Any], grid_images_per_class: int
+    results: Results,
+    out: Path,
+    *,
+    settings: Mapping[str, Any],
+    grid_images_per_class: int,
+    times_judged: int,
 ) -> None:
     """Write `index.html` and `figures/*.svg` and `*.png`; the same results give the same bytes.
 
@@ -49,11 +54,13 @@ def write_report(
         out: replaced as a whole.
         settings: the parameters, for the appendix.
         grid_images_per_class: columns of the sample grid, for real and for synthetic images each.
+        times_judged: how often this test split was judged in this workspace, by its record.
     """
     require_class_columns(results)
     with atomic_output(out) as folder:
         (folder / "figures").mkdir(parents=True)
         content = page_content(results, settings, folder / "figures", grid_images_per_class)
+        content["times_judged"] = times_judged
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_TEMPLATES),
             autoescape=True,
@@ -136,7 +143,6 @@ def _budget(
         "facts": budget_results.generative,
         "extractor": str(budget_results.generative["extractor_sha256"])[:HASH_LENGTH],
         "anchors": _anchor_words(budget_results.generative),
-        "floor_disjoint": budget_results.generative.get("floor_disjoint_from_copycat", True),
         "memorization": _memorization(results, budget_results, folder),
         "training": _training(budget_results, folder),
         "training_table": tables.training(budget_results),

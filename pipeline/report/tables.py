@@ -89,6 +89,7 @@ def verdict_basis(results: Results) -> Table:
                     validation.get("mean_difference"), validation.get("low"), validation.get("high")
                 ),
                 _points_cell(judged["mean_difference"], judged["low"], judged["high"]),
+                _chosen_by_few(judged),
                 _detectable_between(judged),
                 Cell(_settling(judged.get("replicates_to_settle")).text),
                 _same_choice(judged, len(budget_results.numbers)),
@@ -101,6 +102,7 @@ def verdict_basis(results: Results) -> Table:
         "best with synthetic images: test accuracy (%)",
         "difference of the choices on validation (points)",
         "difference of the choices on test (points)",
+        "difference on test if as many validation labels as training labels choose (points)",
         "difference that would be found (points)",
         "replicates that would settle it",
         "the same choice by the replicates before",
@@ -111,6 +113,12 @@ def verdict_basis(results: Results) -> Table:
         ("", *(f"{budget_results.budget} real images" for budget_results in results.budgets)),
         [[Cell(name), *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)],
     )
+
+
+def _chosen_by_few(judged: Mapping[str, Any]) -> Cell:
+    """What the choice costs that few labels make; a dash where no more than these chose anyway."""
+    few = judged.get("few_labels")
+    return _points_cell(few["mean_difference"], few["low"], few["high"]) if few else Cell(NO_VALUE)
 
 
 def _same_choice(judged: Mapping[str, Any], replicates: int) -> Cell:

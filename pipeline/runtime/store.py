@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 4 << 30
 
 _SUMS, _ORIGIN = "SHA256SUMS", "computed_from.json"
+_GIVEN_UP = "given_up.txt"  # in the state of a training that has stopped by itself: why
 _UNFINISHED = "unfinished"  # beside the store
 
 
@@ -145,10 +146,21 @@ def unfinished(store: Path, key: Key) -> Iterator[Path]:
     folder = _state(store, key)
     with only_writer(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / _GIVEN_UP).unlink(missing_ok=True)
         (folder / _ORIGIN).write_text(
             json.dumps(dict(key.origin), sort_keys=True, indent=1), encoding="utf-8"
         )
         yield folder
+
+
+def give_up(folder: Path, reason: str) -> None:
+    """Say in the folder of `unfinished` that the training has stopped by itself, and that its state is kept."""
+    (folder / _GIVEN_UP).write_text(f"{reason}\n", encoding="utf-8")
+
+
+def is_given_up(folder: Path) -> bool:
+    """Whether the state is of a training that has stopped by itself: no run goes on from it as things are."""
+    return (folder / _GIVEN_UP).is_file()
 
 
 def damaged_file(folder: Path) -> str | None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.images import LabeledImages
+from pipeline.images import LabeledImages, stratified_indices
+from pipeline.runtime.seeds import derive_seed
 from pipeline.scoring.scores import scores_from_predictions
-from pipeline.study.subsets import replicate_number
+from pipeline.study.subsets import Budget, replicate_number
 
 Predictions = npt.NDArray[np.int64]
 _KEY = ("budget", "arm", "synthetic_per_real", "classic_augmentation", "replicate")
@@ -21,10 +22,24 @@ def numbered(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, "replicate": replicate_number(facts["replicate"])}
 
 
+def few_of_validation(validation: LabeledImages, budget: Budget, *, seed: int) -> npt.NDArray[np.int64]:
+    """As many validation images as the budget has training images: what a choice with so few labels goes by.
+
+    Returns:
+        (n,) int64 positions, stratified and ascending, the same for all replicates; all of them where the split has no
+        more than the budget, or fewer are asked for than there are classes.
+    """
+    if budget == "all" or not validation.num_classes <= budget < len(validation):
+        return np.arange(len(validation), dtype=np.int64)
+    rng = np.random.default_rng(derive_seed(seed, "few validation images", budget))
+    return stratified_indices(validation.labels, budget, validation.num_classes, rng)
+
+
 def cell_row(
     facts: Mapping[str, Any],
     *,
     subset_overlap: float,
+    few: npt.NDArray[np.int64],
     validation: LabeledImages,
     validation_predictions: Predictions,
     test: LabeledImages,
@@ -35,10 +50,15 @@ def cell_row(
     Args:
         facts: of the cell.
         subset_overlap: 0..1, the mean share of its replicate's real images that another replicate has too.
+        few: positions in the validation split of as many images as the budget has, or of all (`few_of_validation`).
         validation, test: the splits.
         validation_predictions, test_predictions: (N,) int64, what the classifier says of each.
     """
-    row = numbered(facts) | {"real_subset_overlap": subset_overlap}
+    row = numbered(facts) | {
+        "real_subset_overlap": subset_overlap,
+        "validation_images": len(validation),
+        "validation_few_accuracy": float((validation_predictions[few] == validation.labels[few]).mean()),
+    }
     for split, images, predictions in (
         ("validation", validation, validation_predictions),
         ("test", test, test_predictions),

@@ -12,6 +12,7 @@ from pipeline.comparison.verdict import verdicts
 from pipeline.errors import SynthGainError
 from pipeline.statistics import detectable_effect_on_both, holm, paired_test
 from pipeline.study.grid import DeclaredArm, Grid
+from pipeline.study.trained_gans import Collapse, TrainedGans
 
 ARMS = (
     "real",
@@ -207,3 +208,11 @@ def test_a_remedy_is_not_judged_by_the_replicate_whose_luck_chose_it(write_study
     assert row["mean_difference"] == pytest.approx(0.02)
     assert row["validation"]["mean_difference"] == pytest.approx(0.02)
     assert "the replicates before chose otherwise in 1 of 3 cases" in row["verdict"]
+
+
+def test_a_collapsed_gan_confirms_no_gain_for_rare_classes(write_study):
+    gans = {60: TrainedGans(8, (Collapse(3, 1, "it diverged"),))}
+    row = verdict(write_study, {"fill_synthetic": BETTER}, gans=gans, replicates=8)
+    assert row["code"] == "gain_not_confirmed" and row["low"] > 0
+    assert "not confirmed, because 1 of 8 GANs collapsed" in row["verdict"]
+    assert [by["replicate"] for by in row["judged_by"]] == [2, 4, 5, 6, 7, 8]

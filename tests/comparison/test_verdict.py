@@ -23,6 +23,7 @@ from pipeline.statistics import (
 )
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm, Grid
+from pipeline.study.trained_gans import Collapse, TrainedGans
 
 ROOT = Path(__file__).parents[2]
 
@@ -284,12 +285,38 @@ def test_one_judged_replicate_is_no_evidence_and_two_are_warned_about(write_stud
         assert (warning in comparison["verdict"]) == warned, replicates
 
 
+def test_a_study_that_chooses_with_more_labels_than_it_trains_on_says_so_and_what_the_choice_costs():
+    grid = Grid((60,), (0.5, 1.0), 5, ("real", "real_affine", "synthetic_affine"))
+    cells = _any_cells(grid)
+    plain = compare_cells(cells, grid, test_images=300)["budgets"][0]
+    assert "validation labels" not in plain["verdict"] and "few_labels" not in plain
+    many = compare_cells(cells.assign(validation_images=5000), grid, test_images=300)["budgets"][0]
+    assert "; chosen with 5000 validation labels" in many["verdict"] and many["validation_labels"] == 5000
+    few = many["few_labels"]
+    # Chosen as if the few were all, and judged on the same test.
+    as_all = cells.assign(validation_accuracy=cells["validation_few_accuracy"])
+    expected = compare_cells(as_all, grid, test_images=300)["budgets"][0]
+    same = ("best_classic", "best_synthetic", "mean_difference", "low", "high")
+    assert {name: few[name] for name in same} == {name: expected[name] for name in same}
+    assert few["labels"] == 60 and few["mean_difference"] != many["mean_difference"]
+    arm = DeclaredArm("synthetic_affine", few["best_synthetic"]["synthetic_per_real"])
+    assert f" With 60 validation labels, the choice is {arm} against " in many["verdict"]
+    assert many["verdict"].startswith(plain["verdict"][:60])
+
+
 def _any_cells(grid, overlap=0.0):
     rng = np.random.default_rng(0)
     rows = pd.DataFrame(grid.cells(), columns=["budget", "arm", "synthetic_per_real", "replicate"]).assign(
-        training_images=60, optimizer_steps=10, batch_size=64, real_subset_overlap=overlap
+        real_images=60,
+        training_images=60,
+        optimizer_steps=10,
+        batch_size=64,
+        real_subset_overlap=overlap,
+        validation_images=60,
     )
-    scores = [f"{split}_{metric}" for split in ("validation", "test") for metric in ("accuracy", "macro_f1")]
+    scores = ["validation_few_accuracy"] + [
+        f"{split}_{metric}" for split in ("validation", "test") for metric in ("accuracy", "macro_f1")
+    ]
     return rows.assign(**{score: 0.9 + 0.01 * rng.random(len(rows)) for score in scores})
 
 
@@ -691,3 +718,58 @@ def test_the_sentence_says_which_synthetic_images(write_study, name, words):
     arms = tuple(dict.fromkeys(("real", baseline, name)))
     row = judge(write_study, {(baseline, 0): AFFINE, (name, 1.0): BETTER}, arms=arms)
     assert row["best_synthetic"]["arm"] == name and words in row["verdict"]
+
+
+def collapsed(*numbers, budget=60, gans=3):
+    return {budget: TrainedGans(gans, tuple(Collapse(i, 1, "the generator has collapsed") for i in numbers))}
+
+
+def test_a_collapsed_gan_stands_beside_the_verdict_and_confirms_no_gain(write_study):
+    values = {("real_affine", 0): [*AFFINE, 0.961], ("synthetic_affine", 1.0): [*BETTER, 0.968]}
+    row = judge(write_study, values, replicates=4, gans=collapsed(2, gans=4))
+    chosen = [2, 3]  # the first one only chooses
+    expected = paired_difference(
+        baseline=np.array(values["real_affine", 0])[chosen],
+        candidate=np.array(values["synthetic_affine", 1.0])[chosen],
+    )
+    assert (row["mean_difference"], row["low"], row["high"]) == pytest.approx(
+        (expected.mean, expected.low, expected.high), abs=1e-6
+    )
+    assert row["low"] > 0 and row["validation"]["low"] > 0 and row["code"] == "gain_not_confirmed"
+    assert f"test agrees: {points(row['mean_difference'])} points" in row["verdict"]
+    assert "not confirmed, because 1 of 4 GANs collapsed" in row["verdict"]
+    assert row["verdict"].endswith("; 1 of 4 GANs collapsed).")
+    assert (row["gans"], row["left_out_replicates"], row["collapse"]) == (4, [2], "1 of 4 GANs collapsed")
+    assert row["collapsed"] == [{"replicate": 2, "generator": 1, "reason": "the generator has collapsed"}]
+    assert [by["replicate"] for by in row["judged_by"]] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("synthetic", "code"),
+    [(MIXED, "no_detectable_effect"), (WORSE, "harm")],
+)
+def test_a_verdict_that_is_no_gain_stays_what_it_is_and_names_the_collapse(write_study, synthetic, code):
+    values = {("real_affine", 0): [*AFFINE, 0.960], ("synthetic_affine", 1.0): [*synthetic, 0.9]}
+    row = judge(write_study, values, replicates=4, gans=collapsed(4, gans=4))
+    assert (
+        row["code"] == code
+        and "3 replicates, of which the first only chooses, 95 % intervals; 1 of 4 GANs" in row["verdict"]
+    )
+
+
+def test_every_arm_of_a_budget_is_a_mean_over_the_same_replicates(write_study):
+    files = write_study(budgets=(60, 200), arms=ALL_ARMS, gans=collapsed(1))
+    comparison = compared(files)
+    counts = {(row["budget"], row["arm"]): row["replicates"] for row in comparison["arms"]}
+    assert {count for (budget, _), count in counts.items() if budget == 60} == {2}
+    assert {count for (budget, _), count in counts.items() if budget == 200} == {3}
+    assert "collapsed" in comparison["budgets"][0] and "collapsed" not in comparison["budgets"][1]
+    # The classifiers without synthetic images are there, and neither compared nor called undeclared.
+    assert set(pd.read_csv(files.cells).query("budget == 60 and arm == 'real'")["replicate"]) == {1, 2, 3}
+    assert load_cells(files.cells, files.grid)[1] == 0
+    assert verdict_table(comparison).title.endswith("mean of 2 to 3 replicates")
+
+
+def test_where_nothing_collapsed_the_comparison_says_nothing_of_it(write_study):
+    files = write_study()
+    assert "ollaps" not in files.comparison.read_text()

@@ -73,9 +73,10 @@ def row_of(real: DescribedImages, synthetic: DescribedImages, **changes: object)
 class Study:
     """Small splits and two replicates, with each call's images on record."""
 
-    def __init__(self, *, budget=30, train_counts=(60, 60, 60), replicates=2):
+    def __init__(self, *, budget=30, train_counts=(60, 60, 60), validation_counts=(60, 60, 60), replicates=2):
         self.test = pictures(1, (60, 40, 20))
         self.train = pictures(2, train_counts)
+        self.validation = pictures(3, validation_counts)
         self.real_subset = real_subset(self.train, budget=budget, replicate=0, seed=SEED)
         self.subsets = [
             subset_indices(self.train, budget=budget, replicate=replicate, seed=SEED)
@@ -107,6 +108,7 @@ class Study:
             replicates=range(len(self.synthetic)),
             synthetic=self.synthetic,
             train=self.train,
+            validation=self.validation,
             subsets=self.subsets,
             test=self.test,
         )
@@ -263,21 +265,21 @@ def test_the_copycat_repeats_the_training_images_with_little_noise():
         assert used.sum() == count and used.max() - used.min() <= 1
 
 
-def test_the_floor_has_no_image_of_the_copycat():
-    study = Study()
+@pytest.mark.parametrize("budget", [30, "all"])
+def test_the_floor_is_of_images_on_which_nothing_was_trained(budget):
+    study = Study(budget=budget)
     table = study.evaluate()
-    subset = {image.tobytes() for image in study.real_subset.images}
-    train = {image.tobytes() for image in study.train.images}
     floor = [image.tobytes() for image in study.seen[2]]
-    assert table["floor_disjoint_from_copycat"] is True
-    assert set(floor) <= train - subset and len(set(floor)) == 60
+    assert table["floor_split"] == "validation" and table["n"] == 60
+    assert set(floor) <= {image.tobytes() for image in study.validation.images} and len(set(floor)) == 60
 
 
-def test_the_floor_takes_all_of_train_where_the_subset_leaves_too_few():
-    study = Study(budget="all")
+def test_n_is_that_of_the_smallest_set_in_every_row():
+    study = Study(validation_counts=(12, 40, 40))  # of circle, half of the test split, 12 are 24 in all
     table = study.evaluate()
-    assert table["floor_disjoint_from_copycat"] is False
-    assert table["n"] == 60
+    assert table["n"] == 24
+    assert [len(images) for images in study.seen[1:4]] == [24, 24, 24]
+    assert {row["fid_scale"]["n"] for row in (table["floor"], table["copycat"])} == {24}
 
 
 def test_the_draw_depends_on_the_seed_and_on_nothing_else():
@@ -290,7 +292,7 @@ def test_the_draw_depends_on_the_seed_and_on_nothing_else():
 
 
 def test_a_generator_of_real_quality_is_near_the_floor_and_a_collapsed_one_is_not():
-    study = Study(train_counts=(200, 200, 200))
+    study = Study(validation_counts=(200, 200, 200))
     collapsed = study.synthetic[1]
     for label in range(3):
         members = np.flatnonzero(collapsed.labels == label)
@@ -380,3 +382,16 @@ def test_what_each_metric_says_of_a_mode_collapse(collapse):
     else:  # the two that look at single images do not see it
         assert collapsed["inception_score"] > 2.5 and collapsed["label_fidelity"] == 1.0
     assert fine["inception_score"] > 2.5 and fine["label_fidelity"] == 1.0
+
+
+def test_a_replicate_that_is_left_out_changes_no_row_of_the_others():
+    study = Study(replicates=3)
+    whole = study.evaluate()
+    chosen = [0, 2]
+    rest = study.evaluate(
+        replicates=chosen,
+        synthetic=[study.synthetic[i] for i in chosen],
+        subsets=[study.subsets[i] for i in chosen],
+    )
+    del whole["replicates"]["2"]
+    assert rest == whole

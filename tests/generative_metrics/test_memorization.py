@@ -143,15 +143,17 @@ def features_from_images(images):
     return images.mean(axis=1).reshape(len(images), 12, 12).mean(axis=2).astype(np.float32)
 
 
-def evaluate(synthetic, budget=60, **changes):
+def evaluate(synthetic, budget=60, replicates=None, **changes):
     train = pictures(1, 200)
-    subsets = [subset_indices(train, budget=budget, replicate=i, seed=SEED) for i in range(len(synthetic))]
+    replicates = replicates or range(len(synthetic))
+    subsets = [subset_indices(train, budget=budget, replicate=i, seed=SEED) for i in replicates]
     images = BudgetImages(
         budget=budget,
-        replicates=range(len(synthetic)),
+        replicates=replicates,
         synthetic=synthetic,
         train=train,
         subsets=subsets,
+        validation=train,
         test=pictures(2, 300),
     )
     arguments = {"n": 200, "gate": GATE, "seed": SEED}
@@ -234,3 +236,10 @@ def test_the_gate_is_what_the_parameters_say():
     # With 200 images, two standard errors of the difference are 10 points: chance explains it.
     assert judge(near, real_test=real, n=200, gate=Gate(0.06, 0.02))[0]
     assert "near copies at most 5 points above" in str(Gate(0.05, 0.1))
+
+
+def test_a_replicate_that_is_left_out_changes_nothing_of_the_others():
+    synthetic = [memorised(60, replicate, 0.1) for replicate in range(3)]
+    whole, rest = evaluate(synthetic), evaluate([synthetic[0], synthetic[2]], replicates=(0, 2))
+    del whole["replicates"]["2"]
+    assert rest == whole

@@ -16,7 +16,7 @@ from pipeline.maintenance import stored_results as stored_results_module
 from pipeline.maintenance.fixing import fix
 from pipeline.maintenance.half_written import half_written_outputs
 from pipeline.maintenance.stored_results import is_of_this_code, results_of_this_code, stored_results
-from pipeline.runtime.store import finished_results, keep_result, result_key, unfinished
+from pipeline.runtime.store import finished_results, give_up, keep_result, result_key, unfinished
 from synthgain.app import app
 
 PROJECT = Path(__file__).parents[2]
@@ -148,6 +148,18 @@ def test_the_present_code_goes_on_from_its_own_state(root):
     assert finding.where == f".work/unfinished/{state.name}" and "of a gan training" in finding.problem
     assert "`dvc repro` goes on from it" in finding.remedy
     assert list(fix(root)) == [] and (state / "state.pt").exists()
+
+
+def test_the_state_of_a_collapsed_gan_is_kept_and_no_fault_until_its_training_goes_on(root):
+    state = cut_off(root)
+    give_up(state, "the generator has collapsed")
+    check = stored_results(root)
+    assert check.findings == [] and check.seen.endswith("; 1 unfinished training (gan that collapsed)")
+    assert list(fix(root)) == [] and (state / "state.pt").exists()
+    assert cut_off(root) == state and len(stored_results(root).findings) == 1
+    give_up(cut_off(root, code="0" * 64), "the generator has collapsed")
+    assert len(stored_results(root).findings) == 1
+    assert len(list(fix(root))) == 1 and not state.exists()
 
 
 def test_a_state_of_other_code_is_removed_unless_somebody_works_on_it(root):

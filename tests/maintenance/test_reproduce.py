@@ -1,6 +1,7 @@
 """What is promised to the bit is made again to the bit; a difference is named with its reason."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,19 @@ from typer.testing import CliRunner
 from pipeline.checkpoints import file_sha256, load_checkpoint, save_checkpoint
 from pipeline.classifier.replicates import train_cells
 from pipeline.classifier.saved_cells import save_cells
+from pipeline.errors import SynthGainError
 from pipeline.gan.generators import save_generator
 from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.gan.sampling import sample_images, synthetic_images
 from pipeline.gan.training import train_gan
 from pipeline.images import LabeledImages
-from pipeline.maintenance.reproduce import reproduce_cell, reproduce_gan, reproduce_images
+from pipeline.maintenance.reproduce import reproduce_cell, reproduce_gan, reproduce_images, slices
 from pipeline.params import dump_params, parse_params
 from pipeline.runtime.device import configure
 from pipeline.runtime.seeds import derive_seed
 from pipeline.study.arms import ARMS
 from pipeline.study.subsets import real_subset
+from pipeline.study.trained_gans import Collapse, TrainedGans, save_trained_gans
 from pipeline.study.training_sets import ReplicateImages
 from synthgain.app import app
 
@@ -112,7 +115,7 @@ def again(study, params, train):
     return (
         reproduce_images([generator], synthetic, images_per_class=5, device=CPU),
         reproduce_cell(data / "classifier/60/baselines.safetensors", train, params, **common),
-        reproduce_gan(generator, train, params, **common),
+        reproduce_gan(generator, train, params, replicate=0, **common),
     )
 
 
@@ -120,6 +123,15 @@ def test_the_same_machine_makes_the_same_bytes(study, params, train):
     for done in again(study, params, train):
         assert done.is_exact, done
         assert re.fullmatch("[0-9a-f]{64}", done.on_disk) and done.on_disk == done.made_again
+
+
+def test_a_replicate_that_is_left_out_is_not_made_again(params, tmp_path):
+    three = params.model_copy(update={"study": params.study.model_copy(update={"replicates": 3})})
+    gans = TrainedGans(3, (Collapse(1, 1, "it diverged"),))
+    save_trained_gans(tmp_path / "metrics/collapsed/60.json", gans)
+    options = {"images_per_class": 2, "cell": False, "gan": False, "device": CPU, "dtype": torch.float32}
+    with pytest.raises(SynthGainError, match=r"synthetic/60/1\.npz: no such file"):  # that of replicate 2
+        next(slices(three, data=tmp_path, **options))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +186,7 @@ def test_a_file_of_another_machine_differs_and_the_reason_says_so(study, params,
     assert "this machine repeats itself" in done.reason and "execution.threads" in done.reason
 
     for kind, make, path in (
-        ("generator", reproduce_gan, generator),
+        ("generator", partial(reproduce_gan, replicate=0), generator),
         ("classifier_cells", reproduce_cell, data / "classifier/60/baselines.safetensors"),
     ):
         tensors, metadata = load_checkpoint(path, kind=kind)

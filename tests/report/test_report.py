@@ -16,6 +16,7 @@ from pipeline.params import load_params
 from pipeline.report.page import write_report
 from pipeline.results import load_results
 from pipeline.study.arms import ARMS
+from pipeline.study.trained_gans import Collapse, TrainedGans
 
 VOID = {"meta", "link", "img", "source", "br", "input", "hr"}
 
@@ -91,7 +92,7 @@ def make(files, out, grid_images_per_class=4):
         study=params.study,
     )
     settings = params.model_dump(exclude={"tracking", "export", "execution"})
-    write_report(results, out, settings=settings, grid_images_per_class=grid_images_per_class)
+    write_report(results, out, settings=settings, grid_images_per_class=grid_images_per_class, times_judged=2)
     return Page((out / "index.html").read_text(encoding="utf-8"))
 
 
@@ -501,3 +502,19 @@ def test_a_study_without_ratios_has_a_page_with_small_pictures(write_study, tmp_
     with Image.open(io.BytesIO(base64.b64decode(strip["src"].partition(",")[2]))) as image:
         assert 300 < image.width < 1800
     assert any("12 of each class" in words for words in page.labels)  # there are no 20
+
+
+def test_a_collapsed_gan_is_told_beside_the_verdict_and_its_replicate_is_nowhere_else(write_study, tmp_path):
+    gans = {60: TrainedGans(3, (Collapse(2, 1, "the training diverged by step 9"),))}
+    page = make(write_study(ratios=(0.5,), gans=gans), tmp_path / "report")
+    verdict = page.text.partition("How much, at which ratio?")[0]
+    assert "1 of 3 GANs collapsed" in read_verdict(verdict) and "2 replicates" in verdict
+    assert "Replicate 2: the training diverged by step 9." in verdict
+    marks = " ".join(page.marks)
+    assert "replicate 1" in marks and "replicate 3" in marks and "replicate 2" not in marks
+    assert page.text.count("eplicate 2") == 1
+
+
+def read_verdict(text):
+    """The coloured box alone."""
+    return text.partition("A collapsed GAN takes")[0]

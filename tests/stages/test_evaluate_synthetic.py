@@ -54,6 +54,7 @@ def files(tmp_path):
     values["evaluation"] |= {"images": 100, "neighbors": 3}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     pictures(1, 60, {}).save(tmp_path / "test.npz")
+    pictures(3, 60, {}).save(tmp_path / "validation.npz")
     train = pictures(2, 60, {})
     train.save(tmp_path / "train.npz")
     subset = real_subset(train, budget=BUDGET, replicate=0, seed=SEED)
@@ -77,6 +78,7 @@ def arguments(files, **changes):
         "collapsed": files / "collapsed",
         "extractor": files / "extractor",
         "train": files / "train.npz",
+        "validation": files / "validation.npz",
         "test": files / "test.npz",
         "out": files / "metrics",
         "params": files / "params.yaml",

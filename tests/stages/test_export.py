@@ -10,6 +10,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from pipeline.study.trained_gans import Collapse, TrainedGans
 from stages import export
 
 
@@ -156,3 +157,20 @@ def test_memorised_images_can_be_exported_on_request_and_the_card_says_so(write_
     assert manifest(files)["metrics"]["memorization"]["passed"] is False
     card = (files.root / "data/export/idx/README.md").read_text()
     assert "**NOT passed**: 30.0% near copies in pixel space" in card
+
+
+def test_a_replicate_that_is_left_out_is_not_handed_over_and_the_study_goes_on(write_study):
+    gans = {60: TrainedGans(3, (Collapse(1, 1, "the generator has collapsed"),))}
+    files = write_study(gans=gans)
+    result = run(files)
+    line = (
+        "export.replicate: found 1, which is left out (the generator has collapsed); of this budget there are the"
+        " replicates 2, 3"
+    )
+    assert result.exit_code == 0 and f"NOT exported: {line}\n" in result.output
+    assert [path.name for path in (files.root / "data/export").iterdir()] == ["REFUSED.md"]
+    assert line in (files.root / "data/export/REFUSED.md").read_text()
+    set_export(files, replicate=2)
+    assert run(files).exit_code == 0
+    assert not (files.root / "data/export/REFUSED.md").exists()
+    assert manifest(files)["provenance"]["replicate"] == 1  # its index

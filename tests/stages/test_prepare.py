@@ -135,20 +135,20 @@ def folder_of(tmp_path: Path, per_class: list[int], test_per_class: list[int]) -
     ("per_class", "test_per_class", "sections", "message"),
     [
         (
-            [40, 40],
+            [200, 200],
             [32, 32],
             {},
             r"^the test split: .* 64 images .* 64 features .* extractor\.feature_dim to at most 63$",
         ),
-        ([40, 40], [33, 32], {}, None),
-        ([60, 9], [90, 1], {}, r"class c1: .* 1 of this class; at least 2 of each class"),
+        ([200, 200], [33, 32], {}, None),
+        ([600, 90], [90, 1], {}, r"class c1: .* 1 of this class; at least 2 of each class"),
         (
             [60, 9],
             [99, 2],
             {"generation": {"images_per_class": 40}},
             "^the test split: .* class c1: .* [01] of this class",
         ),
-        ([40, 40], [50, 50], {"evaluation": {"neighbors": 50, "images": 100}}, None),
+        ([200, 200], [50, 50], {"evaluation": {"neighbors": 50, "images": 100}}, None),
         (
             [20, 20],
             [9, 9],
@@ -209,6 +209,12 @@ def folder_of(tmp_path: Path, per_class: list[int], test_per_class: list[int]) -
             {"study": {"imbalance": {"c7": 0.1}}},
             "^study.imbalance: found class c7; the classes are c0, c1",
         ),
+        (
+            [40, 40],
+            [50, 50],
+            {},
+            r"^the test split: .* 40 images to evaluate .*data\.validation_images 40.* at most 39$",
+        ),
     ],
 )
 def test_what_would_fail_after_the_training_is_refused_before_it(
@@ -220,7 +226,7 @@ def test_what_would_fail_after_the_training_is_refused_before_it(
 ) -> None:
     folder_of(tmp_path, per_class, test_per_class)
     out, data = tmp_path / "prepared", {"source": "folder", "image_size": 8}
-    data |= {"validation_images": 2 * len(per_class)}
+    data |= {"validation_images": sum(per_class) // 2}
     if message is None:
         prepared(tmp_path, out, sections=sections, **data)
         return

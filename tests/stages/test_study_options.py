@@ -84,6 +84,7 @@ def study(tmp_path_factory):
         validation=root / "validation.npz",
         test=root / "test.npz",
         **tables,
+        judgements=root / "judgements.csv",
         params_file=params_file,
     )
     compare.main(

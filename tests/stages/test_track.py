@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from pipeline.checkpoints import file_sha256
+from pipeline.study.trained_gans import Collapse, TrainedGans
 from stages import track
 from tests.test_faults import run_command
 
@@ -186,3 +187,14 @@ def test_missing_results_are_one_line(files, monkeypatch):
 def test_help_does_not_wait_for_mlflow():
     code = "import sys; import stages.track; sys.exit(any(m in sys.modules for m in ('mlflow', 'pandas')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_where_the_exported_replicate_is_left_out_all_is_mirrored_and_none_registered(
+    write_study, monkeypatch
+):
+    gans = {"all": TrainedGans(3, (Collapse(1, 1, "it diverged"),))}
+    files = write_study(budgets=("all",), ratios=(0.5,), replicates=3, gans=gans)
+    (files.root / "data/gan/all/0").mkdir()
+    status, said = run_here(finish(files), monkeypatch)
+    assert status == 0, said
+    assert "no generator registered: export.replicate: found 1, which is left out (it diverged)" in said

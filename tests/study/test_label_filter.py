@@ -104,6 +104,13 @@ def test_scores_are_read_back_as_they_were_and_repeat_to_the_byte(tmp_path):
         assert np.array_equal(loaded.real_accepted, kept.real_accepted, equal_nan=True)
 
 
+def test_a_replicate_may_be_left_out_of_the_scores(tmp_path):
+    save_agreements(tmp_path / "some.npz", {0: AGREEMENT, 2: AGREEMENT})
+    assert load_agreement(tmp_path / "some.npz", 2).images_sha256 == AGREEMENT.images_sha256
+    with pytest.raises(SynthGainError, match="no readable label scores of replicate 2"):
+        load_agreement(tmp_path / "some.npz", 1)
+
+
 def test_a_missing_or_damaged_file_and_a_missing_replicate_are_named(tmp_path):
     with pytest.raises(SynthGainError, match="no such file"):
         load_agreement(tmp_path / "absent.npz", 0)

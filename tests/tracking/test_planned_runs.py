@@ -10,6 +10,7 @@ from pipeline.comparison.verdict import CODES
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
+from pipeline.study.trained_gans import Collapse, TrainedGans
 from pipeline.tracking.planned_runs import Images, PlannedRun, plan_runs
 
 
@@ -257,3 +258,13 @@ def test_the_hash_covers_everything_but_where_files_lie(tmp_path):
     moved = dataclasses.replace(run, artifacts=[(tmp_path / "there/a.png", "")])
     assert moved.content_sha256() == with_file.content_sha256()
     assert re.fullmatch("[0-9a-f]{64}", hashes[0])
+
+
+def test_a_replicate_without_a_gan_has_no_run_and_the_collapse_is_told(plan, write_study):
+    gans = {60: TrainedGans(3, (Collapse(2, 1, "it diverged"),))}
+    runs = by_key(plan(write_study(budgets=(60,), ratios=(0.5,), replicates=3, gans=gans)))
+    assert {key for key in runs if key.startswith("gan/")} == {"gan/60/1", "gan/60/3"}
+    assert {key.rpartition("/")[2] for key in runs if key.startswith("cell/")} == {"1", "3"}
+    for key in ("study", "summary/60"):
+        assert "1 of 3 GANs collapsed" in runs[key].tags["verdict"]
+        assert "1 of 3 GANs collapsed" in runs[key].note
