@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.errors import SynthGainError
 from pipeline.generative_metrics.budget import INCEPTION_FEATURES, class_counts
-from pipeline.images import LABELS_OF_A_BYTE, LabeledImages
+from pipeline.images import LabeledImages, beyond_a_byte
 from pipeline.study.subsets import Budget, Imbalance, scaled_counts, subset_indices
 
 
@@ -52,10 +52,9 @@ def refuse_impossible_study(
         f" {images_per_class})"
     )
     more = "bring more images, or raise data.folder_test_fraction of a folder, or what is too low of these"
-    problems = [
-        *_format_problems(train.num_classes, formats),
-        *_subset_problems(train, images_per_class, budgets, ratios, imbalance),
-    ]
+    problems = _subset_problems(train, images_per_class, budgets, ratios, imbalance)
+    if reason := beyond_a_byte(formats, train.num_classes):
+        problems.append(f"export.formats: {reason}")
     if features == "inception" and n <= INCEPTION_FEATURES:
         problems.append(
             f"evaluation.features: found inception, with {INCEPTION_FEATURES} features; {offer}, and more than that"
@@ -74,16 +73,6 @@ def refuse_impossible_study(
         problems.append(f"evaluation.neighbors: found {neighbors}; {offer}, so 1..{n - 1} is allowed")
     if problems:
         raise SynthGainError("\n".join(problems))
-
-
-def _format_problems(classes: int, formats: Sequence[str]) -> list[str]:
-    found = [name for name in formats if name in ("idx", "idx_gz")]
-    if not found or classes <= LABELS_OF_A_BYTE:
-        return []
-    return [
-        f"export.formats: found {', '.join(found)} for {classes} classes; its label byte allows {LABELS_OF_A_BYTE}:"
-        " take parquet, npz or another one instead"
-    ]
 
 
 def _subset_problems(

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from pipeline.errors import SynthGainError
 from pipeline.npz import open_npz, write_npz
 
-LABELS_OF_A_BYTE = 256  # classes that IDX can tell apart
+_LABELS_OF_A_BYTE = 256
+_BYTE_PER_LABEL = ("idx", "idx_gz")
 Indices = npt.NDArray[np.int64]
 
 
@@ -194,3 +195,14 @@ def images_sha256(images: LabeledImages) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(images.images).tobytes())
     digest.update(images.labels.astype("<i8").tobytes())
     return digest.hexdigest()
+
+
+def beyond_a_byte(formats: Sequence[str], num_classes: int) -> str | None:
+    """Why some of these export formats cannot hold so many classes: the labels of IDX are bytes. None if all can."""
+    found = [name for name in formats if name in _BYTE_PER_LABEL]
+    if not found or num_classes <= _LABELS_OF_A_BYTE:
+        return None
+    return (
+        f"found {', '.join(found)} for {num_classes} classes; a label byte allows {_LABELS_OF_A_BYTE}: take parquet,"
+        " npz or another one instead"
+    )

@@ -69,17 +69,11 @@ def export(
     if with_real:
         from pipeline.images import LabeledImages
         from pipeline.params import load_params
-        from pipeline.study.subsets import real_subset
+        from pipeline.study.subsets import real_subset_again
 
-        made = synthetic.provenance
-        real = real_subset(
-            LabeledImages.load(train),
-            budget=made.get("budget", "all"),
-            replicate=made.get("replicate", 0),
-            seed=load_params(params_file).seed,
-            imbalance=made.get("imbalance", {}),
-        )
-        if real.provenance["real_subset_sha256"] != made.get("real_subset_sha256"):
+        split, seed = LabeledImages.load(train), load_params(params_file).seed
+        real = real_subset_again(split, synthetic.provenance, seed=seed)
+        if real is None:
             raise SynthGainError(
                 f"{source}: its generator learned from other real images than {train} and seed of {params_file}"
                 " give; name those of its study with --train and --params"

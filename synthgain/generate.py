@@ -57,7 +57,6 @@ def generate(
             raise SynthGainError(f"{out}: is there already; name another file, or pass --force to replace it")
 
         from pipeline.checkpoints import file_sha256
-        from pipeline.export.source import open_images
         from pipeline.gan.generation import counts_text, generate_file, parse_counts
         from pipeline.gan.generators import load_generator
         from pipeline.params import Execution
@@ -65,30 +64,20 @@ def generate(
 
         if device not in ("auto", "cpu", "cuda"):
             raise SynthGainError(f"--device: found {device}; allowed are auto, cpu and cuda")
-        if model.startswith("models:/"):
-            import os
-
-            from pipeline.tracking.registry import fetch_generator
-            from pipeline.tracking.store import find_store
-
-            path = fetch_generator(model, find_store(os.environ, Path.cwd()))
-        else:
-            path = Path(model)
+        path = _generator_file(model)
         on = configure(
             Execution.model_validate(
                 {"device": device, "precision": "float32", "threads": threads, "processes": 1}
             )
         )
         generator, class_names, provenance = load_generator(path, on)
-        if counts is not None:
-            wanted = parse_counts(counts, class_names)
-        elif like is not None:
-            example = open_images(_REAL if like == "real" else Path(like))
-            if example.class_names != class_names:
-                raise SynthGainError(f"--like: {example.path} has other classes than the generator")
-            wanted = [int((example.labels == label).sum()) for label in range(len(class_names))]
-        else:
-            wanted = [per_class or 0] * len(class_names)
+        wanted = (
+            parse_counts(counts, class_names)
+            if counts is not None
+            else _counts_of(_REAL if like == "real" else Path(like), class_names)
+            if like is not None
+            else [per_class or 0] * len(class_names)
+        )
         generate_file(
             generator,
             out,
@@ -99,3 +88,26 @@ def generate(
             device=on,
         )
     typer.echo(f"{counts_text(wanted, class_names)}: {out}")
+
+
+def _generator_file(model: str) -> Path:
+    """The file itself; one of a registry is fetched."""
+    if not model.startswith("models:/"):
+        return Path(model)
+    import os
+
+    from pipeline.tracking.registry import fetch_generator
+    from pipeline.tracking.store import find_store
+
+    return fetch_generator(model, find_store(os.environ, Path.cwd()))
+
+
+def _counts_of(like: Path, class_names: tuple[str, ...]) -> list[int]:
+    """How many images of each class a file of labelled images has."""
+    from pipeline.errors import SynthGainError
+    from pipeline.export.source import open_images
+
+    example = open_images(like)
+    if example.class_names != class_names:
+        raise SynthGainError(f"--like: {like} has other classes than the generator")
+    return [int((example.labels == label).sum()) for label in range(len(class_names))]

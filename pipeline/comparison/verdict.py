@@ -327,7 +327,7 @@ def _images(arm: DeclaredArm) -> str:
 
 
 def _kind(arm: DeclaredArm) -> str:
-    return "fresh " * arm.recipe.fresh + "label-filtered " * arm.recipe.filtered
+    return "fresh " * arm.recipe.fresh + "filtered " * arm.recipe.filtered
 
 
 def _chosen(

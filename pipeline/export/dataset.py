@@ -20,11 +20,11 @@ import pydantic_core
 from zlib_ng import zlib_ng
 
 from pipeline.errors import SynthGainError
-from pipeline.export import idx
 from pipeline.export.manifest import CHECKSUMS, SCHEMA_VERSION, foreign_files, write_manifest
 from pipeline.export.samples import Samples
 from pipeline.export.shards import CLASSES, FORMATS, assemble, prepare, record_path, write_shard
 from pipeline.export.table import cut_shard
+from pipeline.images import beyond_a_byte
 from pipeline.runtime.device import Workers
 from pipeline.runtime.outputs import only_writer, write_text
 from pipeline.runtime.parallel import parallel_map
@@ -77,8 +77,8 @@ def export_dataset(
     formats = check_formats(formats)
     if shard_size < 1 or workers < 1:
         raise SynthGainError(f"shard size {shard_size}, workers {workers}: both have to be at least 1")
-    if {"idx", "idx_gz"} & set(formats):
-        idx.check_classes(len(samples.class_names))
+    if reason := beyond_a_byte(formats, len(samples.class_names)):
+        raise SynthGainError(f"format: {reason}")
     if not force:
         _refuse_foreign_files(out, formats)
     facts = {"source": source, "study": study, "metrics": metrics, "shard_size": shard_size}

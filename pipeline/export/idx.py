@@ -8,10 +8,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import SynthGainError
 from pipeline.export.compression import LAST_BLOCK, deflate
 from pipeline.export.table import Shard
-from pipeline.images import LABELS_OF_A_BYTE
 
 # The third byte says uint8 (8), the fourth how many dimensions follow as big-endian int32.
 IMAGES_MAGIC = 0x0803
@@ -19,18 +17,6 @@ LABELS_MAGIC = 0x0801
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 # A member of a gzip file: no time, no file name, "Unix" whichever system writes it.
 _GZIP = b"\x1f\x8b\x08\0\0\0\0\0\0\x03"
-
-
-def check_classes(num_classes: int) -> None:
-    """Refuse more classes than a label byte can say.
-
-    Raises:
-        SynthGainError: above 256.
-    """
-    if num_classes > LABELS_OF_A_BYTE:
-        raise SynthGainError(
-            f"idx: found {num_classes} classes; its label byte allows {LABELS_OF_A_BYTE}; export parquet instead"
-        )
 
 
 def prepare(folder: Path, *, samples: int, image_size: tuple[int, int]) -> None:

@@ -98,7 +98,8 @@ def sample_images(
     are more varied and less typical, below it the reverse (truncation).
 
     Raises:
-        SynthGainError: if the generator gives no images: values that are not finite, or black and white alone.
+        SynthGainError: if the generator gives no images: values that are not finite, black and white alone in most
+            of a block, or one picture for all latents.
     """
     first, end = start // BLOCK * BLOCK, start + count
     blocks = []
@@ -106,21 +107,27 @@ def sample_images(
         latents = sample_z(seed, label, block, BLOCK, generator.z_dim, generator.latents)
         z = torch.from_numpy(latents * np.float32(latent_std)).to(device)
         labels = torch.full((BLOCK,), label, dtype=torch.int64, device=device)
-        images = generator(z, labels)
-        _refuse_no_images(images, label)
-        blocks.append(uint8_from_images(images).cpu().numpy())
+        values = generator(z, labels)
+        images = uint8_from_images(values).cpu().numpy()
+        _refuse_no_images(values, images, label)
+        blocks.append(images)
     return np.concatenate(blocks)[start - first : end - first]
 
 
-def _refuse_no_images(images: torch.Tensor, label: int) -> None:
+def _refuse_no_images(values: torch.Tensor, images: npt.NDArray[np.uint8], label: int) -> None:
     """Weights that are damaged, or grew without bound, give valid files of nothing; a cast would hide it.
 
-    A trained generator has edges: of a block of images, at least some pixels lie between black and white.
+    A trained generator of MNIST has half of its pixels at exactly -1, the background. But its images have edges: in
+    each, some pixel lies between black and white. And of a block of latents, no two give the same picture; a class of
+    one picture is refused by `prepare`.
     """
-    if not torch.isfinite(images).all():
+    at_the_ends = (values.abs() >= _SATURATED).flatten(1).all(1)
+    if not torch.isfinite(values).all():
         found = "are no finite numbers"
-    elif (images.abs() >= _SATURATED).all():
-        found = "are all at the ends of their range (-1 or 1)"
+    elif (count := int(at_the_ends.sum())) > len(values) / 2:
+        found = f"are all at the ends of their range (-1 or 1) in {count} of {len(values)} images"
+    elif (images == images[0]).all():
+        found = "are one and the same picture for every latent"
     else:
         return
     raise SynthGainError(

@@ -50,39 +50,14 @@ def split(
         SynthGainError: if sizes or classes differ, all images are identical, or a class is missing from a
             split or too small.
     """
-    names = published_train.class_names
-    if (
-        published_test.class_names != names
-        or published_test.images.shape[1:] != published_train.images.shape[1:]
-    ):
-        raise SynthGainError(
-            f"train and test differ: classes {names} and {published_test.class_names},"
-            f" image shapes {published_train.images.shape[1:]} and {published_test.images.shape[1:]}"
-        )
-    _need_every_class(published_train, "the published train split", 2, "one for train, one for validation")
-    _need_every_class(published_test, "the test split", 1, "a class without test images cannot be judged")
+    _refuse_unlike(published_train, published_test)
     train_hashes = np.array(pixel_sha256(published_train.images))
     test_hashes = np.array(pixel_sha256(published_test.images))
     if len(set(train_hashes)) == 1:
         raise SynthGainError(f"all {len(train_hashes)} images of the published train split are identical")
 
     in_test = np.isin(train_hashes, test_hashes)
-    free = np.flatnonzero(~in_test)
-    _need_every_class(
-        published_train.subset(free),
-        "the published train split without images that are in test as well",
-        2,
-        "one for train, one for validation",
-    )
-    most = len(free) - len(names)
-    if not len(names) <= validation_images <= most:
-        raise SynthGainError(
-            f"data.validation_images: found {validation_images}; the published train split has"
-            f" {len(free)} images of {len(names)} classes, so {len(names)} to {most} are allowed"
-        )
-    rng = np.random.default_rng(seed)
-    validation = free[stratified_indices(published_train.labels[free], validation_images, len(names), rng)]
-    rest = np.setdiff1d(free, validation)
+    validation, rest = _draw_validation(published_train, np.flatnonzero(~in_test), validation_images, seed)
     in_validation = np.isin(train_hashes[rest], train_hashes[validation])
     train = rest[~in_validation]
     _need_every_class(
@@ -110,7 +85,7 @@ def split(
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "source": published_train.provenance.get("source"),
-        "class_names": list(names),
+        "class_names": list(published_train.class_names),
         "image_size": int(published_train.images.shape[-1]),
         "validation_seed": seed,
         "published": {"train": dict(published_train.provenance), "test": dict(published_test.provenance)},
@@ -119,6 +94,43 @@ def split(
         **({"train_images_under_two_labels": twins} if twins else {}),
     }
     return Splits(made["train"], made["validation"], made["test"], manifest)
+
+
+def _refuse_unlike(published_train: LabeledImages, published_test: LabeledImages) -> None:
+    """Splits of other classes or sizes, or without images of a class."""
+    names = published_train.class_names
+    if (
+        published_test.class_names != names
+        or published_test.images.shape[1:] != published_train.images.shape[1:]
+    ):
+        raise SynthGainError(
+            f"train and test differ: classes {names} and {published_test.class_names},"
+            f" image shapes {published_train.images.shape[1:]} and {published_test.images.shape[1:]}"
+        )
+    _need_every_class(published_train, "the published train split", 2, "one for train, one for validation")
+    _need_every_class(published_test, "the test split", 1, "a class without test images cannot be judged")
+
+
+def _draw_validation(
+    published_train: LabeledImages, free: Indices, validation_images: int, seed: int
+) -> tuple[Indices, Indices]:
+    """Validation, stratified by class, and the rest of the free images: those that are not in test."""
+    classes = published_train.num_classes
+    _need_every_class(
+        published_train.subset(free),
+        "the published train split without images that are in test as well",
+        2,
+        "one for train, one for validation",
+    )
+    most = len(free) - classes
+    if not classes <= validation_images <= most:
+        raise SynthGainError(
+            f"data.validation_images: found {validation_images}; the published train split has"
+            f" {len(free)} images of {classes} classes, so {classes} to {most} are allowed"
+        )
+    rng = np.random.default_rng(seed)
+    validation = free[stratified_indices(published_train.labels[free], validation_images, classes, rng)]
+    return validation, np.setdiff1d(free, validation)
 
 
 def _under_two_labels(hashes: Any, labels: Any) -> int:

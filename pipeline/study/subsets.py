@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -146,6 +146,25 @@ def real_subset(
         **({"imbalance": dict(imbalance)} if imbalance else {}),
     }
     return train.subset(indices, provenance)
+
+
+def real_subset_again(
+    train: LabeledImages, provenance: Mapping[str, Any], *, seed: int
+) -> LabeledImages | None:
+    """The real subset that a generator was trained on, drawn again by the provenance of its images.
+
+    Returns:
+        None if this train split and seed give another one.
+    """
+    again = real_subset(
+        train,
+        budget=provenance.get("budget", "all"),
+        replicate=provenance.get("replicate", 0),
+        seed=seed,
+        imbalance=provenance.get("imbalance", {}),
+    )
+    wanted = provenance.get("real_subset_sha256")
+    return again if again.provenance["real_subset_sha256"] == wanted else None
 
 
 def real_subsets(

@@ -705,11 +705,11 @@ def test_the_terminal_table_has_a_row_per_arm_and_one_star_per_budget(write_stud
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("synthetic_filtered", "use 1.0 label-filtered synthetic images per real one: +0.63"),
+        ("synthetic_filtered", "use 1.0 filtered synthetic images per real one: +0.63"),
         ("synthetic_fresh", "use 1.0 fresh synthetic images per real one: +0.63"),
         (
             "synthetic_fresh_filtered_affine_elastic",
-            "use 1.0 fresh label-filtered synthetic images per real one with affine + elastic",
+            "use 1.0 fresh filtered synthetic images per real one with affine + elastic",
         ),
     ],
 )

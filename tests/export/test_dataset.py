@@ -452,7 +452,7 @@ def test_an_unknown_format_is_refused(export, tmp_path):
 
 def test_more_classes_than_a_label_byte_can_say_are_refused_by_idx(export):
     images = synthetic_images(counts=(1,) * 257, class_names=[str(i) for i in range(257)])
-    with pytest.raises(SynthGainError, match="idx: found 257 classes; its label byte allows 256"):
+    with pytest.raises(SynthGainError, match="format: found idx for 257 classes; a label byte allows 256"):
         export(images)
 
 

@@ -184,6 +184,70 @@ def test_values_that_are_no_images_are_refused(generator, value, message, weight
         sample_images(broken, seed=1, label=2, start=0, count=3, device=CPU)
 
 
+class Made(torch.nn.Module):
+    """Stands for a generator: labels → what `make` gives for them."""
+
+    z_dim, num_classes, image_size = 4, 3, 8
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, z, labels):
+        return self.make(z, labels)
+
+
+def digits(z, labels):
+    """Strokes on a background of exactly -1, as of a trained generator of MNIST: 9 of 10 pixels at an end."""
+    images = -torch.ones(len(z), 1, 8, 8)
+    images[:, 0, 2:5, 3] = torch.tanh(z[:, :3])
+    images[:, 0, 5, 3:6] = 1.0
+    return images
+
+
+def saturated(share):
+    def make(z, labels):
+        images = digits(z, labels)
+        images[: round(share * len(z))] = torch.where(
+            z[: round(share * len(z)), :1, None, None] > 0, 1.0, -1.0
+        )
+        return images
+
+    return make
+
+
+def flat(z, labels):
+    return torch.full((len(z), 1, 8, 8), 0.25)
+
+
+def not_a_number_in_one(z, labels):
+    images = digits(z, labels)
+    images[7, 0, 0, 0] = torch.nan
+    return images
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (digits, None),
+        (saturated(0.5), None),
+        (saturated(0.6), r"ends of their range \(-1 or 1\) in 150 of 250 images"),
+        (saturated(1.0), "in 250 of 250 images"),
+        (flat, "are one and the same picture for every latent"),
+        (not_a_number_in_one, "are no finite numbers"),
+    ],
+)
+def test_output_that_is_no_images_in_part_is_refused_and_a_plain_background_is_not(make, message):
+    def sample(label):
+        return sample_images(Made(make), seed=1, label=label, start=0, count=9, device=CPU)
+
+    if message is None:
+        assert sample(1).shape == (9, 1, 8, 8)
+    else:
+        with pytest.raises(SynthGainError, match=f"for label 1 .*{message}"):
+            sample(1)
+
+
 def test_images_of_black_and_white_with_an_edge_are_images(generator):
     """A sharp generator of drawings is none that has failed."""
     sharp = copy.deepcopy(generator)
