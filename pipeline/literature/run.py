@@ -69,6 +69,8 @@ def run_literature(
         raise SynthGainError(
             f"--only: found {', '.join(ours)} with --length paper, which no paper has; use --length equal"
         )
+    for table in (ROWS, LOSSES):  # a damaged one is found now, not after hours
+        read_table(out / table)
     params = load_params(params_file)
     device = configure(params.execution)
     work = Work(prepared, params, device, training_dtype(params.execution, device))
@@ -212,7 +214,7 @@ def read_table(file: Path) -> pd.DataFrame:
     if not file.is_file():
         return pd.DataFrame({"system": [], "length": []})
     try:
-        table = pd.read_csv(file, dtype={"system": str, "length": str, "commit": str, "paper": "Int64"})
+        table = pd.read_csv(file, dtype={"system": str, "length": str, "commit": str})
         table[["system", "length"]]
     except (ValueError, KeyError, OSError) as error:
         raise SynthGainError(
