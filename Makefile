@@ -44,7 +44,7 @@ repro: install  ## dvc repro: the whole pipeline with params.yaml (MNIST)
 	dvc repro
 
 .PHONY: literature
-literature: install  ## The literature's GANs beside ours, in build/literature (data/prepared first: make repro)
+literature: install  ## The papers' GANs at their own lengths, in build/literature (hours; data/prepared first: make repro)
 	synthgain literature
 
 .PHONY: ui

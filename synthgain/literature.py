@@ -31,15 +31,15 @@ def literature(
     from pipeline.runtime.home import require_home
     from pipeline.runtime.outputs import only_writer
 
+    require_home()  # or the import of MLflow fails, after all the work
     with only_writer(out):
         from pipeline.literature.page import write_page
-        from pipeline.literature.run import run_literature
+        from pipeline.literature.run import draw_learning_rates, run_literature
 
         run_literature(params_file, prepared=prepared, out=out, length=length, only=tuple(only or ()))
+        draw_learning_rates(out)
         write_page(out / "literature.md", results=out)
         typer.echo(f"tables: {out / 'rows.csv'}, {out / 'losses.csv'}\npage:   {out / 'literature.md'}")
-        require_home()  # or the import of MLflow fails
-
         from pipeline.literature.mlflow_runs import experiment_of, planned_systems
         from pipeline.params import load_params
         from pipeline.tracking.mirror import mirror

@@ -784,6 +784,17 @@ def in_any(*arguments: str) -> Act:
     return act
 
 
+def with_table_of_nothing(*arguments: str) -> Act:
+    def act(bench: Bench) -> list[str]:
+        bench.params()
+        table = Path("build/literature/rows.csv")
+        table.parent.mkdir(parents=True)
+        table.write_text("nothing\n")
+        return list(arguments)
+
+    return act
+
+
 def without_home(*arguments: str) -> Act:
     """As for a user id that the machine does not know."""
 
@@ -856,6 +867,18 @@ FAULTS = [
         "an augmentation without smoothness",
         with_params(augmentation__elastic_sigma=0),
         "error: params.yaml: augmentation.elastic_sigma: found 0; allowed: greater than 0",
+    ),
+    Fault(
+        PARAMS,
+        "a study without labels, as the papers' systems are",
+        with_params(gan__conditioning="none"),
+        "error: params.yaml: gan.conditioning: found 'none'; allowed: 'projection' or 'concatenate'",
+    ),
+    Fault(
+        PARAMS,
+        "an option that only the papers' systems have",
+        with_params(gan__weight_clipping=0.01),
+        "error: params.yaml: gan.weight_clipping: unknown key; remove it or mend its spelling",
     ),
     Fault(
         PARAMS,
@@ -1774,6 +1797,26 @@ FAULTS = [
         in_any("inspect", "/dev/zero"),
         "error: /dev/zero: not a readable file of labelled images (not a plain file); make it again with "
         "`synthgain generate`",
+    ),
+    Fault(
+        ANY,
+        "a system that no paper has",
+        in_any("literature", "--only", "biggan"),
+        "error: --only: found biggan; allowed: minimal, mlp, vanilla, dcgan, wgan, proposed, learning_rates, balance, "
+        "noisy_dcgan, compact, real, copycat, class_mixup, class_kernel_density, class_gaussian",
+    ),
+    Fault(
+        ANY,
+        "a system of no paper at the paper's length",
+        in_any("literature", "--only", "compact"),
+        "error: --only: found compact with --length paper, which no paper has; use --length equal",
+    ),
+    Fault(
+        ANY,
+        "a damaged table of the papers' systems",
+        with_table_of_nothing("literature", "--only", "minimal"),
+        "error: build/literature/rows.csv: not a table of this command (…); remove it, and the same command writes it "
+        "anew from what is finished",
     ),
     Fault(
         ANY, "an unknown option", in_any("stage", "compare", "--sells", "x"), "…No such option: --sells…", 2

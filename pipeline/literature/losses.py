@@ -30,6 +30,19 @@ def losses_by_epoch(history: pd.DataFrame, *, real_images: int) -> pd.DataFrame:
     )
 
 
+def heat_map_tables(losses: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """For both losses: a row per learning rate, a column per epoch; of the losses of the systems `learning_rates/…`."""
+    rates = losses[losses["system"].str.startswith("learning_rates/")]
+    rates = rates.assign(rate=rates["system"].str.removeprefix("learning_rates/"))
+    return {
+        title: rates.pivot(index="rate", columns="epoch", values=column)
+        for column, title in (
+            ("d_loss_mean", "discriminator loss (mean of real and fake)"),
+            ("g_loss", "generator loss"),
+        )
+    }
+
+
 def window_means(losses: pd.DataFrame, windows: Mapping[str, tuple[int, int]]) -> pd.DataFrame:
     """The means of all columns over the epochs of each window: a row per window, named by it; only whole windows."""
     epochs = losses["epoch"].round().astype(int)

@@ -84,7 +84,7 @@ def page_text(rows: pd.DataFrame, losses: pd.DataFrame, folder: Path, pictures: 
         lines += [f"## Paper {paper['number']}: {paper['title']}", "", paper["source"] + ".", ""]
         lines += [f"**Reproduced?** {reproduced(paper['number'], known, losses)}", ""]
         if paper["number"] == 3:
-            lines += _windows(own, losses)
+            lines += [*_windows(own, losses), *_heat_maps(folder, pictures)]
         lines += _beside(paper["number"], known, losses)
         for system in own if paper["number"] != 3 else own[-1:]:
             lines += _picture(system, folder, pictures)
@@ -117,11 +117,14 @@ def _all_systems(made: Sequence[System], known: Mapping[tuple[str, str], Mapping
         if name not in {system.name for system in made}
     ]
     for name, title, length in entries:
-        row = known.get((name, length))
-        cells = [NOT_RUN, *[""] * (len(heads) - 1)]
-        if row:
+        if row := known.get((name, length)):
             cells = [form.format(row[key]) if key in row else "" for key, _, form in _MEASURES]
-        lines.append(f"| {title} | {length} | {' | '.join(cells)} |")
+            lines.append(f"| {title} | {length} | {' | '.join(cells)} |")
+    lines.append("")
+    for length in _LENGTHS:
+        missing = [title for name, title, of in entries if of == length and (name, length) not in known]
+        if missing:
+            lines.append(f"- {NOT_RUN.capitalize()} at the {length} length: {', '.join(missing)}.")
     return lines
 
 
@@ -292,9 +295,16 @@ def _picture(system: System, folder: Path, pictures: str) -> list[str]:
     return []
 
 
+def _heat_maps(folder: Path, pictures: str) -> list[str]:
+    """Paper 3's learning rates as a picture, at the paper's length."""
+    name = "learning_rates_paper.svg"
+    words = "Heat maps of both losses: a row per learning rate, a column per epoch"
+    return [f"![{words}]({pictures}/{name})", ""] if (folder / name).is_file() else []
+
+
 def _open_points(own: Sequence[System]) -> list[str]:
     """What each overlay adds where its paper is silent, with the reason; one table a paper."""
-    base = set(_base_entries())
+    base = _base_entries()
     lines = [
         "**What the paper leaves open**, beside [what they all leave open](#what-all-papers-leave-open):",
         "",
@@ -303,7 +313,7 @@ def _open_points(own: Sequence[System]) -> list[str]:
     seen = set()
     for system in own:
         for key, (value, why) in system.ours.items():
-            if (system.group, key) not in seen and (key not in base or _base_entries()[key] != (value, why)):
+            if (system.group, key) not in seen and base.get(key) != (value, why):
                 seen.add((system.group, key))
                 lines.append(f"| {system.group} | {key} | {_value(value)} | {why} |")
     return [*lines, ""]

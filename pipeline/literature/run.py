@@ -17,7 +17,7 @@ from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.gan.options import PaperGan, all_options
 from pipeline.gan.training import images_shown
-from pipeline.literature.losses import losses_by_epoch
+from pipeline.literature.losses import heat_map_tables, losses_by_epoch
 from pipeline.literature.protocol import (
     BASELINES,
     Work,
@@ -31,6 +31,8 @@ from pipeline.literature.protocol import (
 from pipeline.literature.systems import NAMES, systems
 from pipeline.maintenance.workspace import PROJECT
 from pipeline.params import load_params
+from pipeline.report.charts import loss_heat_maps
+from pipeline.report.drawing import svg_file, svg_tree
 from pipeline.runtime.device import configure, training_dtype
 from pipeline.runtime.outputs import atomic_output, write_text
 
@@ -67,6 +69,8 @@ def run_literature(
         raise SynthGainError(
             f"--only: found {', '.join(ours)} with --length paper, which no paper has; use --length equal"
         )
+    for table in (ROWS, LOSSES):  # a damaged one is found now, not after hours
+        read_table(out / table)
     params = load_params(params_file)
     device = configure(params.execution)
     work = Work(prepared, params, device, training_dtype(params.execution, device))
@@ -159,6 +163,16 @@ def _baseline_row(work: Work, name: str, title: str, *, out: Path) -> dict[str, 
     }
 
 
+def draw_learning_rates(results: Path) -> None:
+    """A heat map of both losses over Paper 3's learning rates, at each length that was run."""
+    losses = read_table(results / LOSSES)
+    for length in losses["length"].unique():
+        tables = heat_map_tables(losses[losses["length"] == length])
+        if any(len(table) for table in tables.values()):
+            with atomic_output(results / PICTURES / f"learning_rates_{length}.svg") as temporary:
+                temporary.write_bytes(svg_file(svg_tree(loss_heat_maps(tables))))
+
+
 def _last_losses(losses: pd.DataFrame) -> dict[str, float]:
     return {name: float(losses.iloc[-1][name]) for name in ("d_loss_sum", "d_loss_mean", "g_loss")}
 
@@ -216,7 +230,7 @@ def _add_rows(file: Path, new: pd.DataFrame) -> None:
     replaced = pd.MultiIndex.from_frame(table[by]).isin(pd.MultiIndex.from_frame(new[by]))
     kept = table[~replaced]
     whole = new if kept.empty else pd.concat([kept, new], ignore_index=True)
-    write_text(file, whole.to_csv(index=False, lineterminator="\n"))
+    write_text(file, whole.round(6).to_csv(index=False, lineterminator="\n"))
 
 
 def _copy(source: Path, target: Path) -> None:

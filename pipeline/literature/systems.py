@@ -91,9 +91,9 @@ def _systems_of(name: str, base: Mapping[str, Any]) -> list[System]:
             f"{file}: {error} is missing or no section; title, paper, states and ours are"
         ) from None
     chosen = {**states, **{key: value for key, (value, _) in ours.items()}}
-    epochs = chosen.pop("epochs")
+    epochs = chosen["epochs"]
     values = {**base["gan"], **{key: value for key, value in chosen.items() if key in PaperGan.model_fields}}
-    left_open = {key: entry for key, entry in open_in_base.items() if key not in states} | ours
+    left_open = {key: entry for key, entry in open_in_base.items() if key not in chosen} | ours
     made = []
     for rate in overlay.get("rates", [None]):
         both = (

@@ -10,10 +10,12 @@ from pipeline.literature.losses import (
     WINDOWS_OF_20,
     WINDOWS_OF_50,
     equilibrium,
+    heat_map_tables,
     losses_by_epoch,
     window_means,
 )
 from pipeline.literature.page import published_windows
+from pipeline.report.charts import loss_heat_maps
 
 
 def test_at_the_games_equilibrium_the_mean_is_the_generators_loss():
@@ -35,6 +37,17 @@ def test_windows_are_means_of_five_epochs():
     assert list(means.index) == ["0-5", "6-10", "11-15", "16-20"]
     assert means["d_loss_sum"].tolist() == [2, 7, 12, 17]
     assert list(window_means(losses_of(50), WINDOWS_OF_50).index)[::9] == ["0-4", "45-49"]
+
+
+def test_heat_maps_have_a_row_per_rate_and_a_column_per_epoch():
+    rates = [losses_of(3).assign(system=f"learning_rates/0.000{i}", d_loss_mean=i) for i in (2, 1)]
+    tables = heat_map_tables(pd.concat([*rates, losses_of(3).assign(system="balance", d_loss_mean=9.0)]))
+    figure = loss_heat_maps(tables)
+    for table in tables.values():
+        assert list(table.index) == ["0.0001", "0.0002"] and table.shape == (2, 3)
+    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    np.testing.assert_allclose(drawn[0], [[1] * 3, [2] * 3])
+    np.testing.assert_allclose(drawn[1], 0.5)
 
 
 def test_only_whole_windows_have_means():

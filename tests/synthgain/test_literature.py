@@ -20,6 +20,7 @@ from pipeline.gan import training
 from pipeline.images import LabeledImages
 from pipeline.maintenance.workspace import PROJECT
 from pipeline.runtime.outputs import only_writer
+from pipeline.runtime.store import this_store
 from synthgain.literature import literature
 
 
@@ -50,6 +51,7 @@ def files(tmp_path_factory):
 def at_home(files, monkeypatch):
     """The store and MLflow's file are those of the folder that the command is given in."""
     monkeypatch.chdir(files)
+    monkeypatch.setenv("SYNTHGAIN_STORE", str(files / ".work/store"))
 
 
 def arguments_of(files, *arguments, out="out"):
@@ -65,11 +67,15 @@ def run(files, *arguments, out="out"):
 
 @pytest.fixture(scope="module")
 def first(files):
-    before = os.getcwd()
-    os.chdir(files)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(files)
+        patch.setenv("SYNTHGAIN_STORE", str(files / ".work/store"))
+        return first_rows(files)
+
+
+def first_rows(files):
     result = run(files, "--length", "equal", "--only", "minimal", "--only", "noisy_dcgan", "--only", "compact",
                  "--only", "real", "--only", "class_gaussian")  # fmt: skip
-    os.chdir(before)
     assert result.exit_code == 0, result.exception
     return pd.read_csv(files / "out/rows.csv").set_index("system")
 
@@ -105,12 +111,12 @@ def test_without_labels_there_is_no_label_fidelity(first):
 
 @pytest.mark.slow
 def test_finished_work_is_kept_and_shown_in_mlflow(files, first, monkeypatch):
+    resumed_state = training.resumed_state
     monkeypatch.setattr(training, "resumed_state", None)  # it would fail if something were trained
     before = (files / "out/rows.csv").read_text()
     with pytest.raises(TypeError):
         raise run(files, "--length", "equal", "--only", "mlp").exception
-    monkeypatch.undo()
-    monkeypatch.chdir(files)
+    monkeypatch.setattr(training, "resumed_state", resumed_state)
     result = run(files, "--length", "equal", "--only", "minimal", out="again")
     assert result.exit_code == 0, result.exception
     again = pd.read_csv(files / "again/rows.csv").set_index("system")
@@ -141,7 +147,7 @@ def test_the_page_has_ours_beside_the_published(files, first):
 
 @pytest.mark.slow
 def test_a_damaged_result_is_made_again_and_a_damaged_table_named(files, first):
-    store = files / ".work/store"
+    store = this_store()
     (row,) = [
         path for path in store.glob("literature-row-*/row.json") if '"label_fidelity"' not in path.read_text()
     ][:1]
@@ -160,23 +166,20 @@ def test_a_damaged_result_is_made_again_and_a_damaged_table_named(files, first):
 
 
 @pytest.mark.soak
-def test_a_killed_training_goes_on_and_ends_with_the_same_row(files):
-    command = [sys.executable, "-m", "synthgain.app", "literature",
+def test_a_killed_training_goes_on_and_ends_with_the_same_row(files, monkeypatch):
+    command = [sys.executable, "-c", "from synthgain.app import main; main()", "literature",
                *arguments_of(files, "--length", "equal", "--only", "wgan", out="killed")]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    process = subprocess.Popen(command, cwd=files, env=environment)
-    states = files / ".work/unfinished"
+    monkeypatch.setenv("SYNTHGAIN_STORE", str(files / "killed_store/store"))
+    process = subprocess.Popen(command, cwd=files, env={**os.environ, "PYTHONPATH": str(PROJECT)})
+    states = files / "killed_store/unfinished"
     while not list(states.glob("literature-gan-*/state/state.pt")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL  # it was at work, and had saved a state
     assert run(files, "--length", "equal", "--only", "wgan", out="killed").exit_code == 0
     killed = pd.read_csv(files / "killed/rows.csv")
-    os.environ["SYNTHGAIN_STORE"] = str(files / "other/store")
-    try:
-        assert run(files, "--length", "equal", "--only", "wgan", out="whole").exit_code == 0
-    finally:
-        del os.environ["SYNTHGAIN_STORE"]
+    monkeypatch.setenv("SYNTHGAIN_STORE", str(files / "other/store"))
+    assert run(files, "--length", "equal", "--only", "wgan", out="whole").exit_code == 0
     whole = pd.read_csv(files / "whole/rows.csv")
     for column in ("fid", "d_loss_sum", "g_loss", "cas_test"):
         assert killed[column].tolist() == whole[column].tolist()
