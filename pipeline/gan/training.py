@@ -111,13 +111,7 @@ def train_gan(
     state = resumed_state(real, gan, seed=seed, device=device, folder=scratch)
     batch = real_batches(real, gan, seed=seed, device=device)
     strength = gan.real_augmentation if len(real) <= gan.real_augmentation_up_to else 0.0
-    differentiable = Differentiable(
-        probability=gan.augment_probability,
-        translation=gan.augment_translation,
-        rotation_degrees=gan.augment_rotation_degrees,
-        scale=gan.augment_scale,
-        cutout=gan.augment_cutout,
-    )
+    differentiable = pair_augmentation(gan)
     autocast = partial(torch.autocast, device.type, dtype=dtype, enabled=dtype != torch.float32)
     monitor = Monitor(real, has_labels=gan.conditioning != "none", seed=seed, device=device)
     interval = Interval(device)
@@ -172,6 +166,17 @@ def train_gan(
 
     on_cpu = state.averaged.to("cpu").to(memory_format=torch.contiguous_format)
     return GanRun(on_cpu, state.history, np.stack(state.film))
+
+
+def pair_augmentation(gan: PaperGan) -> Differentiable:
+    """How strongly real and fake images are augmented alike."""
+    return Differentiable(
+        probability=gan.augment_probability,
+        translation=gan.augment_translation,
+        rotation_degrees=gan.augment_rotation_degrees,
+        scale=gan.augment_scale,
+        cutout=gan.augment_cutout,
+    )
 
 
 def set_learning_rates(state: TrainingState, gan: PaperGan, *, factor: float) -> None:

@@ -227,9 +227,11 @@ def reproduced(number: int, known: Mapping[tuple[str, str], Mapping[str, Any]], 
         row = rows["minimal"]
         nats, error = row["parzen_nats"], row["parzen_standard_error"]
         near = abs(nats - 240) <= 2 * (2.5 + error)
+        real = known.get(("real", "equal"))
+        beside = f" (as many real train images: {real['parzen_nats']:.0f})" if real else ""
         return (
             f'The {row["generator_weights"]:,.0f} weights are; the 240 ± 2.5 nats of "Adversarial nets" are'
-            f" {'too' if near else 'not'}: this generator has {nats:.0f} ± {error:.0f};"
+            f" {'too' if near else 'not'}: this generator has {nats:.0f} ± {error:.0f}{beside};"
             f" D judges {row['d_accuracy']:.0%} of images rightly at the end, where the paper says that it cannot tell."
         )
     if number == 1 and "mlp" in rows:
