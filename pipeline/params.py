@@ -606,16 +606,28 @@ class _KeysOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# Of a parameter file: ours has 7000 bytes and 150 values.
+_MOST_BYTES = 1_000_000
+_MOST_VALUES = 10_000
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The sections of a file, not yet validated.
 
     Raises:
-        SynthGainError: if it cannot be read, is no YAML of sections, or has a key twice.
+        SynthGainError: if it cannot be read, is too large, is no YAML of sections, or has a key twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        loader = _KeysOnce(text)
+        with path.open("rb") as file:  # a device never ends
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise SynthGainError(f"{path}: over {_MOST_BYTES:,} bytes; a file of parameters is needed")
+        loader = _KeysOnce(content.decode("utf-8"))
         node = loader.get_single_node()
+        if node is not None and _written_out(node, {}) > _MOST_VALUES:
+            raise SynthGainError(
+                f"{path}: its aliases (*name) stand for over {_MOST_VALUES:,} values; write the values instead"
+            )
         problems = list(_keys_that_are_no_text(node))
         values = None if node is None else loader.construct_document(node)
     except FileNotFoundError:
@@ -635,6 +647,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if problems:
         raise SynthGainError("\n".join(f"{path}: {problem}" for problem in problems))
     return values
+
+
+def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node holds with every alias written out; of one that holds itself, infinitely many."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # until its parts are counted
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        elif isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
+    return known[id(node)]
 
 
 _READ_AS = {

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,10 @@ def with_file(text: str | None) -> Act:
         return command_of("compare")
 
     return act
+
+
+def device_as_params(bench: Bench) -> list[str]:
+    return [*command_of("compare"), "--params", "/dev/zero"]
 
 
 def with_text(old: str, new: str) -> Act:
@@ -1126,6 +1131,27 @@ FAULTS = [
         "20 000 levels",
         with_file("seed: " + 20_000 * "["),
         "error: params.yaml: nested too deeply; sections of keys and values are expected",
+    ),
+    Fault(
+        PARAMS,
+        "aliases that stand for a hundred million values",
+        with_file(
+            f"a: &a [{9 * 'x, '}]\n"
+            + "".join(f"{b}: &{b} [{9 * f'*{a}, '}]\n" for a, b in pairwise("abcdefgh"))
+        ),
+        "error: params.yaml: its aliases (*name) stand for over 10,000 values; write the values instead",
+    ),
+    Fault(
+        PARAMS,
+        "an alias of what holds it",
+        with_file("seed: &a [*a]\n"),
+        "error: params.yaml: its aliases (*name) stand for over 10,000 values; write the values instead",
+    ),
+    Fault(
+        PARAMS,
+        "a device in its place",
+        device_as_params,
+        "error: /dev/zero: over 1,000,000 bytes; a file of parameters is needed",
     ),
     Fault(
         PARAMS,

@@ -24,6 +24,7 @@ from pipeline.maintenance.other_code import code_of_results
 from pipeline.maintenance.processes import orphans, running_stages
 from pipeline.maintenance.stored_results import stored_results
 from pipeline.params import Params, load_params
+from pipeline.runtime.home import require_home
 
 _TABLE = "data/metrics/cells.csv"
 
@@ -192,8 +193,12 @@ def unfinished_runs(root: Path) -> Check:
     """Runs that MLflow shows as RUNNING and that nobody will end."""
     name = "MLflow runs"
     try:
+        require_home()
         from pipeline.tracking.mirror import runs_left_running
         from pipeline.tracking.store import find_store
+    except SynthGainError as error:
+        problem, _, remedy = str(error).partition("; ")
+        return Check(name, "", [Finding(problem, "HOME", remedy)])
     except Exception as error:  # a broken installation raises nearly anything
         problem = f"cannot be imported ({first_words(error)})"
         return Check(name, "", [Finding(problem, "mlflow", "`make install`")])

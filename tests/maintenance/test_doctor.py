@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -495,3 +496,16 @@ def test_the_holder_of_a_lock_is_named(tmp_path):
             ]
         )
         assert held_locks(tmp_path) == []
+
+
+def test_an_account_without_a_home_folder_is_named_and_not_the_installation(tmp_path, monkeypatch) -> None:
+    """As in a container with a user id of its own; installing again would mend nothing."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    (finding,) = unfinished_runs(tmp_path).findings
+    assert finding.where == "HOME" and f"user id {os.getuid()} is no account" in finding.problem
+    assert finding.remedy.startswith("set HOME")
