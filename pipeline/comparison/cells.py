@@ -29,9 +29,6 @@ _CELL_COLUMNS = (
     "optimizer_steps",
     "batch_size",
     "real_subset_sha256",
-    "real_subset_overlap",
-    "validation_images",
-    FEW_LABELS,
     *_VALIDATION_METRICS,
     *METRICS,
 )
@@ -52,7 +49,7 @@ def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
         SynthGainError: if the file is missing or damaged, if a declared cell is missing or doubled, or if
             arms to be compared differ in more than the arm (optimiser steps, batch size, real subset).
     """
-    table = _read_table(path, _CELL_COLUMNS)
+    table = _with_later_columns(_read_table(path, _CELL_COLUMNS))
     keys = _require_declared(table, grid, path)
     order = {key: position for position, key in enumerate(grid.cells())}
     cells = table[[key in order for key in keys]]
@@ -78,6 +75,16 @@ def load_confusion(path: Path, grid: Grid) -> pd.DataFrame:
     keys = _require_declared(table, grid, path)
     declared = set(grid.cells())
     return table[[key in declared for key in keys]].reset_index(drop=True)
+
+
+def _with_later_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with what version 0.1.0 did not write: it compared as if no images were shared and all labels chose."""
+    defaults: dict[str, Any] = {
+        "real_subset_overlap": 0.0,
+        "validation_images": 0,
+        FEW_LABELS: table["validation_accuracy"],
+    }
+    return table.assign(**{name: value for name, value in defaults.items() if name not in table})
 
 
 def trained_arms(cells: pd.DataFrame, grid: Grid, budget: Budget) -> list[DeclaredArm]:
