@@ -5,6 +5,7 @@ docs/faults.md is this table (`python tests/test_faults.py > docs/faults.md`), a
 
 import contextlib
 import gzip
+import hashlib
 import http.server
 import io
 import os
@@ -19,6 +20,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -475,18 +477,29 @@ def cut_off_then(change: Callable[[Path], None]) -> Act:
 def of_other_params(kept: Path) -> None:
     import torch
 
-    content = torch.load(kept, weights_only=True)
-    name = next(iter(content["generator"]))
-    content["generator"][name] = torch.zeros(3, 5)
-    torch.save(content, kept)
+    def change(content: dict[str, Any]) -> None:
+        name = next(iter(content["generator"]))
+        content["generator"][name] = torch.zeros(3, 5)
+
+    rewrite_state(kept, change)
 
 
 def of_a_newer_version(kept: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["second_moments"] = content.pop("d_optimizer")
+
+    rewrite_state(kept, change)
+
+
+def rewrite_state(kept: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """With the checksum that it begins with."""
     import torch
 
-    content = torch.load(kept, weights_only=True)
-    content["second_moments"] = content.pop("d_optimizer")
-    torch.save(content, kept)
+    content = torch.load(io.BytesIO(kept.read_bytes()[32:]), weights_only=True)
+    change(content)
+    packed = io.BytesIO()
+    torch.save(content, packed)
+    kept.write_bytes(hashlib.sha256(packed.getvalue()).digest() + packed.getvalue())
 
 
 def at_the_same_work(bench: Bench) -> list[str]:

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pipeline.export.verify import verify
 from stages.command import _PLAIN
 from synthgain.workspace import show_result
 
@@ -24,9 +26,13 @@ LEFT_BY_OTHERS = {
     "NPY_PROMOTION_STATE": "legacy",
     "GIT_DIR": "/nonexistent/.git",
     "GIT_WORK_TREE": "/nonexistent",
+    "GIT_INDEX_FILE": "/nonexistent/index",
     "FORCE_COLOR": "1",
+    "NO_COLOR": "1",
     "COLUMNS": "wide",
     "TERM": "unknown",
+    "PYTHONSAFEPATH": "1",
+    "PYTHONIOENCODING": "ascii",
     "LC_ALL": "C",
     "PYTHONUTF8": "0",
     "PYTHONCOERCECLOCALE": "0",
@@ -107,6 +113,50 @@ def test_what_others_left_in_the_environment_stops_no_command():
     )
     done = run_here(program, **LEFT_BY_OTHERS)
     assert (done.returncode, done.stdout) == (0, b"1\n"), done.stderr.decode()
+
+
+TINY = {
+    "data": {"source": "digits", "image_size": 8, "validation_images": 100},
+    "study": {
+        "real_images": [60],
+        "replicates": 2,
+        "synthetic_per_real": [0.5],
+        "arms": ["real", "real_affine", "synthetic", "synthetic_affine", "synthetic_only", "extra_real"],
+    },
+    "gan": {
+        "z_dim": 8,
+        "generator_channels": [8, 4],
+        "discriminator_channels": [4, 8, 8],
+        "total_images": 640,
+        "batch_size": 32,
+        "history_points": 4,
+        "film_strip_frames": 3,
+    },
+    "generation": {"images_per_class": 30},
+    "extractor": {"channels": 8, "feature_dim": 16, "steps": 40, "batch_size": 32},
+    "classifier": {"channels": 4, "feature_dim": 16, "steps": 20, "batch_size": 16},
+    "evaluation": {"images": 100},
+    "report": {"grid_images_per_class": 4},
+    "export": {"formats": ["png"], "allow_memorized": True},
+    "execution": {"threads": 1},
+}
+
+
+@pytest.mark.slow
+def test_what_others_left_in_the_environment_stops_no_study(tmp_path, monkeypatch):
+    """Every stage through DVC: hours of training must not end at the report or at MLflow."""
+    for name in ("MLFLOW_TRACKING_URI", "SYNTHGAIN_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    folder = tmp_path / "study"
+    changes = ("--params", str(tmp_path / "tiny.yaml"))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    status, said, problems = command(
+        "workspace", str(folder), *changes, "--repro", PATH=path, DVC_NO_ANALYTICS="1", **LEFT_BY_OTHERS
+    )
+    assert status == 0, f"{said.decode()[-2000:]}\n{problems.decode()[-3000:]}"
+    assert (folder / "data/report/index.html").is_file() and (folder / "mlflow.db").is_file()
+    assert verify(folder / "data/export/png") == []
 
 
 def test_a_hook_of_git_does_not_lend_its_repository_to_a_study():

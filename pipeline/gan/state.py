@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import sys
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from pipeline.runtime.outputs import atomic_output
 from pipeline.runtime.seeds import derive_seed, torch_generator
 
 _FILE = "state.pt"
+_DIGEST_BYTES = 32  # SHA-256 of what follows
 
 
 @dataclass
@@ -156,8 +158,9 @@ def save_state(state: TrainingState, folder: Path) -> None:
     # Through memory: torch's own writer says "unexpected pos" where the system says that the disk is full.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    with atomic_output(folder / _FILE) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    with atomic_output(folder / _FILE) as temporary, temporary.open("wb") as file:
+        file.write(hashlib.sha256(buffer.getbuffer()).digest())
+        file.write(buffer.getbuffer())
 
 
 def load_state(state: TrainingState, file: Path) -> None:
@@ -168,9 +171,13 @@ def load_state(state: TrainingState, file: Path) -> None:
         OSError, MemoryError: if the file may be whole, but cannot be read here and now.
     """
     # Read first: of a file that was cut off, torch's reader has the system say "invalid argument".
-    whole = io.BytesIO(file.read_bytes())
+    whole = memoryview(file.read_bytes())
+    digest, packed = whole[:_DIGEST_BYTES], whole[_DIGEST_BYTES:]
+    if hashlib.sha256(packed).digest() != digest:
+        # A changed value would be found later, or never: a moment of an optimiser, a row of the history.
+        raise SynthGainError(f"{file}: not a readable state of this training (damaged, or edited)")
     try:
-        content = torch.load(whole, weights_only=True, map_location="cpu")
+        content = torch.load(io.BytesIO(packed), weights_only=True, map_location="cpu")
         for name in _MODULES:
             getattr(state, name).load_state_dict(content[name])
         for name in _STREAMS:

@@ -173,7 +173,7 @@ def damaged_file(folder: Path) -> str | None:
         digest, _, name = line.partition("  ")
         if not (folder / name).is_file() or _sha256(folder / name) != digest:
             return name
-    return None
+    return None if lines else _SUMS  # emptied, as by a power cut of a file system that keeps no order
 
 
 def origin_of(folder: Path) -> Mapping[str, Any]:

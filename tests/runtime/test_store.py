@@ -56,15 +56,15 @@ def test_anything_else_is_another_result(tmp_path, other):
     assert find_result(tmp_path, key(**other)) is None
 
 
-@pytest.mark.parametrize("damage", ["change", "truncate", "remove", "no sums"])
+@pytest.mark.parametrize("damage", ["change", "truncate", "remove", "no sums", "empty sums"])
 def test_a_damaged_result_is_removed_and_not_used(tmp_path, damage):
     keep(tmp_path, key())
     folder = find_result(tmp_path, key())
-    file = folder / ("SHA256SUMS" if damage == "no sums" else "weights")
+    file = folder / ("SHA256SUMS" if "sums" in damage else "weights")
     if damage in ("remove", "no sums"):
         file.unlink()
     else:
-        file.write_text("" if damage == "truncate" else "weightz")
+        file.write_text("" if damage in ("truncate", "empty sums") else "weightz")
     assert damaged_file(folder) == file.name
     assert find_result(tmp_path, key()) is None and not folder.exists()
 
