@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,15 @@ from pipeline.npz import open_npz, write_npz
 _LABELS_OF_A_BYTE = 256
 _BYTE_PER_LABEL = ("idx", "idx_gz")
 Indices = npt.NDArray[np.int64]
+
+
+def problem_of_class_names(class_names: Sequence[str]) -> str | None:
+    """Why these cannot name classes, which stand in files of text, a line each; None if they can."""
+    strange = next((name for name in class_names if not (name and name.isprintable())), None)
+    if strange is not None:
+        return f"class_names: found {strange!a}; a name of printable characters is needed"
+    name, count = max(Counter(class_names).items(), key=lambda item: item[1], default=("", 1))
+    return f"class_names: {name} stands there {count} times; each class needs its own" if count > 1 else None
 
 
 @dataclass(frozen=True)

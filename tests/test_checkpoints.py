@@ -103,6 +103,18 @@ OF_A_GENERATOR = {
     "no provenance": (without("provenance"), "provenance"),
     "no layers": (with_argument("channels", []), "."),
     "a slope in words": (with_argument("leak", "steep"), "."),
+    "a class twice": (
+        lambda tensors, metadata: metadata.update(class_names=[*"0123456788"]),
+        "8 stands there 2 times",
+    ),
+    "an empty class name": (
+        lambda tensors, metadata: metadata.update(class_names=["", *"123456789"]),
+        "found ''; a name of printable characters",
+    ),
+    "a control character": (
+        lambda tensors, metadata: metadata.update(class_names=["0\x1b[2J", *"123456789"]),
+        "printable characters",
+    ),
     "a class name too few": (
         lambda tensors, metadata: metadata["class_names"].pop(),
         "9 class names for 10 classes",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
+from pipeline.images import problem_of_class_names
 from pipeline.npz import array_shape, find_on_disk, open_npz, read_rows
 
 Rows = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint8]]
@@ -73,24 +73,12 @@ def open_images(path: Path, *, in_memory: bool = True) -> ImageFile:
         provenance = json.loads(str(arrays["provenance"]))
         measurements = {name: arrays[name].astype(np.float32) for name in MEASUREMENTS if name in arrays}
         shape, rows = _image_rows(path, arrays, in_memory)
-    _check_names(path, class_names)
+    if problem := problem_of_class_names(class_names):
+        raise SynthGainError(f"{path}: {problem}")
     _check(path, shape, labels, len(class_names), measurements)
     return ImageFile(
         path, file_sha256(path), labels, class_names, (shape[2], shape[3]), provenance, measurements, rows
     )
-
-
-def _check_names(path: Path, class_names: Sequence[str]) -> None:
-    """They stand in files of text, a line each."""
-    if strange := next((name for name in class_names if not name.isprintable()), None):
-        raise SynthGainError(
-            f"{path}: class_names: found {strange!a}; a name of printable characters is needed"
-        )
-    name, count = max(Counter(class_names).items(), key=lambda item: item[1], default=("", 1))
-    if count > 1:
-        raise SynthGainError(
-            f"{path}: class_names: {name} stands there {count} times; each class needs its own"
-        )
 
 
 def _check(

@@ -63,6 +63,8 @@ def find_exports(folder: Path) -> list[Path]:
     found = [folder / name for name in FORMATS if (folder / name / MANIFEST).exists()]
     if not found:
         reason = "holds no export (no manifest.json)" if folder.is_dir() else "no such folder"
+        if folder.is_file():
+            reason = "a file, and no export"
         raise SynthGainError(
             f"{folder}: {reason}; name what `synthgain export` wrote, or a format's folder in it"
         )

@@ -15,6 +15,7 @@ from pipeline.checkpoints import (
     save_checkpoint,
 )
 from pipeline.gan.networks import Generator, GeneratorDesign
+from pipeline.images import problem_of_class_names
 
 GENERATOR_KIND = "generator"
 
@@ -49,7 +50,9 @@ def load_generator(path: Path, device: torch.device) -> tuple[Generator, tuple[s
     tensors, metadata = load_checkpoint(path, kind=GENERATOR_KIND)
     with refused_if_edited(path, kind=GENERATOR_KIND, remedy="train it again"):
         generator = network_with_weights(lambda: Generator(GeneratorDesign(**metadata["arguments"])), tensors)
-        class_names = tuple(str(name) for name in metadata["class_names"])
+        class_names = tuple(str(name) for name in list(metadata["class_names"]))
+        if problem := problem_of_class_names(class_names):
+            raise ValueError(problem)
         if len(class_names) != generator.num_classes:
             raise ValueError(f"{len(class_names)} class names for {generator.num_classes} classes")
         provenance = dict(metadata["provenance"])
