@@ -1020,7 +1020,7 @@ FAULTS = [
         "options that do nothing together",
         with_params(gan__label_smoothing=0.1),
         "error: params.yaml: gan.label_smoothing: found 0.1; loss relativistic has no target to "
-        "smooth: set it to 0.0, or the loss to non_saturating or least_squares",
+        "smooth: set it to 0.0, or the loss to non_saturating, saturating or least_squares",
     ),
     Fault(
         PARAMS,
@@ -1536,8 +1536,9 @@ FAULTS = [
         RESULTS,
         "a generator whose weights are 3e38",
         with_changed("generate", "data/gan/60/0/generator.safetensors", edited_generator(all_weights(3e38))),
-        "error: generator: its values for label 0 are all at the ends of their range (-1 or 1), so they are no "
-        "images; its weights are damaged or the training diverged: train it again with lower learning rates",
+        "error: generator: its values for label 0 are all at the ends of their range (-1 or 1) in 250 of 250 "
+        "images, so they are no images; its weights are damaged or the training diverged: train it again with lower "
+        "learning rates",
     ),
     Fault(
         RESULTS,

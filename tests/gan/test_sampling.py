@@ -187,7 +187,7 @@ def test_values_that_are_no_images_are_refused(generator, value, message, weight
 class Made(torch.nn.Module):
     """Stands for a generator: labels → what `make` gives for them."""
 
-    z_dim, num_classes, image_size = 4, 3, 8
+    z_dim, num_classes, image_size, latents = 4, 3, 8, "normal"
 
     def __init__(self, make):
         super().__init__()

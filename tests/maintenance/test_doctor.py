@@ -282,6 +282,7 @@ def test_files_of_a_budget_that_is_no_longer_declared(write_study):
     assert places == {
         "data/metrics/cells.csv",
         "data/metrics/gan/90.csv",
+        "data/metrics/collapsed/90.json",
         "data/metrics/synthetic/90.json",
         "data/gan/90",
         "data/synthetic/90",

@@ -201,7 +201,7 @@ def test_images_of_another_generator_are_told_from_those_of_another_machine(stud
     data = study / "data"
     tensors, metadata = load_checkpoint(data / "gan/60/0/generator.safetensors", kind="generator")
     for tensor in tensors.values():
-        tensor += 0.1
+        tensor += 0.01
     save_checkpoint(tmp_path / "generator.safetensors", tensors, metadata)
     done = reproduce_images(
         [tmp_path / "generator.safetensors"], data / "synthetic/60/0.npz", images_per_class=2, device=CPU

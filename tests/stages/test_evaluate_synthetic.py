@@ -129,7 +129,7 @@ def test_says_when_n_is_lowered(files):
     values["evaluation"]["images"] = 5000
     (files / "params.yaml").write_text(yaml.safe_dump(values))
     result = run(files)
-    assert "n lowered from evaluation.images 4800 to 150" in result.output
+    assert "n lowered from evaluation.images 5000 to 150" in result.output
     assert json.loads((files / "metrics/30.json").read_text())["n"] == 150
 
 

@@ -170,7 +170,7 @@ def folder_of(tmp_path: Path, per_class: list[int], test_per_class: list[int]) -
         ([4] * 257, [2] * 257, {"export": {"formats": ["png", "parquet"]}}, None),
         ([4] * 256, [2] * 256, {}, None),
         (
-            [90, 40],
+            [180, 80],
             [50, 50],
             {
                 "generation": {"images_per_class": 68},
@@ -180,7 +180,7 @@ def folder_of(tmp_path: Path, per_class: list[int], test_per_class: list[int]) -
             r" 100\), so study\.synthetic_per_real 1 needs 69 synthetic ones: set it to at least 69, or lower",
         ),
         (
-            [90, 40],
+            [180, 80],
             [50, 50],
             {
                 "generation": {"images_per_class": 69},
@@ -189,7 +189,7 @@ def folder_of(tmp_path: Path, per_class: list[int], test_per_class: list[int]) -
             None,
         ),
         (
-            [91, 41],
+            [176, 76],
             [50, 50],
             {
                 "generation": {"images_per_class": 100},
@@ -198,10 +198,10 @@ def folder_of(tmp_path: Path, per_class: list[int], test_per_class: list[int]) -
             r"class c0 has 88 images .*\(study\.real_images all\).* set it to at least 176",
         ),
         (
-            [40, 40],
+            [80, 80],
             [50, 50],
-            {"study": {"real_images": [77]}},
-            "^study.real_images: found 77; .* has 76 images",
+            {"study": {"real_images": [81]}},
+            "^study.real_images: found 81; .* has 80 images",
         ),
         (
             [40, 40],

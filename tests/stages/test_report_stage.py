@@ -31,6 +31,7 @@ def arguments(files):
         *("--gan", str(data / "gan")),
         *("--synthetic", str(data / "synthetic")),
         *("--prepared", str(data / "prepared")),
+        *("--judgements", str(files.root / "judgements.csv")),
         *("--out", str(data / "report")),
         *("--params", str(files.params)),
     ]

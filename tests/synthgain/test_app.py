@@ -76,14 +76,18 @@ def test_the_stages_of_dvc_yaml_are_commands_below_stage():
 def test_bad_params_end_in_one_line_and_status_1(tmp_path):
     text = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(re.sub("z_dim: 64", "z_dim: many", text))
-    done = synthgain("stage", "generate", "--budget", "1000", "--gan", "a", "--out", "b", cwd=tmp_path)
+    done = synthgain(
+        "stage", "generate", "--budget", "1000", "--gan", "a", "--collapsed", "c", "--out", "b", cwd=tmp_path
+    )
     assert done.returncode == 1
     assert done.stderr == "error: params.yaml: gan.z_dim: found 'many'; allowed: a whole number\n"
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
 def test_a_missing_params_file_says_where_it_is_looked_for(tmp_path):
-    done = synthgain("stage", "generate", "--budget", "1000", "--gan", "a", "--out", "b", cwd=tmp_path)
+    done = synthgain(
+        "stage", "generate", "--budget", "1000", "--gan", "a", "--collapsed", "c", "--out", "b", cwd=tmp_path
+    )
     assert done.returncode == 1
     assert (
         done.stderr == "error: params.yaml: no such file; run this where params.yaml is, or pass --params\n"
@@ -93,7 +97,9 @@ def test_a_missing_params_file_says_where_it_is_looked_for(tmp_path):
 def test_a_missing_input_is_named_and_nothing_is_left_behind(tmp_path):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     done = synthgain(
-        "stage", "generate", "--budget", "1000", "--gan", "data/gan", "--out", "out", cwd=tmp_path
+        *("stage", "generate", "--budget", "1000", "--gan", "data/gan"),
+        *("--collapsed", "data/metrics/collapsed", "--out", "out"),
+        cwd=tmp_path,
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: data/gan/1000/0/generator.safetensors: no such file")
