@@ -410,6 +410,7 @@ def test_compressed_pictures_are_unpacked_some_at_a_time(tmp_path, monkeypatch):
         (npy((10**12,), "<i8", b""), "it is a single array, .npy"),
         (b"", "it is empty"),
     ],
+    ids=["gzip", "npy", "empty"],  # gzip holds the time: test processes must agree on names
 )
 @pytest.mark.parametrize("name", ["a.npz", "train-images-idx3-ubyte.gz", "a.tar.gz"])
 def test_a_file_of_another_kind_is_named_as_what_it_is(tmp_path, content, kind, name):
