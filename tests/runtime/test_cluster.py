@@ -96,7 +96,7 @@ def main():
     train = LabeledImages(pixels, np.arange(200, dtype=np.int64) % 10, tuple("0123456789"))
     cells, _ = train_cells(
         [ARMS["real"], ARMS["real_affine_elastic"]],
-        map(ReplicateImages, real_subsets(train, budget=40, replicates=3, seed=1, imbalance={})),
+        map(ReplicateImages, real_subsets(train, budget=40, replicates=range(3), seed=1, imbalance={})),
         count=3,
         synthetic_per_real=0,
         classifier=params.classifier.of_budget(40),
