@@ -142,6 +142,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.soak  # the one above runs each command; four minutes more for all stages through DVC
 def test_what_others_left_in_the_environment_stops_no_study(tmp_path, monkeypatch):
     """Every stage through DVC: hours of training must not end at the report or at MLflow."""
