@@ -302,12 +302,16 @@ def verdict_sentence(judgement: Judgement, wording: Wording) -> str:
 def detectable_words(difference: Mapping[str, Any], unit: str) -> str:
     """The minimum detectable effect, and how well replicates know it: `about 0.24 points (0.16 to 0.44)`.
 
-    Empty where there is none.
+    Empty where there is none. No accuracy changes by more than 100 points: of two judged replicates the upper end may.
     """
     effect, low, high = (difference[f"minimum_detectable_effect{end}"] for end in ("", "_low", "_high"))
     if effect is None:
         return ""
-    return f"about {100 * effect:.2f} {unit} ({100 * low:.2f} to {100 * high:.2f})"
+
+    def number(share: float) -> str:
+        return f"{100 * share:.2f}" if share < 1 else "over 100"
+
+    return f"about {number(effect)} {unit} ({number(low)} to {number(high)})"
 
 
 def _lack(judgement: Judgement) -> str:

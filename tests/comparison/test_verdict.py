@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from pipeline.comparison.cells import cell_values, count_test_images, load_cells, load_confusion
-from pipeline.comparison.judgement import CODES, RULES, rule_for
+from pipeline.comparison.judgement import CODES, RULES, detectable_words, rule_for
 from pipeline.comparison.texts import p_value, points, points_interval
 from pipeline.comparison.verdict import compare_cells, verdict_table
 from pipeline.errors import SynthGainError
@@ -773,3 +773,15 @@ def test_every_arm_of_a_budget_is_a_mean_over_the_same_replicates(write_study):
 def test_where_nothing_collapsed_the_comparison_says_nothing_of_it(write_study):
     files = write_study()
     assert "ollaps" not in files.comparison.read_text()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.0016, 0.0044, "about 0.24 points (0.16 to 0.44)"),
+        (0.04, 3.17, "about 0.24 points (4.00 to over 100)"),
+    ],
+)
+def test_an_effect_that_no_accuracy_can_have_is_not_printed(low, high, said):
+    ends = {"minimum_detectable_effect_low": low, "minimum_detectable_effect_high": high}
+    assert detectable_words({"minimum_detectable_effect": 0.0024, **ends}, "points") == said
