@@ -20,6 +20,7 @@ import pandas as pd
 from pipeline.comparison.cells import labels_that_choose, subset_overlap
 from pipeline.comparison.choice import Choice, judged_differences
 from pipeline.comparison.rows import detectable_columns, paired_columns
+from pipeline.comparison.texts import detectable_points
 from pipeline.statistics import CONFIDENCE, detectable_effect_on_both, paired_test
 from pipeline.study.grid import DeclaredArm
 from pipeline.study.subsets import Budget
@@ -302,16 +303,12 @@ def verdict_sentence(judgement: Judgement, wording: Wording) -> str:
 def detectable_words(difference: Mapping[str, Any], unit: str) -> str:
     """The minimum detectable effect, and how well replicates know it: `about 0.24 points (0.16 to 0.44)`.
 
-    Empty where there is none. No accuracy changes by more than 100 points: of two judged replicates the upper end may.
+    Empty where there is none.
     """
     effect, low, high = (difference[f"minimum_detectable_effect{end}"] for end in ("", "_low", "_high"))
     if effect is None:
         return ""
-
-    def number(share: float) -> str:
-        return f"{100 * share:.2f}" if share < 1 else "over 100"
-
-    return f"about {number(effect)} {unit} ({number(low)} to {number(high)})"
+    return f"about {detectable_points(effect)} {unit} ({detectable_points(low)} to {detectable_points(high)})"
 
 
 def _lack(judgement: Judgement) -> str:

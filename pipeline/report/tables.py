@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline.comparison.cells import METRICS, cell_values, subset_overlap
-from pipeline.comparison.texts import p_value, percent_interval, points, points_interval
+from pipeline.comparison.texts import detectable_points, p_value, percent_interval, points, points_interval
 from pipeline.results import BudgetResults, Results
 from pipeline.statistics import paired_difference
 from pipeline.study.arms import ARMS
@@ -651,13 +651,15 @@ def _difference_cells(mean: float, low: float | None, high: float | None) -> lis
 
 
 def _detectable(effect: float | None) -> Cell:
-    return Cell(NO_VALUE if effect is None else f"{100 * effect:.2f}", _or_infinite(effect))
+    return Cell(NO_VALUE if effect is None else detectable_points(effect), _or_infinite(effect))
 
 
 def _detectable_between(judged: Mapping[str, Any]) -> Cell:
     """The effect that the rule would find, and between which ends it lies, as replicates hardly know their spread."""
     effect, low, high = (judged[f"minimum_detectable_effect{end}"] for end in ("", "_low", "_high"))
-    return Cell(NO_VALUE if effect is None else f"{100 * effect:.2f} [{100 * low:.2f} to {100 * high:.2f}]")
+    if effect is None:
+        return Cell(NO_VALUE)
+    return Cell(f"{detectable_points(effect)} [{detectable_points(low)} to {detectable_points(high)}]")
 
 
 def _improvement(row: Mapping[str, Any]) -> Cell:
