@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.maintenance.findings import Check, Finding, first_words
 from pipeline.params import Params
 from pipeline.runtime.device import available_cores
+from pipeline.runtime.store import cpu_capability
 
 _NAME = "environment"
 _LEAST_FREE_BYTES = 2_000_000_000  # what a study of MNIST and its cache take, with room for the export
@@ -38,7 +39,7 @@ def environment(params: Params | None, root: Path) -> Check:
         threads = params.execution.threads or cores
         findings += _execution(params, cores)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
-    seen += [device, f"{threads} threads on {cores} cores ({torch.backends.cpu.get_cpu_capability()})"]
+    seen += [device, f"{threads} threads on {cores} cores ({cpu_capability()})"]
     free = shutil.disk_usage(root).free
     seen.append(f"{free / 1e9:.0f} GB free")
     return Check(_NAME, ", ".join(seen), findings + _disk(free, root))

@@ -25,7 +25,7 @@ from pipeline.params import Params
 from pipeline.runtime.device import set_switches, workers_for
 from pipeline.runtime.progress import Advance, progress
 from pipeline.runtime.seeds import derive_seed
-from pipeline.runtime.store import this_store
+from pipeline.runtime.store import cpu_capability, this_store
 from pipeline.study.arms import ARMS
 from pipeline.study.subsets import Budget, real_subset, replicate_number
 from pipeline.study.trained_gans import remaining_replicates
@@ -268,7 +268,7 @@ def machine(device: torch.device) -> str:
     where = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
-        else f"CPU ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads"
+        else f"CPU ({cpu_capability()}), {torch.get_num_threads()} threads"
     )
     return f"torch {torch.__version__}, numpy {np.__version__}, {where}"
 

@@ -25,6 +25,7 @@ from pipeline.runtime.code import ROOT, tree_sha256
 from pipeline.runtime.device import Workers, set_switches
 from pipeline.runtime.outputs import WORK, write_text
 from pipeline.runtime.progress import Advance
+from pipeline.runtime.store import cpu_capability
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -42,7 +43,9 @@ _checked: set[str] = set()  # nodes that were asked
 def cluster_map(
     work: Callable[[Job, Advance], Result], jobs: Iterable[Job], *, workers: Workers, advance: Advance
 ) -> Iterator[tuple[Job, Result]]:
-    """As `parallel_map`, on the nodes of a Ray cluster; a task takes a CPU, and a GPU where `workers` has CUDA.
+    """As `parallel_map`, on the nodes of a Ray cluster.
+
+    A task takes a CPU for each of its threads, and a GPU where `workers` has CUDA.
 
     Raises:
         SynthGainError: if Ray or the cluster is not there, a node differs from this process, or a task was lost too
@@ -52,9 +55,14 @@ def cluster_map(
     wanted = {**facts(Path.cwd()), "mark": _mark()}
     _check_nodes(ray, wanted)
     reports = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Reports).remote()
-    needs = {"num_cpus": 1, "num_gpus": int(workers.device is not None and workers.device.type == "cuda")}
+    # As many threads as here, since another number may change a GAN's bytes; they share the CPUs of a smaller node.
+    most = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+    needs = {
+        "num_cpus": max(1, min(workers.threads, int(most))),
+        "num_gpus": int(workers.device is not None and workers.device.type == "cuda"),
+    }
     task = ray.remote(max_retries=_TIMES_LOST, **needs)(_run)
-    shared = ray.put(_packed((work, workers.device, _settings(), wanted)))
+    shared = ray.put(_packed((work, workers, _settings(), wanted)))
     at_once = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
     relay = _Relay(ray, reports, advance)
     waiting: deque[tuple[Job, Any]] = deque()
@@ -159,15 +167,11 @@ def _allowed(differs: str) -> bool:
 
 def facts(workspace: Path) -> dict[str, Any]:
     """What the bytes of a result depend on, of the machine that runs this."""
-    import torch
-
-    able = torch.cpu.get_capabilities()
     return {
         "workspace": str(workspace),
         "Python": ".".join(platform.python_version_tuple()[:2]),
         "torch": version("torch"),
-        "CPU capability": torch.backends.cpu.get_cpu_capability(),
-        "native bfloat16": bool(able.get("avx512_bf16") or able.get("amx_bf16")),
+        "CPU capability": cpu_capability(),
         "code": tree_sha256()[:12],
     }
 
@@ -283,7 +287,7 @@ class _Reports:
 
 def _run(shared: bytes, job: bytes, reports: Any) -> bytes:
     global _same
-    work, device, settings, wanted = pickle.loads(shared)
+    work, workers, settings, wanted = pickle.loads(shared)
     os.environ.update(settings)
     if not _same:  # a node that came later was not asked
         differs = difference(wanted)
@@ -291,8 +295,8 @@ def _run(shared: bytes, job: bytes, reports: Any) -> bytes:
             raise SynthGainError(f"Ray node {platform.node()}: {differs}")
         _same = True
     os.chdir(wanted["workspace"])
-    if device is not None:
-        set_switches(device, threads=1)
+    if workers.device is not None:
+        set_switches(workers.device, threads=workers.threads)
     done, said, last = 0.0, "", time.monotonic()
 
     def advance(units: float, note: str = "") -> None:

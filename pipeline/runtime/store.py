@@ -82,11 +82,27 @@ def result_key(
         "computed": [
             device.type,
             str(dtype),
-            torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else torch.cuda.get_device_name(),
+            cpu_capability() if device.type == "cpu" else torch.cuda.get_device_name(),
         ],
     }
     text = json.dumps([origin, data], sort_keys=True)
     return Key(kind, hashlib.sha256(text.encode()).hexdigest(), origin)
+
+
+def cpu_capability() -> str:
+    """What decides the last bits of a result on this processor: `AVX512, avx512_bf16, amx_bf16`.
+
+    An AMD EPYC (AVX512-BF16) and an Intel Xeon that has AMX too are both AVX512, and their bfloat16 products differ.
+    """
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    return ", ".join(
+        [
+            torch.backends.cpu.get_cpu_capability(),
+            *(name for name in ("avx512_bf16", "amx_bf16") if able.get(name)),
+        ]
+    )
 
 
 def this_store() -> Path:

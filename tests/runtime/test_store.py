@@ -40,6 +40,15 @@ def test_what_is_kept_is_found_by_the_same_values(tmp_path):
     assert origin_of(find_result(tmp_path, key()))["recipe"] == {"seed": 1}
 
 
+def test_processors_whose_bfloat16_differs_share_no_result(tmp_path, monkeypatch):
+    """Both are AVX512 with native bfloat16; the default study has other accuracies on each."""
+    able = {"avx512_bf16": True, "amx_bf16": False}
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: able)
+    keep(tmp_path, key())
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: able | {"amx_bf16": True})
+    assert find_result(tmp_path, key()) is None
+
+
 @pytest.mark.parametrize(
     "other",
     [
