@@ -12,6 +12,7 @@ import yaml
 from pipeline.export.verify import verify
 from stages.command import _PLAIN
 from synthgain.workspace import show_result
+from tests.test_dvc_behaviour import TINY
 
 ROOT = Path(__file__).parents[1]
 EXPORT = "tests/data/v0.1.0/export/png"
@@ -115,30 +116,11 @@ def test_what_others_left_in_the_environment_stops_no_command():
     assert (done.returncode, done.stdout) == (0, b"1\n"), done.stderr.decode()
 
 
-TINY = {
-    "data": {"source": "digits", "image_size": 8, "validation_images": 100},
-    "study": {
-        "real_images": [60],
-        "replicates": 2,
-        "synthetic_per_real": [0.5],
-        "arms": ["real", "real_affine", "synthetic", "synthetic_affine", "synthetic_only", "extra_real"],
-    },
-    "gan": {
-        "z_dim": 8,
-        "generator_channels": [8, 4],
-        "discriminator_channels": [4, 8, 8],
-        "total_images": 640,
-        "batch_size": 32,
-        "history_points": 4,
-        "film_strip_frames": 3,
-    },
-    "generation": {"images_per_class": 30},
-    "extractor": {"channels": 8, "feature_dim": 16, "steps": 40, "batch_size": 32},
-    "classifier": {"channels": 4, "feature_dim": 16, "steps": 20, "batch_size": 16},
-    "evaluation": {"images": 100},
-    "report": {"grid_images_per_class": 4},
-    "export": {"formats": ["png"], "allow_memorized": True},
-    "execution": {"threads": 1},
+# One ratio, and the one format that `verify` reads here.
+ONE_RATIO = {
+    **TINY,
+    "study": {**TINY["study"], "synthetic_per_real": [0.5]},
+    "export": {**TINY["export"], "formats": ["png"]},
 }
 
 
@@ -148,7 +130,7 @@ def test_what_others_left_in_the_environment_stops_no_study(tmp_path, monkeypatc
     """Every stage through DVC: hours of training must not end at the report or at MLflow."""
     for name in ("MLFLOW_TRACKING_URI", "SYNTHGAIN_STORE"):
         monkeypatch.delenv(name, raising=False)
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(ONE_RATIO))
     folder = tmp_path / "study"
     changes = ("--params", str(tmp_path / "tiny.yaml"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
