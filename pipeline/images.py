@@ -35,7 +35,7 @@ class LabeledImages:
     """Images with a class each.
 
     Attributes:
-        images: (N, 1, H, W) uint8, 0 = background.
+        images: (N, C, H, W) uint8, C = 1 (grey; 0 = background) or 3 (red, green, blue).
         labels: (N,) int64 in 0..len(class_names)−1.
         class_names: one name per class, in label order.
         provenance: where they come from (JSON values): seeds, hashes, counts.
@@ -47,9 +47,10 @@ class LabeledImages:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.shape[1] != 1 or self.images.dtype != np.uint8:
+        if self.images.ndim != 4 or self.images.shape[1] not in (1, 3) or self.images.dtype != np.uint8:
             raise SynthGainError(
-                f"images: found shape {self.images.shape}, {self.images.dtype}; (N, 1, H, W) uint8 is needed"
+                f"images: found shape {self.images.shape}, {self.images.dtype};"
+                " (N, 1, H, W) or (N, 3, H, W) uint8 is needed"
             )
         if self.labels.shape != (len(self.images),) or self.labels.dtype != np.int64:
             raise SynthGainError(
@@ -69,6 +70,11 @@ class LabeledImages:
     def num_classes(self) -> int:
         """How many classes there are, whether or not each has an image."""
         return len(self.class_names)
+
+    @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for colour."""
+        return self.images.shape[1]
 
     def counts(self) -> npt.NDArray[np.int64]:
         """(num_classes,) int64: the images of each class."""
