@@ -74,7 +74,7 @@ class LabeledImages:
     @property
     def channels(self) -> int:
         """1 for grey images, 3 for colour."""
-        return self.images.shape[1]
+        return int(self.images.shape[1])
 
     def counts(self) -> npt.NDArray[np.int64]:
         """(num_classes,) int64: the images of each class."""
@@ -124,9 +124,13 @@ def concatenate(parts: Sequence[LabeledImages], provenance: Mapping[str, Any]) -
     """All images of the parts, one part after another.
 
     Raises:
-        SynthGainError: if their classes differ.
+        SynthGainError: if their classes, channels or sides differ.
     """
     for part in parts[1:]:
+        if part.images.shape[1:] != parts[0].images.shape[1:]:
+            raise SynthGainError(
+                f"channels or sides differ: {parts[0].images.shape[1:]} and {part.images.shape[1:]}"
+            )
         if part.class_names != parts[0].class_names:
             raise SynthGainError(f"classes differ: {parts[0].class_names} and {part.class_names}")
     return LabeledImages(

@@ -63,7 +63,8 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     "images, labels, said",
     [
-        (np.zeros((2, 4, 4), np.uint8), np.zeros(2, np.int64), r"\(N, 1, H, W\) uint8"),
+        (np.zeros((2, 4, 4), np.uint8), np.zeros(2, np.int64), r"\(N, 3, H, W\) uint8"),
+        (np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, np.int64), r"\(N, 3, H, W\) uint8"),
         (np.zeros((2, 1, 4, 4), np.float32), np.zeros(2, np.int64), "float32"),
         (np.zeros((2, 1, 4, 4), np.uint8), np.zeros(3, np.int64), r"\(2,\) int64"),
         (np.zeros((2, 1, 4, 4), np.uint8), np.zeros(2, np.int32), "int32"),
@@ -74,6 +75,17 @@ def test_a_missing_file_is_named(tmp_path):
 def test_wrong_shapes_types_and_labels_are_refused(images, labels, said):
     with pytest.raises(SynthGainError, match=said):
         LabeledImages(images, labels, ("a", "b", "c"))
+
+
+def test_colour_is_saved_and_read_back(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
+    colour = LabeledImages(pixels, np.array([0, 1, 2, 0]), ("a", "b", "c"))
+    colour.save(tmp_path / "c.npz")
+    again = LabeledImages.load(tmp_path / "c.npz")
+    assert again.channels == 3 and np.array_equal(again.images, pixels)
+    grey = LabeledImages(pixels[:, :1], colour.labels, colour.class_names)
+    with pytest.raises(SynthGainError, match="channels or sides differ"):
+        concatenate([colour, grey], {})
 
 
 def test_concatenate_keeps_order_and_refuses_other_classes():
