@@ -35,11 +35,10 @@ COLUMNS = ["real_images", "policy", "steps", "replicate", "validation_accuracy"]
 SUBSETS = 190_000  # seed of subsets that no study draws
 
 
-def train_one(job, advance, *, policy, prepared, params_file):
-    """The validation accuracy of one training."""
+def train_one(job, advance, *, policy, prepared, params_file, device):
+    """The validation accuracy of one training, with the threads that its process was given."""
     budget, steps, replicate = job
     params = load_params(params_file)
-    device = configure(params.execution)
     train, validation = (LabeledImages.load(prepared / f"{name}.npz") for name in ("train", "validation"))
     subset = real_subset(train, budget=budget, replicate=replicate, seed=SUBSETS, imbalance={})
     augment = classic_augmentation(POLICIES[policy], **params.augmentation.model_dump())
@@ -66,8 +65,9 @@ def measure(budgets, steps, replicates, *, policy, prepared, out):
         if (str(budget), policy, count, replicate + 1) not in done
     ]
     execution = load_params(params_file).execution
-    workers = workers_for(execution, configure(execution), trainings=len(jobs), threads_each=1)
-    work = partial(train_one, policy=policy, prepared=prepared, params_file=params_file)
+    device = configure(execution)
+    workers = workers_for(execution, device, trainings=len(jobs), threads_each=1)
+    work = partial(train_one, policy=policy, prepared=prepared, params_file=params_file, device=device)
     with progress("classifiers", sum(count for _, count, _ in jobs), "steps") as advance:
         for (budget, count, replicate), accuracy in parallel_map(
             work, jobs, workers=workers, advance=advance
