@@ -295,12 +295,15 @@ def _distances(
     extractor: Extractor,
     has_labels: bool,
 ) -> dict[str, Any]:
-    """Distances of n images to n test images; every row has the same n, in the test split's class shares if it can."""
+    """Distances of n images to n test images. Every row has the same n, in the test split's class shares if it can.
+
+    The floor is that of validation images: they trained nothing.
+    """
     inception = load_inception(work.device) if work.params.evaluation.features == "inception" else None
     per_class = np.full(work.test.num_classes, work.params.generation.images_per_class)
     counts = class_counts(
         shares=work.test.counts(),
-        offered=np.min([work.test.counts(), work.train.counts(), per_class], axis=0),
+        offered=np.min([work.test.counts(), work.validation.counts(), per_class], axis=0),
         images=work.params.evaluation.images,
     )
 
@@ -313,7 +316,7 @@ def _distances(
     values = evaluate_images(
         real=described(work.test, "test"),
         synthetic=described(images, name, has_labels),
-        other_real=described(work.train, "floor"),
+        other_real=described(work.validation, "floor"),
         class_names=(),
         neighbors=work.params.evaluation.neighbors,
         all_synthetic=describe_images(images, describe, extractor=extractor),
