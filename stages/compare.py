@@ -12,13 +12,16 @@ def main(
     cells: Annotated[Path, typer.Option(help="One row per trained classifier (CSV).")],
     confusion: Annotated[Path, typer.Option(help="Test predictions counted per cell (CSV).")],
     collapsed: Collapsed,
+    synthetic: Annotated[Path, typer.Option(help="Folder of the generative metrics, <budget>.json each.")],
     out: Annotated[Path, typer.Option(help="The comparison to write (JSON).")],
+    summary: Annotated[Path, typer.Option(help="Its few numbers that people compare, to write (JSON).")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Compare the arms replicate by replicate and say whether synthetic images helped.
 
     Example: python -m stages.compare --cells data/metrics/cells.csv
-    --confusion data/metrics/confusion.csv --collapsed data/metrics/collapsed --out data/metrics/comparison.json
+    --confusion data/metrics/confusion.csv --collapsed data/metrics/collapsed --synthetic data/metrics/synthetic
+    --out data/metrics/comparison.json --summary data/metrics/summary.json
     """
     import json
 
@@ -26,8 +29,10 @@ def main(
 
     from pipeline.comparison.cells import count_test_images, load_cells, load_confusion
     from pipeline.comparison.rare_classes import with_imbalance
+    from pipeline.comparison.summary import summarize
     from pipeline.comparison.verdict import compare_cells, verdict_table, verdicts
     from pipeline.params import load_params
+    from pipeline.results import read_generative
     from pipeline.runtime.outputs import write_text
     from pipeline.study.grid import Grid
     from pipeline.study.trained_gans import trained_gans
@@ -40,6 +45,11 @@ def main(
     comparison = with_imbalance(
         compare_cells(table, grid, test_images=count_test_images(counts)), table, counts, grid
     )
+    generative = {
+        str(budget): read_generative(synthetic / f"{budget}.json", grid.replicates_of(budget))
+        for budget in grid.budgets
+    }
+    write_text(summary, json.dumps(summarize(comparison, generative), indent=2) + "\n")
     write_text(out, json.dumps(comparison, indent=2, sort_keys=True) + "\n")
     if ignored:
         print(f"{cells}: {ignored} rows of cells that params.yaml does not declare were ignored")

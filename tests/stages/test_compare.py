@@ -16,7 +16,9 @@ def arguments(files):
         *("--cells", str(files.cells)),
         *("--confusion", str(files.confusion)),
         *("--collapsed", str(files.collapsed)),
+        *("--synthetic", str(files.root / "data/metrics/synthetic")),
         *("--out", str(files.comparison)),
+        *("--summary", str(files.root / "data/metrics/summary.json")),
         *("--params", str(files.params)),
     ]
 
@@ -39,6 +41,8 @@ def test_writes_the_comparison_and_prints_the_verdict(app, write_study):
     for row in json.loads(expected)["budgets"]:
         assert row["verdict"] in words
     assert "ignored" not in result.output
+    summary = json.loads((files.root / "data/metrics/summary.json").read_text())
+    assert list(summary) == [str(row["budget"]) for row in json.loads(expected)["budgets"]]
 
 
 def test_brackets_in_the_name_of_a_class_are_printed_as_they_are(app, write_study):

@@ -87,8 +87,20 @@ def study(tmp_path_factory):
         judgements=root / "judgements.csv",
         params_file=params_file,
     )
+    scores_of_images = {
+        "replicates": {"1": {"fid": 0.25}, "2": {"fid": 0.5}},
+        "floor": {},
+        "copycat": {},
+        "n": 9,
+    }
+    (root / f"{BUDGET}.json").write_text(json.dumps(scores_of_images))
     compare.main(
-        **tables, collapsed=root / "collapsed", out=root / "comparison.json", params_file=params_file
+        **tables,
+        collapsed=root / "collapsed",
+        synthetic=root,
+        out=root / "comparison.json",
+        summary=root / "summary.json",
+        params_file=params_file,
     )
     return root
 

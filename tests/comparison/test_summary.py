@@ -1,0 +1,86 @@
+"""The few numbers of a study agree with the comparison, and DVC shows them in the width of a terminal."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from pipeline.comparison.summary import summarize
+from tests.conftest import REAL_PARAMS
+
+ROOT = REAL_PARAMS.parent
+METRICS = ROOT / "data/metrics"
+NAMES = ["without", "with", "gain", "low", "high", "ratio", "fid"]
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return json.loads((METRICS / "comparison.json").read_text())
+
+
+def generative(*fids):
+    return {"replicates": {str(number): {"fid": fid} for number, fid in enumerate(fids, 1)}}
+
+
+def test_its_numbers_are_those_of_the_verdict(shipped):
+    (judged,) = shipped["budgets"]
+    numbers = summarize(shipped, {"1000": generative(0.25, 0.5)})["1000"]
+    assert list(numbers) == NAMES
+    assert f"{100 * numbers['gain']:.2f}".replace("-", "−") in judged["verdict"]
+    best = max(row["test_accuracy"] for row in shipped["arms"] if row["arm"] == judged["best_classic"]["arm"])
+    assert numbers["without"] == round(best, 4)
+    assert numbers["fid"] == 0.375
+    assert numbers["low"] <= numbers["gain"] <= numbers["high"]
+
+
+def test_what_was_not_measured_has_no_number(shipped):
+    (judged,) = shipped["budgets"]
+    kept = {name: judged[name] for name in ("budget", "best_classic")}
+    assert list(summarize(shipped | {"budgets": [kept]}, {"1000": generative()})["1000"]) == ["without"]
+
+
+def test_the_shipped_summary_is_that_of_the_shipped_comparison(shipped):
+    scores = json.loads((METRICS / "synthetic/1000.json").read_text())
+    assert json.loads((METRICS / "summary.json").read_text()) == summarize(shipped, {"1000": scores})
+
+
+@pytest.mark.slow
+def test_dvc_shows_them_in_120_columns(tmp_path):
+    def run(*command):
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"COLUMNS": "120", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.splitlines()
+
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(METRICS, tmp_path / "data/metrics")
+    dvc = (sys.executable, "-m", "dvc")
+    run("git", "init", "--quiet")
+    run(*dvc, "init", "--quiet")
+    run("git", "add", "--all")
+    run("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "--quiet", "--message", "before")
+    summary = tmp_path / "data/metrics/summary.json"
+    numbers = json.loads(summary.read_text())
+    summary.write_text(
+        json.dumps({"1000": {name: value + 0.0123 for name, value in numbers["1000"].items()}})
+    )
+    params = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    params["gan"]["total_images"] = 250_000
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+
+    difference = run(*dvc, "metrics", "diff")
+    assert len(difference) == 1 + len(NAMES) and max(map(len, difference)) <= 120
+    shown = run(*dvc, "exp", "show", "--only-changed", "--no-pager")
+    assert max(map(len, shown)) <= 120 and all(f"1000.{name} " in shown[1] for name in NAMES)
+    narrow = run(*dvc, "exp", "show", "--only-changed", "--drop", "Created", "--no-pager")
+    assert max(map(len, narrow)) <= 120 and "gan.total_images" in narrow[1]
