@@ -42,6 +42,7 @@ demo: install  ## The whole pipeline on embedded digits, in build/demo
 repro: install  ## dvc repro: the whole pipeline with params.yaml (MNIST)
 	@synthgain doctor --fix
 	dvc repro
+	@synthgain verdict
 
 .PHONY: literature
 literature: install  ## The papers' GANs at their own lengths, in build/literature (hours; data/prepared first: make repro)

@@ -72,7 +72,7 @@ _DISK_FULL = re.compile(
     r"no space left|disk quota|file too large|file write failed|os error (?:28|122|27)\b", re.IGNORECASE
 )
 # What our own output holds beyond ASCII.
-_PLAIN = dict(zip("✓✗×·…–−Δ±→─━│’≥≤", "+ x x - ... - - d +- -> - - | ' >= <=".split(), strict=True))
+_PLAIN = dict(zip("✓✗×·…–−Δ±→─━│’≥≤●├┤", "+ x x - ... - - d +- -> - - | ' >= <= o | |".split(), strict=True))
 # The backend of a notebook cannot be loaded outside of it; the repository of a Git hook is not that of the study.
 _OF_OTHERS = (
     *("MPLBACKEND", "MATPLOTLIBRC"),

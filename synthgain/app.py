@@ -4,6 +4,7 @@ Commands import their libraries when they run, so that `synthgain --help` answer
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -33,18 +34,42 @@ from synthgain.generate import generate as generate_command
 from synthgain.inspect import inspect
 from synthgain.literature import literature
 from synthgain.reproduce_check import reproduce_check
+from synthgain.verdict import verdict
 from synthgain.verify import verify
 from synthgain.workspace import workspace
+
+_HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings=_HELP,
     help="Does adding GAN images help my classifier, how much, at which ratio, and more than classic augmentation?",
     epilog="--debug anywhere on the line (or SYNTHGAIN_DEBUG=1) shows the traceback of an error.",
 )
+
+
+def _versions(wanted: bool) -> None:
+    """Those that a report of a fault needs."""
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo("   ".join(f"{name} {version(name)}" for name in ("synthgain", "torch", "dvc", "mlflow")))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_versions, is_eager=True, help="Show versions and exit.")
+    ] = False,
+) -> None:
+    """Options of the app itself."""
+
+
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Start here": (demo, literature, workspace),
+    "Start here": (demo, verdict, workspace, literature),
     "When in doubt": (doctor, reproduce_check),
     "Labelled synthetic images to take away": (generate_command, export_command, verify, inspect),
 }
@@ -52,7 +77,9 @@ for panel, commands in _COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 
-stage_app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+stage_app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=_HELP
+)
 app.add_typer(
     stage_app,
     name="stage",

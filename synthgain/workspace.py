@@ -1,10 +1,11 @@
 """`synthgain workspace`: a folder with the same pipeline, and params of its own."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from synthgain.verdict import verdict
 
 Folder = Annotated[Path, typer.Argument(help="The workspace's folder; made if it is not there.")]
 
@@ -38,26 +39,4 @@ def run_pipeline(folder: Path) -> None:
     for line in fix(folder):
         typer.echo(line)
     dvc(folder, "repro")
-    show_result(folder)
-
-
-def show_result(folder: Path) -> None:
-    """Print the verdict table of a workspace, where its report is, and how to open MLflow on it."""
-    import json
-
-    from rich.console import Console
-
-    from pipeline.comparison.verdict import verdict_table, verdicts
-    from pipeline.params import load_params
-    from pipeline.tracking.store import find_store
-
-    comparison = json.loads((folder / "data/metrics/comparison.json").read_text(encoding="utf-8"))
-    console = Console(markup=False, highlight=False)  # a path or a class may hold brackets
-    console.print(verdict_table(comparison))
-    for verdict in verdicts(comparison):
-        console.print(verdict)
-    console.print(f"\nreport:  {folder / 'data/report/index.html'}", soft_wrap=True)
-    store = find_store(os.environ, folder)
-    where = store if store.database is None else f"make ui STORE={store}"
-    experiment = load_params(folder / "params.yaml").tracking.experiment
-    console.print(f"MLflow:  {where}   (experiment {experiment}-…)", soft_wrap=True)
+    verdict(folder)

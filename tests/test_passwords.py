@@ -16,7 +16,7 @@ import pytest
 from pipeline.errors import SynthGainError
 from pipeline.maintenance.doctor import unfinished_runs
 from pipeline.tracking.store import find_store
-from synthgain.workspace import show_result
+from synthgain.verdict import verdict
 from tests.test_faults import run_command
 
 # Of each form: what stands between "://" and the end, and what of it is secret. `{}` is the host.
@@ -239,9 +239,9 @@ def test_the_doctor_shows_no_password(kind, tmp_path, monkeypatch):
 def test_where_the_runs_are_is_said_without_the_password(form, files, monkeypatch, capsys):
     written, secrets = FORMS[form]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{written.format('host:5000')}")
-    show_result(files.root)
+    verdict(files.root)
     shown = capsys.readouterr().out
     assert "MLflow:  http://host:5000   (experiment synthgain-…)" in shown and hidden(shown, secrets)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    show_result(files.root)
+    verdict(files.root)
     assert re.search(rf"make ui STORE=sqlite:///{files.root}/mlflow\.db ", capsys.readouterr().out)

@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.export.verify import verify
 from stages.command import _PLAIN
-from synthgain.workspace import show_result
+from synthgain.verdict import verdict
 from tests.test_dvc_behaviour import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -154,5 +154,5 @@ def test_brackets_in_the_path_of_a_workspace_are_printed_as_they_are(
     files = write_study()
     folder = tmp_path / "[/bold]" / "[red]"
     shutil.copytree(files.root, folder, ignore=shutil.ignore_patterns("*]"))
-    show_result(folder)
+    verdict(folder)
     assert f"report:  {folder}/data/report/index.html" in capsys.readouterr().out

@@ -62,8 +62,36 @@ def test_the_hand_over_commands_stand_at_the_top():
         "doctor",
         "literature",
         "reproduce-check",
+        "verdict",
         "workspace",
     } == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", [[], ["verdict"], ["stage"], ["stage", "track"]])
+def test_h_is_help(command):
+    asked = [CliRunner().invoke(app, [*command, flag], env={"COLUMNS": "200"}) for flag in ("-h", "--help")]
+    assert asked[0].exit_code == 0 and "Usage:" in asked[0].output and asked[0].output == asked[1].output
+
+
+def test_versions_for_a_report_of_a_fault():
+    from importlib.metadata import version
+
+    output = CliRunner().invoke(app, ["--version"]).output
+    assert output.split() == [
+        word for name in ("synthgain", "torch", "dvc", "mlflow") for word in (name, version(name))
+    ]
+
+
+def test_the_verdict_of_a_study_has_table_chart_sentence_and_what_to_look_at_next(write_study, monkeypatch):
+    import json
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    files = write_study()
+    shown = CliRunner().invoke(app, ["verdict", str(files.root)], env={"COLUMNS": "80"}).output
+    for part in ("recommended", "●", "report:  ", "MLflow:  make ui STORE=", "images:  synthgain inspect "):
+        assert part in shown
+    (budget,) = json.loads(files.comparison.read_text())["budgets"]
+    assert " ".join(budget["verdict"].split()) in " ".join(shown.split())
 
 
 def test_the_stages_of_dvc_yaml_are_commands_below_stage():

@@ -1,0 +1,53 @@
+"""The chart in the terminal: marks stand where their numbers are, in at most 80 columns."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.comparison.text_chart import accuracy_chart
+from tests.conftest import REAL_PARAMS
+
+ARM = "real_affine_elastic"
+
+
+def comparison(*accuracies):
+    """A study with a budget for each (mean, low, high)."""
+    arms = [
+        {"budget": budget, "arm": ARM, "synthetic_per_real": 0}
+        | dict(zip(("test_accuracy", "test_accuracy_low", "test_accuracy_high"), values, strict=True))
+        for budget, values in enumerate(accuracies, 10)
+    ]
+    chosen = {"arm": ARM, "synthetic_per_real": 0}
+    budgets = [
+        {"budget": row["budget"], "best_classic": chosen, "best_synthetic": None, "recommended": chosen}
+        for row in arms
+    ]
+    return {"arms": arms, "budgets": budgets}
+
+
+@st.composite
+def accuracy(draw):
+    low, mean, high = sorted(draw(st.tuples(*[st.floats(0, 1)] * 3)))
+    return (mean, low, high) if draw(st.booleans()) else (mean, None, None)
+
+
+@given(st.lists(accuracy(), min_size=1, max_size=5))
+def test_marks_are_in_the_order_of_their_numbers(accuracies):
+    head, *lines = accuracy_chart(comparison(*accuracies))
+    rows = lines[1::2]  # after each budget's own line
+    assert max(map(len, [head, *lines])) <= 80
+    places = [line.index("●") for line in rows]
+    by_accuracy = [place for _, place in sorted(zip([mean for mean, _, _ in accuracies], places, strict=True))]
+    assert by_accuracy == sorted(places)
+    for line, (mean, low, _) in zip(rows, accuracies, strict=True):
+        assert f"{100 * mean:.2f} " in line
+        assert low is not None or line.rstrip().endswith("●")  # no interval, no line
+
+
+def test_the_question_s_arms_are_there_and_a_star_recommends():
+    shipped = json.loads((REAL_PARAMS.parent / "data/metrics/comparison.json").read_text())
+    lines = accuracy_chart(shipped)
+    assert lines[1] == "1000 real images"
+    assert [line.split("  ")[0] for line in lines if line.startswith("*")] == ["* affine + elastic"]
+    assert [line.split("×")[1].split()[0] for line in lines if "×" in line] == ["0.5", "1", "2"]
