@@ -32,7 +32,7 @@ def accuracy_chart(comparison: Mapping[str, Any]) -> list[str]:
             lines.append(f"{budget} real images")
         star = "*" if (budget, row["arm"], row["synthetic_per_real"]) in recommended else " "
         ratio = f" ×{row['synthetic_per_real']:g}" if row["synthetic_per_real"] else ""
-        words = ARMS[row["arm"]].words.replace("real only, ", "").replace("real + ", "+ ")
+        words = ARMS[row["arm"]].short_words
         name = f"{star} {words[: _NAME - 3 - len(ratio)]}{ratio}"
         lines.append(f"{name:<{_NAME}}{100 * row['test_accuracy']:6.2f} {_marks(row, low, high)}")
     return lines

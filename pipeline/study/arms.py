@@ -65,6 +65,11 @@ class Arm:
         return f"{words}, {copies}{policy_words(self.policy)}" if self.augmented else words
 
     @property
+    def short_words(self) -> str:
+        """The same for a legend: `+ fresh synthetic, affine + elastic`, `affine + elastic`."""
+        return self.words.replace("real only, ", "").replace("real + ", "+ ")
+
+    @property
     def _options(self) -> list[str]:
         return [*(["fresh"] if self.fresh else []), *(["filtered"] if self.filtered else [])]
 

@@ -17,16 +17,28 @@ from typing import Any, Literal
 import pandas as pd
 
 from pipeline.checkpoints import file_sha256
+from pipeline.comparison.summary import summarize
 from pipeline.errors import SynthGainError
 from pipeline.machine_paths import without_machine_paths
 from pipeline.markdown import as_markdown
 from pipeline.params import Params
 from pipeline.results import BudgetResults, ReplicateResults, Results, load_results
 from pipeline.study.arms import ARMS
+from pipeline.study.subsets import Budget
 from pipeline.tracking.names import mlflow_key
 
 _DIGEST_LENGTH = 16  # MLflow takes up to 36 characters and shows them in full
 _F1_OF_CLASS = "test_f1_"  # of the columns of `cells.csv`
+# What a study's numbers are called where no table says what they are.
+_OF_STUDY = {
+    "without": "test_accuracy_without_synthetic",
+    "with": "test_accuracy_with_synthetic",
+    "gain": "gain",
+    "low": "gain_low",
+    "high": "gain_high",
+    "ratio": "recommended_ratio",
+    "fid": "fid",
+}
 _MAX_NOTE_LENGTH = 8000  # MLflow's limit for a tag, and the description is one
 
 
@@ -58,8 +70,8 @@ class PlannedRun:
     """A run as it should stand in MLflow.
 
     Attributes:
-        kind: study (the state of the pipeline, and parent of GANs and cells), summary (of a budget), gan or
-            cell.
+        kind: study (the state of the pipeline, and parent of GANs and cells), summary (of a budget), curve (of an
+            arm over the ratios), gan or cell.
         key: what the run is about: the same in each state of the pipeline.
         name: what the user interface calls it.
         params: values to filter and group by.
@@ -70,7 +82,7 @@ class PlannedRun:
         artifacts: (file, folder within the run or "").
     """
 
-    kind: Literal["study", "summary", "gan", "cell"]
+    kind: Literal["study", "summary", "curve", "gan", "cell"]
     key: str
     name: str
     params: Mapping[str, str] = field(default_factory=dict)
@@ -82,7 +94,7 @@ class PlannedRun:
 
     @property
     def is_child(self) -> bool:
-        """Whether the study is its parent. MLflow folds children away; summaries should be seen at once."""
+        """Whether the study is its parent. MLflow folds children away; summaries and curves should be seen at once."""
         return self.kind in ("gan", "cell")
 
     def content_sha256(self) -> str:
@@ -110,7 +122,7 @@ def plan_runs(
     prepared: Path,
     report: Path,
 ) -> list[PlannedRun]:
-    """The runs of the declared study: the parent, then a summary, the GANs and the cells of each budget.
+    """The runs of the declared study: the parent, then a summary, the curves, the GANs and the cells of each budget.
 
     Args:
         params: the parameters.
@@ -138,15 +150,16 @@ def plan_runs(
     for budget in results.budgets:
         rows = results.cells[results.cells["budget"] == str(budget.budget)]
         real_images = int(rows["real_images"].iloc[0])
-        children.append(
-            _summary_run(budget, real_images, results.arm_rows(budget.budget), params.study.imbalance)
-        )
+        arms = results.arm_rows(budget.budget)
+        children.append(_summary_run(budget, real_images, arms, params.study.imbalance))
+        children += _curve_runs(budget.budget, real_images, arms)
         for replicate in budget.replicates:
             real, made = _real_and_synthetic(replicate, train, source, real_images)
             children.append(_gan_run(str(budget.budget), replicate, real, made))
             for _, row in rows[rows["replicate"] == replicate.number].iterrows():
-                children.append(_cell_run(row, real, made, test))
-    return [_study_run(params, params_file, metrics, report, results.comparison, children), *children]
+                children.append(_cell_run(row, replicate, real, made, test))
+    study = _study_run(params, params_file, metrics, report, results, children)
+    return [study, *children]
 
 
 def _study_run(
@@ -154,44 +167,47 @@ def _study_run(
     params_file: Path,
     metrics: Path,
     report: Path,
-    comparison: Mapping[str, Any],
+    results: Results,
     children: Sequence[PlannedRun],
 ) -> PlannedRun:
+    comparison = results.comparison
     tables = [metrics / name for name in ("cells.csv", "confusion.csv", "comparison.json")]
     artifacts = [(file, "") for file in (params_file, *tables, report / "index.html")]
     artifacts += [(file, "figures") for file in sorted((report / "figures").glob("*.png"))]
     for file, _ in artifacts:
         _needed(file)
     # The parent stands for the state of the whole: it is another one as soon as any of its children is.
-    results = hashlib.sha256("".join(run.content_sha256() for run in children).encode()).hexdigest()
+    digest = hashlib.sha256("".join(run.content_sha256() for run in children).encode()).hexdigest()
     return PlannedRun(
         kind="study",
         key="study",
-        name=f"study · {params.data.source} · {results[:8]}",
+        name=f"study · {params.data.source} · {digest[:8]}",
         params=_flat(without_machine_paths(params.model_dump())),
-        tags={"synthgain.results_sha256": results, "verdict": comparison["verdict"]},
+        metrics=_study_metrics(results),
+        tags={"synthgain.results_sha256": digest, "verdict": comparison["verdict"]},
         note=_verdict_and_table(comparison["verdict"], comparison["arms"], params.study.imbalance),
         artifacts=artifacts,
     )
 
 
+def _study_metrics(results: Results) -> list[tuple[str, float, int]]:
+    """The seven numbers of each budget, with `step` = its real images."""
+    generative = {str(budget.budget): budget.generative for budget in results.budgets}
+    real_images = dict(zip(results.cells["budget"], results.cells["real_images"], strict=True))
+    return [
+        (_OF_STUDY[name], value, int(real_images[budget]))
+        for budget, numbers in summarize(results.comparison, generative).items()
+        for name, value in numbers.items()
+    ]
+
+
 def _summary_run(
     results: BudgetResults, real_images: int, arms: Sequence[Mapping[str, Any]], rare: Iterable[str]
 ) -> PlannedRun:
-    """Mean and interval of each arm, `step` = ratio in percent; generative metrics with floor and copycat."""
+    """The finding of a budget, and generative metrics with floor and copycat."""
     budget, finding = results.budget, results.judged
     scores = [replicate.scores for replicate in results.replicates]
-    ratios = sorted({float(arm["synthetic_per_real"]) for arm in arms})
-    names = {arm["arm"] for arm in arms}
     metrics: list[tuple[str, float, int]] = []
-    for arm in arms:
-        # An arm without synthetic images is a level line through all ratios ...
-        for ratio in [float(arm["synthetic_per_real"])] if arm["synthetic_per_real"] else ratios:
-            metrics += _interval(arm, arm["arm"], ratio)
-        # ... and where the line of the same training with synthetic images starts.
-        for more in ARMS.values() if not arm["synthetic_per_real"] else ():
-            if more.name in names and more.adds_synthetic and more.baseline == arm["arm"]:
-                metrics += _interval(arm, more.name, 0.0)
     for name in _scores(scores[0]):
         metrics.append((name, sum(row[name] for row in scores) / len(scores), 0))
     for anchor in ("floor", "copycat"):
@@ -222,13 +238,40 @@ def _summary_run(
     )
 
 
-def _interval(arm: Mapping[str, Any], name: str, ratio: float) -> list[tuple[str, float, int]]:
-    return [
-        (f"{metric}_{name}{end}", float(arm[metric + end]), round(100 * ratio))
-        for metric in ("test_accuracy", "test_macro_f1")
-        for end in ("", "_low", "_high")
-        if arm[metric + end] is not None  # one replicate has no interval
-    ]
+def _curve_runs(budget: Budget, real_images: int, arms: Sequence[Mapping[str, Any]]) -> list[PlannedRun]:
+    """A run per arm: mean and interval at each ratio, with `step` = the ratio in percent.
+
+    An arm without synthetic images is a level line through all ratios. One that adds them starts at 0 with the same
+    training without.
+    """
+    ratios = sorted({float(row["synthetic_per_real"]) for row in arms})
+    by_arm: dict[str, list[Mapping[str, Any]]] = {}
+    for row in arms:
+        by_arm.setdefault(row["arm"], []).append(row)
+    runs = []
+    for name, rows in by_arm.items():
+        arm = ARMS[name]
+        points = [(float(row["synthetic_per_real"]), row) for row in rows]
+        if rows[0]["synthetic_per_real"] == 0:
+            points = [(ratio, rows[0]) for ratio in ratios]
+        elif arm.adds_synthetic and arm.baseline in by_arm:
+            points.insert(0, (0.0, by_arm[arm.baseline][0]))
+        runs.append(
+            PlannedRun(
+                kind="curve",
+                key=f"curve/{budget}/{name}",
+                name=f"{budget} · {arm.short_words}",
+                params={"arm": name, "real_images": str(real_images), "classic_augmentation": arm.policy},
+                metrics=[
+                    (metric + end, float(row[metric + end]), round(100 * ratio))
+                    for metric in ("test_accuracy", "test_macro_f1")
+                    for end in ("", "_low", "_high")
+                    for ratio, row in points
+                    if row[metric + end] is not None  # one replicate has no interval
+                ],
+            )
+        )
+    return runs
 
 
 def _gan_run(budget: str, replicate: ReplicateResults, real: Images, made: Images) -> PlannedRun:
@@ -257,12 +300,19 @@ def _gan_run(budget: str, replicate: ReplicateResults, real: Images, made: Image
     )
 
 
-def _cell_run(row: pd.Series[Any], real: Images, made: Images, test: Images) -> PlannedRun:
-    """One classifier training: what to group by, fractions right on validation and test, and its images."""
+def _cell_run(
+    row: pd.Series[Any], replicate_results: ReplicateResults, real: Images, made: Images, test: Images
+) -> PlannedRun:
+    """One classifier training: what to group by, fractions right on validation and test, and its images.
+
+    One with synthetic images has their FID too, for tables that show both.
+    """
     budget, arm, replicate = str(row["budget"]), str(row["arm"]), int(row["replicate"])
     ratio = f"{row['synthetic_per_real']:g}"
     inputs = [real] if ARMS[arm].uses_real else []
+    fid = []
     if ARMS[arm].uses_synthetic:
+        fid = [("fid", float(replicate_results.scores["fid"]), 0)]
         inputs.append(dataclasses.replace(made, tags={**made.tags, "synthetic_per_real": ratio}))
     if not row["real_subset_sha256"].startswith(real.digest):
         raise SynthGainError(
@@ -284,7 +334,8 @@ def _cell_run(row: pd.Series[Any], real: Images, made: Images, test: Images) -> 
             (_cell_metric(str(name)), float(row[name]), 0)
             for name in row.index
             if str(name).startswith(("validation_", "test_")) and pd.notna(row[name])
-        ],
+        ]
+        + fid,
         inputs=[*inputs, test],
     )
 

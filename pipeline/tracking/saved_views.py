@@ -47,8 +47,6 @@ def saved_views(cells: Sequence[Mapping[str, str]]) -> list[View]:
     """
     if not cells:
         return []
-    arms = list(dict.fromkeys(cell["arm"] for cell in cells))
-    added = [arm for arm in arms if arm != "synthetic_only"]  # far below the others, it would flatten them
     group_by = ["arm", "synthetic_per_real"]
     if len({cell["real_images"] for cell in cells}) > 1:
         group_by.insert(0, "real_images")
@@ -60,20 +58,18 @@ def saved_views(cells: Sequence[Mapping[str, str]]) -> list[View]:
                 kind="cell",
                 group_by=group_by,
                 folded=[[cell[name] for name in group_by] for cell in cells],
-                columns=("validation_accuracy", "test_accuracy", "test_macro_f1"),
+                columns=("test_accuracy", "test_macro_f1", "fid", "validation_accuracy"),
             ),
         ),
         View(
             "synthgain-ratio",
             "SynthGain: accuracy against ratio (%)",
             _state(
-                kind="summary",
-                columns=("fid", "floor_fid", "copycat_fid", "label_fidelity", "gain_over_best_classic"),
-                charts=[
-                    [f"test_accuracy_{arm}" for arm in added],
-                    [f"test_macro_f1_{arm}" for arm in added],
-                    ["test_accuracy_synthetic_only"],
-                ],
+                kind="curve",
+                # Far below the others, it would flatten them.
+                where=" and params.arm != 'synthetic_only'",
+                columns=("test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_macro_f1"),
+                charts=[["test_accuracy"], ["test_macro_f1"], ["test_accuracy_low"], ["test_accuracy_high"]],
             ),
         ),
         View(
@@ -92,6 +88,7 @@ def saved_views(cells: Sequence[Mapping[str, str]]) -> list[View]:
 def _state(
     *,
     kind: str,
+    where: str = "",
     group_by: Sequence[str] = (),
     folded: Sequence[Sequence[str]] = (),
     columns: Sequence[str] = (),
@@ -102,7 +99,7 @@ def _state(
     shown = [f"metrics.`{metric}`" for metric in columns]
     groups = (zip(group_by, values, strict=True) for values in folded)
     state: dict[str, Any] = {
-        "searchFilter": f"tags.kind = '{kind}'",
+        "searchFilter": f"tags.kind = '{kind}'{where}",
         "orderByKey": "tags.`mlflow.runName`",
         "orderByAsc": True,
         "startTime": "ALL",
@@ -146,7 +143,7 @@ def _line_chart(metrics: list[str]) -> dict[str, Any]:
     return {
         "uuid": f"{_SECTION}-{metrics[0]}",
         "type": "LINE",
-        "runsCountToCompare": 10,
+        "runsCountToCompare": 30,
         "metricSectionId": _SECTION,
         "deleted": False,
         "isGenerated": False,

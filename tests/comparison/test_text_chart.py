@@ -38,7 +38,9 @@ def test_marks_are_in_the_order_of_their_numbers(accuracies):
     rows = lines[1::2]  # after each budget's own line
     assert max(map(len, [head, *lines])) <= 80
     places = [line.index("●") for line in rows]
-    by_accuracy = [place for _, place in sorted(zip([mean for mean, _, _ in accuracies], places, strict=True))]
+    by_accuracy = [
+        place for _, place in sorted(zip([mean for mean, _, _ in accuracies], places, strict=True))
+    ]
     assert by_accuracy == sorted(places)
     for line, (mean, low, _) in zip(rows, accuracies, strict=True):
         assert f"{100 * mean:.2f} " in line

@@ -73,8 +73,8 @@ def test_mirrors_the_declared_study_into_the_root_of_the_project(files, monkeypa
     first = CliRunner().invoke(app, arguments(files))
     assert first.exit_code == 0, first.exception
     uri = f"sqlite:///{files.root}/mlflow.db"
-    # the parent, and per budget a summary, two GANs, and 2 + 3 × 2 arms twice
-    planned = 1 + 2 * (1 + 2 + 8 * 2)
+    # the parent, and per budget a summary, five curves, two GANs, and 2 + 3 × 2 arms twice
+    planned = 1 + 2 * (1 + 5 + 2 + 8 * 2)
     line = f"MLflow experiment synthgain-folder in {uri}: {planned} runs created, 0 kept, 0 removed"
     assert line in first.output
     assert (
@@ -84,10 +84,10 @@ def test_mirrors_the_declared_study_into_the_root_of_the_project(files, monkeypa
     assert re.search(f"mlflow server .*--backend-store-uri {uri}", first.output)
     files.declare(synthetic_per_real=[0.5])
     second = CliRunner().invoke(app, arguments(files))
-    # Of the summaries and the parent there are new ones; 3 arms × 2 replicates × 2 budgets are gone.
-    assert "3 runs created, 24 kept, 15 removed" in second.output
+    # Of curves, summaries and the parent there are new ones; 3 arms × 2 replicates × 2 budgets are gone.
+    assert "13 runs created, 24 kept, 25 removed" in second.output
     third = CliRunner().invoke(app, arguments(files))
-    assert "0 runs created, 27 kept, 0 removed" in third.output
+    assert "0 runs created, 37 kept, 0 removed" in third.output
     assert "synthgain-folder version 1: alias champion stays" not in first.output
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("synthgain-folder")
@@ -108,7 +108,7 @@ def test_check_says_whether_mlflow_shows_the_results_and_writes_nothing(files, m
         result = CliRunner().invoke(app, [*arguments(files), "--check"])
         return result.exit_code, result.output
 
-    planned = 1 + 2 * (1 + 2 + 8 * 2)
+    planned = 1 + 2 * (1 + 5 + 2 + 8 * 2)
     differ = f"MLflow: {planned} of {planned} runs are not those of data/; `synthgain stage track` mends it\n"
     assert check() == (1, differ)
     assert not list(files.root.glob("ml*"))
@@ -116,8 +116,8 @@ def test_check_says_whether_mlflow_shows_the_results_and_writes_nothing(files, m
     stored = (files.root / "mlflow.db").read_bytes()
     assert check() == (0, f"MLflow: all {planned} runs are those of data/\n")
     files.declare(synthetic_per_real=[0.5])
-    # The parent and both summaries are others, 3 arms × 2 replicates × 2 budgets are too many.
-    assert check() == (1, differ.replace(f"{planned} of", "15 of", 1))
+    # The parent, both summaries and ten curves are others, 3 arms × 2 replicates × 2 budgets are too many.
+    assert check() == (1, differ.replace(f"{planned} of", "25 of", 1))
     assert (files.root / "mlflow.db").read_bytes() == stored
 
 

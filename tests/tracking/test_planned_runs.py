@@ -52,6 +52,7 @@ def test_one_run_per_cell_gan_budget_and_study(plan, write_study):
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "study": 1,
         "summary": 2,
+        "curve": 2 * 5,
         "gan": 2 * 2,
         "cell": 2 * (2 + 3 * 2) * 2,  # budgets × (arms without + arms with synthetic × ratios) × replicates
     }
@@ -93,36 +94,67 @@ def test_extra_real_images_are_no_synthetic_ones(plan, write_study):
             "folder-real",
             "folder-test",
         }
+    assert "curve/60/extra_real" in runs and "curve/60/synthetic_affine" not in runs
     names = {name for name, _, _ in runs["summary/60"].metrics}
-    assert "test_accuracy_extra_real" in names and "test_accuracy_synthetic_affine" not in names
     assert {"minimum_detectable_effect", "probability_of_improvement"} <= names
     assert runs["summary/60"].tags["verdict_code"] in CODES
 
 
-def test_the_step_of_a_summary_is_the_ratio_in_percent(plan, write_study):
+def lines(run):
+    """{metric: {step: value}}."""
+    found = {}
+    for name, value, step in run.metrics:
+        found.setdefault(name, {})[step] = value
+    return found
+
+
+def test_a_curve_is_an_arm_against_the_ratio_in_percent(plan, write_study):
     files = write_study(budgets=(60,), ratios=(0.5, 1.0), replicates=3)
-    summary = by_key(plan(files))["summary/60"]
+    runs = by_key(plan(files))
     arms = json.loads(files.comparison.read_text())["arms"]
     means = {(arm["arm"], arm["synthetic_per_real"]): arm["test_accuracy"] for arm in arms}
-    lines = {}
-    for name, value, step in summary.metrics:
-        lines.setdefault(name, {})[step] = value
     for arm, classic in (("synthetic", "real"), ("synthetic_affine", "real_affine")):
         start = means[classic, 0]
         expected = {0: start, 50: means[arm, 0.5], 100: means[arm, 1.0]}
-        assert lines[f"test_accuracy_{arm}"] == expected
-        assert lines[f"test_accuracy_{classic}"] == dict.fromkeys((0, 50, 100), start)
-    assert set(lines["test_accuracy_synthetic_only"]) == {50, 100}
-    assert lines["test_accuracy_real_low"][0] < means["real", 0] < lines["test_accuracy_real_high"][0]
-    assert (lines["floor_fid"][0], lines["copycat_fid"][0], lines["fid"][0]) == (1.25, 2.5, 8.0)
+        assert lines(runs[f"curve/60/{arm}"])["test_accuracy"] == expected
+        level = lines(runs[f"curve/60/{classic}"])
+        assert level["test_accuracy"] == dict.fromkeys((0, 50, 100), start)
+        assert level["test_accuracy_low"][0] < start < level["test_accuracy_high"][0]
+    only = runs["curve/60/synthetic_only"]
+    assert set(lines(only)["test_accuracy"]) == {50, 100}
+    assert only.params == {"arm": "synthetic_only", "real_images": "60", "classic_augmentation": "none"}
+    assert {run.name for run in runs.values() if run.kind == "curve"} == {
+        *("60 · real only", "60 · affine", "60 · + synthetic", "60 · + synthetic, affine"),
+        "60 · synthetic only",
+    }
+
+
+def test_a_summary_has_the_finding_and_the_study_its_numbers_at_each_budget(plan, write_study):
+    files = write_study(budgets=(60, "all"), ratios=(0.5, 1.0), replicates=3)
+    runs = by_key(plan(files))
+    summary = runs["summary/60"]
+    found = lines(summary)
+    assert (found["floor_fid"][0], found["copycat_fid"][0], found["fid"][0]) == (1.25, 2.5, 8.0)
     assert summary.note.startswith(summary.tags["verdict"])
+    (judged, _) = json.loads(files.comparison.read_text())["budgets"]
+    study = lines(runs["study"])
+    assert study["gain"][60] == round(judged["mean_difference"], 4)
+    assert study["gain_low"][60] <= study["gain"][60] <= study["gain_high"][60]
+    assert study["recommended_ratio"][60] == judged["recommended"]["synthetic_per_real"]
+    assert set(study["fid"]) == set(study["test_accuracy_with_synthetic"]) == {60, 600}
 
 
 def test_one_replicate_has_no_interval(plan, write_study):
-    summary = by_key(plan(write_study(replicates=1)))["summary/60"]
-    names = {name for name, _, _ in summary.metrics}
-    assert "test_accuracy_real" in names and not any(name.endswith(("_low", "_high")) for name in names)
-    assert "| none |" in summary.note
+    runs = by_key(plan(write_study(replicates=1)))
+    assert set(lines(runs["curve/60/real"])) == {"test_accuracy", "test_macro_f1"}
+    assert not any(name.endswith(("_low", "_high")) for run in runs.values() for name in lines(run))
+    assert "| none |" in runs["summary/60"].note
+
+
+def test_a_cell_with_synthetic_images_has_their_fid(plan, write_study):
+    runs = by_key(plan(write_study(budgets=(60,), ratios=(0.5,), replicates=1)))
+    assert lines(runs["cell/60/synthetic/0.5/1"])["fid"] == {0: 8.0}
+    assert "fid" not in lines(runs["cell/60/real/0/1"])
 
 
 def test_gan_curves_run_against_images_seen(plan, write_study):
