@@ -169,7 +169,9 @@ def test_a_server_that_is_down_is_one_line_and_status_1(files):
         port = free.getsockname()[1]
     start = time.monotonic()
     result = run_alone(files, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
-    assert time.monotonic() - start < 30  # most of it imports, on a busy machine
+    assert (
+        time.monotonic() - start < 150
+    )  # most of it imports, on a busy machine; MLflow's own tries take longer
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
     assert line.startswith(

@@ -152,8 +152,10 @@ def test_one_replicate_has_no_interval(plan, write_study):
 
 
 def test_a_cell_with_synthetic_images_has_their_fid(plan, write_study):
-    runs = by_key(plan(write_study(budgets=(60,), ratios=(0.5,), replicates=1)))
-    assert lines(runs["cell/60/synthetic/0.5/1"])["fid"] == {0: 8.0}
+    files = write_study(budgets=(60,), ratios=(0.5,), replicates=1)
+    runs = by_key(plan(files))
+    scores = json.loads((files.metrics / "synthetic/60.json").read_text())["replicates"]["1"]
+    assert lines(runs["cell/60/synthetic/0.5/1"])["fid"] == {0: scores["fid"]}
     assert "fid" not in lines(runs["cell/60/real/0/1"])
 
 
