@@ -11,7 +11,10 @@ from stages.command import PARAMS_FILE, ParamsFile, run
 def main(
     raw: Annotated[Path, typer.Option(help="The raw folder that `download` filled.")],
     out: Annotated[
-        Path, typer.Option(help="Folder for train.npz, validation.npz, test.npz and splits.json.")
+        Path,
+        typer.Option(
+            help="Folder for train.npz, validation.npz, test.npz, held_out_keys.npz and splits.json."
+        ),
     ],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
@@ -24,6 +27,7 @@ def main(
     import json
 
     from pipeline.feasibility import refuse_impossible_study
+    from pipeline.held_out import write_held_out_keys
     from pipeline.params import load_params
     from pipeline.runtime.outputs import write_text
     from pipeline.runtime.progress import counted
@@ -70,6 +74,7 @@ def main(
             f"{counted(twins, 'image')} in train under two labels: each is pixel-identical to one of another class,"
             " so at least one label is wrong"
         )
+    write_held_out_keys(out / "held_out_keys.npz", {"validation": splits.validation, "test": splits.test})
     write_text(out / "splits.json", json.dumps(splits.manifest, indent=2, sort_keys=True) + "\n")
 
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from pipeline.errors import SynthGainError
-from pipeline.images import LabeledImages, pixel_sha256
+from pipeline.held_out import read_held_out_keys
+from pipeline.images import LabeledImages, pixel_keys, pixel_sha256
 from pipeline.runtime.seeds import derive_seed
 from pipeline.sources import digits
 from pipeline.sources.splits import all_pixels_sha256
@@ -63,10 +64,22 @@ def test_the_three_splits_are_what_the_manifest_says(raw: Path, tmp_path: Path) 
     assert len(set().union(*hashes.values())) == 1797
 
 
+def test_the_keys_of_held_out_images_find_each_of_them_and_none_of_train(raw: Path, tmp_path: Path) -> None:
+    prepared(raw, tmp_path / "prepared")
+    keys = read_held_out_keys(tmp_path / "prepared/held_out_keys.npz")
+    images = {name: LabeledImages.load(tmp_path / f"prepared/{name}.npz").images for name in SPLITS}
+    for name in ("validation", "test"):
+        assert np.array_equal(keys[name], pixel_keys(images[name]))
+        assert not np.isin(pixel_keys(images["train"]), keys[name]).any()
+    (tmp_path / "keys.npz").write_bytes(b"PK")
+    with pytest.raises(SynthGainError, match=r"keys\.npz: not a readable file of held-out keys"):
+        read_held_out_keys(tmp_path / "keys.npz")
+
+
 def test_same_inputs_give_the_same_bytes(raw: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         prepared(raw, tmp_path / name)
-    for file in (*(f"{name}.npz" for name in SPLITS), "splits.json"):
+    for file in (*(f"{name}.npz" for name in (*SPLITS, "held_out_keys")), "splits.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
