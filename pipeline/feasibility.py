@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.errors import SynthGainError
 from pipeline.generative_metrics.budget import INCEPTION_FEATURES, class_counts
-from pipeline.images import LabeledImages, beyond_a_byte
+from pipeline.images import LabeledImages, formats_for
 from pipeline.study.subsets import Budget, Imbalance, scaled_counts, subset_indices
 
 
@@ -53,8 +53,10 @@ def refuse_impossible_study(
     )
     more = "bring more images, or raise data.folder_test_fraction of a folder, or what is too low of these"
     problems = _subset_problems(train, images_per_class, budgets, ratios, imbalance)
-    if reason := beyond_a_byte(formats, train.num_classes):
-        problems.append(f"export.formats: {reason}")
+    try:
+        formats_for(formats, num_classes=train.num_classes, channels=train.channels)
+    except SynthGainError as error:
+        problems.append(f"export.formats: {error}")
     if features == "inception" and n <= INCEPTION_FEATURES:
         problems.append(
             f"evaluation.features: found inception, with {INCEPTION_FEATURES} features; {offer}, and more than that"

@@ -909,7 +909,8 @@ FAULTS = [
         "an unknown source",
         with_params(data__source="mnits"),
         "error: params.yaml: data.source: found 'mnits'; allowed: 'mnist', 'fashion_mnist', 'kmnist', "
-        "'emnist_balanced', 'emnist_digits', 'emnist_letters', 'digits' or 'folder'",
+        "'emnist_balanced', 'emnist_digits', 'emnist_letters', 'cifar10', 'svhn', 'digits' or "
+        "'folder'",
     ),
     Fault(
         PARAMS,
@@ -954,7 +955,14 @@ FAULTS = [
         PARAMS,
         "an image size that no network here fits",
         with_params(data__image_size=30),
-        "error: params.yaml: data.image_size: found 30; allowed: a multiple of 4",
+        "error: params.yaml: data.image_size: found 30; allowed: 4, 5, 6 or 7 doubled once or more, 8 to 128; nearest:"
+        " 28 or 32",
+    ),
+    Fault(
+        PARAMS,
+        "colour asked of a grey data set",
+        with_params(data__channels="colour"),
+        "error: params.yaml: data.channels: found colour; mnist is grey: auto or grey",
     ),
     Fault(
         PARAMS,

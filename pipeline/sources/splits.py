@@ -87,6 +87,7 @@ def split(
         "source": published_train.provenance.get("source"),
         "class_names": list(published_train.class_names),
         "image_size": int(published_train.images.shape[-1]),
+        **({"channels": published_train.channels} if published_train.channels == 3 else {}),
         "validation_seed": seed,
         "published": {"train": dict(published_train.provenance), "test": dict(published_test.provenance)},
         "splits": described,

@@ -177,10 +177,10 @@ def folder_of(tmp_path: Path, per_class: list[int], test_per_class: list[int]) -
         (
             [4] * 257,
             [2] * 257,
-            {"export": {"formats": ["png", "idx_gz"]}},
-            "^export.formats: found idx_gz for 257",
+            {"export": {"formats": ["idx_gz"]}},
+            "^export.formats: idx_gz: IDX holds at most 256 classes, and there are 257",
         ),
-        ([4] * 257, [2] * 257, {"export": {"formats": ["png", "parquet"]}}, None),
+        ([4] * 257, [2] * 257, {"export": {"formats": ["png", "idx_gz"]}}, None),
         ([4] * 256, [2] * 256, {}, None),
         (
             [180, 80],
