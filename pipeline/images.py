@@ -146,11 +146,12 @@ def concatenate(parts: Sequence[LabeledImages], provenance: Mapping[str, Any]) -
 
 
 def stratified_indices(
-    labels: npt.NDArray[np.int64], size: int, num_classes: int, rng: np.random.Generator
+    labels: npt.NDArray[np.int64], size: int, num_classes: int, rng: np.random.Generator, *, leave: int = 0
 ) -> Indices:
     """`size` positions, drawn without replacement, each class in proportion to its share; sorted.
 
-    Shares are rounded by largest remainder, and every class gets at least one.
+    Shares are rounded by largest remainder, and every class gets at least one; `leave` images of each class are not
+    drawn.
 
     Raises:
         SynthGainError: if there are fewer images than asked for, or fewer places than classes.
@@ -165,12 +166,19 @@ def stratified_indices(
             f"class {int(available.argmin())} has no image among {len(labels)}; at least one of each is needed:"
             " make the splits again (`dvc repro prepare`)"
         )
+    most = available - leave
+    if most.min() < 1 or size > most.sum():
+        raise SynthGainError(
+            f"{size} images asked for, and {leave} of each class are to be left; class {int(available.argmin())} has"
+            f" {available.min()}, all have {len(labels)}"
+        )
     quota = available * (size / len(labels))
-    counts = np.maximum(np.floor(quota).astype(np.int64), 1)
+    counts = np.clip(np.floor(quota).astype(np.int64), 1, most)
     while counts.sum() > size:  # only where the minimum of one raised small classes
         counts[np.argmax(np.where(counts > 1, counts - quota, -np.inf))] -= 1
-    for label in np.argsort(-(quota - counts), kind="stable")[: size - counts.sum()]:
-        counts[label] += 1
+    while (short := size - counts.sum()) > 0:  # once, but where classes have no more to give
+        order = np.argsort(-(quota - counts), kind="stable")
+        counts[order[counts[order] < most[order]][:short]] += 1
     chosen = [
         rng.choice(np.flatnonzero(labels == label), size=count, replace=False)
         for label, count in enumerate(counts)

@@ -27,7 +27,7 @@ from pydantic import (
 
 from pipeline.errors import SynthGainError
 from pipeline.images import SIDES
-from pipeline.study.arms import ARMS
+from pipeline.study.arms import ARMS, Arm
 
 # The classes of each published data set; digits has ten as well, a folder says it for itself.
 CLASSES_OF_SOURCE = {
@@ -220,6 +220,10 @@ class Study(Section):
     label_filter_folds: Annotated[int, Field(ge=2, le=20)]
     label_filter_steps: Count
     imbalance: dict[ClassName, Annotated[Number, Field(gt=0, lt=1)]]
+
+    def recipes(self) -> list[Arm]:
+        """What each of the arms trains on."""
+        return [ARMS[name] for name in self.arms]
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Self:

@@ -42,6 +42,7 @@ _CLUTTER = (
 _ENLARGED = "smaller than data.image_size, enlarged"
 _PROBLEMS_SHOWN = 1000
 _LEFT_OUT_SHOWN = 20
+_TO_LEAVE = 2  # of each class when the test images are held out: one for train, one for validation
 _SPLITS = ("train", "test")
 _HOW_TO_GO_ON = (
     "  mend or remove these files; or set data.unusable_images to leave_out, and the others are used"
@@ -175,21 +176,16 @@ def load(
     if record["test_images"]:
         test = np.arange(record["train_images"], len(packed))
     else:
-        wanted = round(test_fraction * len(packed))
-        advice = "; more images or another data.folder_test_fraction are needed"
-        if wanted < packed.num_classes:
+        wanted, classes = round(test_fraction * len(packed)), packed.num_classes
+        most = len(packed) - _TO_LEAVE * classes
+        if not classes <= wanted <= most:
             raise SynthGainError(
-                f"data.folder_test_fraction: found {test_fraction}; {wanted} of {len(packed)} images are"
-                f" too few for one test image of each of {packed.num_classes} classes{advice}"
+                f"data.folder_test_fraction: found {test_fraction}, which holds out {wanted} of {len(packed)} images;"
+                f" each of {classes} classes needs one for test, and {_TO_LEAVE} for train and validation:"
+                f" {classes / len(packed):.4g} to {most / len(packed):.4g} is allowed"
             )
-        test = stratified_indices(packed.labels, wanted, packed.num_classes, np.random.default_rng(seed))
-        left = np.bincount(np.delete(packed.labels, test), minlength=packed.num_classes)
-        if left.min() < 2:
-            short = int(left.argmin())
-            raise SynthGainError(
-                f"class {packed.class_names[short]}: {packed.counts()[short]} images, of which {left[short]}"
-                f" are left when the test images are held out; 2 are needed (train and validation){advice}"
-            )
+        rng = np.random.default_rng(seed)
+        test = stratified_indices(packed.labels, wanted, classes, rng, leave=_TO_LEAVE)
         provenance |= {
             "held_out_index_sha256": index_sha256(test),
             "test_fraction": test_fraction,

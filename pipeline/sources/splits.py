@@ -130,7 +130,8 @@ def _draw_validation(
             f" {len(free)} images of {classes} classes, so {classes} to {most} are allowed"
         )
     rng = np.random.default_rng(seed)
-    validation = free[stratified_indices(published_train.labels[free], validation_images, classes, rng)]
+    labels = published_train.labels[free]
+    validation = free[stratified_indices(labels, validation_images, classes, rng, leave=1)]
     return validation, np.setdiff1d(free, validation)
 
 

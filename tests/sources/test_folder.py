@@ -15,6 +15,7 @@ from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, pixel_sha256
 from pipeline.sources import folder
 from pipeline.sources.folder import RAW_FILE, load, write_raw
+from pipeline.sources.splits import split
 
 
 def noise(seed: int, height: int = 28, width: int = 28) -> np.ndarray:
@@ -398,6 +399,15 @@ def test_the_hold_out_is_a_stratified_partition(
     assert np.array_equal(again.images, test.images)
 
 
+def test_small_classes_keep_an_image_for_every_split(tmp_path: Path) -> None:
+    """In proportion, the test split would take two of the three, and leave one for train and validation."""
+    packed(make_tree(tmp_path / "own", {"a": 40, "b": 3}), tmp_path / "raw")
+    train, test = load(tmp_path / "raw", image_size=28, test_fraction=0.6, seed=1)
+    assert test.counts().tolist() == [25, 1] and train.counts().tolist() == [15, 2]
+    splits = split(train, test, validation_images=14, seed=1)
+    assert min(splits.train.counts()) == min(splits.validation.counts()) == 1
+
+
 def test_another_seed_holds_out_other_images(tmp_path: Path) -> None:
     packed(make_tree(tmp_path / "own", {"a": 20, "b": 20}), tmp_path / "raw")
     draws = [load(tmp_path / "raw", image_size=28, test_fraction=0.5, seed=seed)[1] for seed in (1, 2)]
@@ -409,9 +419,12 @@ def test_another_seed_holds_out_other_images(tmp_path: Path) -> None:
     [
         (
             0.1,
-            "data.folder_test_fraction: found 0.1; 1 of 8 images are too few for one test image of each of 2",
+            "data.folder_test_fraction: found 0.1, which holds out 1 of 8 images; .* 0.25 to 0.5 is allowed",
         ),
-        (0.9, "class b: 3 images, of which 0 are left when the test images are held out; 2 are needed"),
+        (
+            0.9,
+            "found 0.9, which holds out 7 of 8 images; each of 2 classes needs one for test, and 2 for train",
+        ),
     ],
 )
 def test_a_fraction_that_does_not_fit_is_explained(tmp_path: Path, fraction: float, message: str) -> None:
