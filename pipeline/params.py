@@ -26,10 +26,13 @@ from pydantic import (
 )
 
 from pipeline.errors import SynthGainError
-from pipeline.study.arms import ARMS
+from pipeline.images import SIDES
+from pipeline.study.arms import ARMS, Arm
 
 # The classes of each published data set; digits has ten as well, a folder says it for itself.
 CLASSES_OF_SOURCE = {
+    "cifar10": 10,
+    "svhn": 10,
     "mnist": 10,
     "fashion_mnist": 10,
     "kmnist": 10,
@@ -38,6 +41,7 @@ CLASSES_OF_SOURCE = {
     "emnist_letters": 26,
     "digits": 10,
 }
+_SIDE_OF_COLOUR = {"cifar10": 32, "svhn": 32}  # the other published ones are grey and have 28 pixels
 
 
 def _no_bool(value: Any) -> Any:
@@ -86,6 +90,18 @@ def _steps(value: Any) -> Any:
         found = f"classifier.steps: found {value}; allowed: " if isinstance(value, dict) else ""
         raise ValueError(found + allowed)
     return steps if isinstance(value, dict) else value
+
+
+def _side(side: int) -> int:
+    """One that the networks can grow to and shrink from; else the two nearest."""
+    if side not in SIDES:
+        below, above = (
+            [each for each in SIDES if each < side][-1:],
+            [each for each in SIDES if each > side][:1],
+        )
+        nearest = " or ".join(map(str, below + above))
+        raise ValueError(f"4, 5, 6 or 7 doubled once or more, {SIDES[0]} to {SIDES[-1]}; nearest: {nearest}")
+    return side
 
 
 ArmName = Annotated[str, AfterValidator(_known_arm)]
@@ -148,12 +164,15 @@ class Data(Section):
         "emnist_balanced",
         "emnist_digits",
         "emnist_letters",
+        "cifar10",
+        "svhn",
         "digits",
         "folder",
     ]
     mirrors: list[str]
     folder: str
-    image_size: Annotated[int, Field(ge=8, le=128, multiple_of=4)]
+    image_size: Annotated[int, AfterValidator(_side)]
+    channels: Literal["auto", "grey", "colour"]
     folder_test_fraction: Annotated[Number, Field(gt=0, lt=1)]
     unusable_images: Literal["stop", "leave_out"]
     validation_images: Count
@@ -173,10 +192,19 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _published_size(self) -> Self:
-        if self.source not in ("digits", "folder") and self.image_size != 28:
-            raise ValueError(
-                f"data.image_size: found {self.image_size}; {self.source} has 28 pixels per side"
+        if self.source == "folder":
+            return self
+        problems = []
+        side = _SIDE_OF_COLOUR.get(self.source, 28)
+        if self.source != "digits" and self.image_size != side:
+            problems.append(
+                f"data.image_size: found {self.image_size}; {self.source} has {side} pixels per side"
             )
+        own = "colour" if self.source in _SIDE_OF_COLOUR else "grey"
+        if self.channels not in ("auto", own):
+            problems.append(f"data.channels: found {self.channels}; {self.source} is {own}: auto or {own}")
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
 
@@ -192,6 +220,10 @@ class Study(Section):
     label_filter_folds: Annotated[int, Field(ge=2, le=20)]
     label_filter_steps: Count
     imbalance: dict[ClassName, Annotated[Number, Field(gt=0, lt=1)]]
+
+    def recipes(self) -> list[Arm]:
+        """What each of the arms trains on."""
+        return [ARMS[name] for name in self.arms]
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Self:

@@ -34,7 +34,11 @@ def problems(values: dict) -> list[str]:
     [
         ("data.source", "mnits", "found 'mnits'; allowed: 'mnist', 'fashion_mnist'"),
         ("data.validation_images", 0, "found 0; allowed: greater than or equal to 1"),
-        ("data.image_size", 30, "multiple of 4"),
+        ("data.image_size", 30, "4, 5, 6 or 7 doubled once or more, 8 to 128; nearest: 28 or 32"),
+        ("data.image_size", 36, "nearest: 32 or 40"),
+        ("data.image_size", 300, "nearest: 128"),
+        ("data.channels", "rgb", "'auto', 'grey' or 'colour'"),
+        ("data.channels", "colour", "data.channels: found colour; mnist is grey: auto or grey"),
         ("data.image_size", 32, "mnist has 28 pixels per side"),
         ("data.folder_test_fraction", 1.0, "less than 1"),
         ("study.real_images", [], "at least 1 item"),
