@@ -143,7 +143,7 @@ def plan_runs(
         )
         for replicate in budget.replicates:
             real, made = _real_and_synthetic(replicate, train, source, real_images)
-            children.append(_gan_run(str(budget.budget), replicate, real, made))
+            children.append(_gan_run(str(budget.budget), replicate, real, made, budget.generator))
             for _, row in rows[rows["replicate"] == replicate.number].iterrows():
                 children.append(_cell_run(row, real, made, test))
     return [_study_run(params, params_file, metrics, report, results.comparison, children), *children]
@@ -231,8 +231,17 @@ def _interval(arm: Mapping[str, Any], name: str, ratio: float) -> list[tuple[str
     ]
 
 
-def _gan_run(budget: str, replicate: ReplicateResults, real: Images, made: Images) -> PlannedRun:
-    """Curves with `step` = real images seen, the final generative metrics, and the film strip of one GAN."""
+def _gan_run(
+    budget: str,
+    replicate: ReplicateResults,
+    real: Images,
+    made: Images,
+    generator: Mapping[str, Any] | None,
+) -> PlannedRun:
+    """Curves with `step` = real images seen, the final generative metrics, and the film strip of one GAN.
+
+    A generator of one's own has neither curves nor film strip, but a name, an author and a licence.
+    """
     curves, scores, number = replicate.history, replicate.scores, replicate.number
     metrics = [
         (name, float(row[name]), int(row["images_seen"]))
@@ -248,12 +257,16 @@ def _gan_run(budget: str, replicate: ReplicateResults, real: Images, made: Image
     return PlannedRun(
         kind="gan",
         key=f"gan/{budget}/{number}",
-        name=f"{budget} · gan · replicate {number}",
-        params={"real_images": str(real.count), "replicate": str(number)},
+        name=f"{budget} · {'generator' if generator else 'gan'} · replicate {number}",
+        params={
+            "real_images": str(real.count),
+            "replicate": str(number),
+            **{f"generator.{key}": str(value) for key, value in (generator or {}).items()},
+        },
         metrics=metrics,
         tags={"generator_sha256": made.tags["generator_sha256"]},
         inputs=[real],
-        artifacts=[(_needed(replicate.film_strip_file), "")],
+        artifacts=[(_needed(replicate.film_strip_file), "")] if replicate.film_strip_file else [],
     )
 
 
