@@ -158,9 +158,9 @@ def _refuse_too_few(gans: TrainedGans, study: GanStudy) -> None:
         return
     first = gans.collapsed[0]
     raise SynthGainError(
-        f"generator of {study.budget} real images: {gans.words}, and a study needs {FEWEST_REPLICATES} replicates;"
-        f" replicate {first.replicate}: {first.reason}; what other runs made is kept: mend the program, and"
-        " `dvc repro` goes on"
+        f"generator of {study.budget} real images: {gans.words}, and too few replicates remain"
+        f" ({FEWEST_REPLICATES} are needed); replicate {first.replicate}: {first.reason}; what other runs made"
+        " is kept: mend the program, and `dvc repro` goes on"
     )
 
 
