@@ -174,7 +174,7 @@ def refuse_divergence(row: dict[str, float], gan: Gan, *, label: str, kept: Path
 def sample_each_class(
     generator: Generator, *, per_class: int, seed: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Images (num_classes · per_class, 1, H, W) in −1..1 from fixed latents, and their labels."""
+    """Images (num_classes · per_class, C, H, W) in −1..1 from fixed latents, and their labels."""
     z = np.concatenate(
         [
             sample_z(seed, label, 0, per_class, generator.z_dim, generator.latents)
@@ -186,7 +186,7 @@ def sample_each_class(
 
 
 def film_frame(generator: Generator, *, seed: int, device: torch.device) -> npt.NDArray[np.uint8]:
-    """The same latents of every class, (num_classes · FILM_STRIP_IMAGES_PER_CLASS, 1, H, W) uint8."""
+    """The same latents of every class, (num_classes · FILM_STRIP_IMAGES_PER_CLASS, C, H, W) uint8."""
     images, _ = sample_each_class(
         generator, per_class=FILM_STRIP_IMAGES_PER_CLASS, seed=derive_seed(seed, "film"), device=device
     )
