@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import posixpath
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -145,6 +146,22 @@ def _problem_of_folder(folder: str) -> str | None:
     return None
 
 
+# What a program of one's own may overwrite or be: the pipeline, its results and DVC's own files.
+_NOT_FOR_CODE = ("data", "dvc.lock", "dvc.yaml", "params.yaml", "pipeline", "stages")
+
+
+def _problem_of_code(path: str) -> str | None:
+    """Why a file or folder of one's own code could not be copied into a workspace; None if it can be."""
+    parts = path.split("/")
+    if not path.isprintable() or path != path.strip() or "${" in path or not path:
+        return "the path of a file or folder is needed, without blanks around it, control characters and ${"
+    if path.startswith(("/", "~")) or posixpath.normpath(path) != path or ".." in parts or path == ".":
+        return "a path within the folder of params.yaml is needed, such as my_gan.py: a workspace has a copy of it"
+    if parts[0] in _NOT_FOR_CODE or parts[0].startswith("."):
+        return f"{parts[0]} belongs to the pipeline: give your code a name of its own, such as my_gan.py"
+    return None
+
+
 class Section(BaseModel):
     """A frozen section of the file: strict types, unknown keys refused."""
 
@@ -254,6 +271,67 @@ class Study(Section):
                     f" name one, or remove {arm}"
                 )
         return self
+
+
+# What stands for a value in generator.command: the real subset as a folder of PNG files and as an .npz file, the
+# empty folder to write into, the images of each class, and the seed.
+PLACEHOLDERS = ("real", "real_npz", "out", "n", "seed")
+
+
+class Generator(Section):
+    """What makes the synthetic images: the GAN of the next section, a program of one's own, or a folder of images."""
+
+    kind: Literal["gan", "command", "folder"]
+    command: str
+    code: str
+    minutes: Positive
+    folder: str
+    trained_on: Literal["", "subset", "unknown"]
+    name: str
+    author: str
+    licence: str
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        problems = []
+        if problem := _problem_of_code(self.code):
+            problems.append(f"generator.code: found {self.code!r}; {problem}")
+        if problem := _problem_of_folder(self.folder):
+            problems.append(f"generator.folder: found {self.folder!r}; {problem}")
+        if self.kind == "command" and (problem := self._problem_of_command()):
+            problems.append(f"generator.command: {problem}")
+        if (self.kind == "gan") != (self.trained_on == ""):
+            needed = (
+                "the GAN of this project is trained on the real subset and on nothing else: leave it empty"
+                if self.kind == "gan"
+                else f"generator.kind {self.kind} needs subset (it saw the real images of its replicate and no others),"
+                " or unknown (verdict and card then say that it may have seen test images)"
+            )
+            problems.append(f"generator.trained_on: found {self.trained_on!r}; {needed}")
+        for key in ("name", "author", "licence"):
+            value = getattr(self, key)
+            if (self.kind != "gan" and not value.strip()) or not (value.isprintable() and len(value) <= 200):
+                problems.append(
+                    f"generator.{key}: found {value!r}; generator.kind {self.kind} needs one line of up to 200"
+                    " characters, which reports and data cards show"
+                )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _problem_of_command(self) -> str | None:
+        """Why the command could not be started, or would tell nobody what it made; None if neither."""
+        try:
+            arguments = shlex.split(self.command)
+        except ValueError as error:
+            return f"found {self.command!r}; its quotes do not match ({error})"
+        if not arguments or "\0" in self.command:
+            return f"found {self.command!r}; a program and its arguments are needed"
+        found = re.findall(r"\{([a-z_]+)\}", self.command)
+        if unknown := [name for name in found if name not in PLACEHOLDERS]:
+            allowed = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            return f"found {{{unknown[0]}}}; what is filled in is {allowed}"
+        return None if "out" in found else "has no {out}, the folder that the program must write into"
 
 
 class Gan(Section):
@@ -520,6 +598,7 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0)]
     data: Data
     study: Study
+    generator: Generator
     gan: Gan
     generation: Generation
     extractor: Extractor
@@ -530,6 +609,16 @@ class Params(Section):
     tracking: Tracking
     export: Export
     execution: Execution
+
+    def own_code_paths(self) -> dict[str, str]:
+        """The files and folders of code that a study needs beside this project, by their keys."""
+        return {"generator.code": self.generator.code}
+
+    def code_of_its_own(self) -> list[str]:
+        """What these parameters run that is no part of this project, a line each."""
+        if self.generator.kind != "command":
+            return []
+        return [f"it runs a program of its own (generator.command): {self.generator.command}"]
 
     @model_validator(mode="after")
     def _cross_section(self) -> Self:
@@ -557,6 +646,11 @@ class Params(Section):
                     f"generation.images_per_class: found {self.generation.images_per_class}; the gap of a rare class"
                     f" (study.imbalance) at {largest} real images is up to about {gap}"
                 )
+        if self.generator.kind == "folder" and self.study.generators_per_replicate > 1:
+            problems.append(
+                f"study.generators_per_replicate: found {self.study.generators_per_replicate}; generator.kind folder"
+                " has the images of one for each replicate: 1"
+            )
         if isinstance(self.classifier.steps, dict):
             named = ", ".join(map(str, self.classifier.steps))
             for budget in self.study.real_images:

@@ -55,14 +55,14 @@ class ReplicateResults:
     Attributes:
         number: from 1.
         synthetic_file: its synthetic images.
-        film_strip_file: the same latents over the training of its generator (PNG).
+        film_strip_file: the same latents over the training of its GAN (PNG); None of another generator.
         scores: its row of `metrics/synthetic/<budget>.json`.
         history: its rows of `metrics/gan/<budget>.csv`.
     """
 
     number: int
     synthetic_file: Path
-    film_strip_file: Path
+    film_strip_file: Path | None
     scores: Mapping[str, Any]
     history: pd.DataFrame
 
@@ -88,7 +88,12 @@ class ReplicateResults:
 
     @cached_property
     def film_strip(self) -> bytes:
-        """The bytes of a PNG that can be read."""
+        """The bytes of a PNG that can be read.
+
+        Raises:
+            SynthGainError: if it is missing or damaged.
+        """
+        assert self.film_strip_file is not None, "our GAN has one"
         return _read_png(self.film_strip_file)
 
 
@@ -113,10 +118,20 @@ class BudgetResults:
         """`metrics/synthetic/<budget>.json`, of its replicates only: their keys are "1", "2" and so on."""
         return read_generative(self.folders.metrics / f"synthetic/{self.budget}.json", self.numbers)
 
+    @property
+    def generator(self) -> Mapping[str, Any] | None:
+        """Who made its images (`kind`, `name`, `author`, `licence`, `trained_on`), if it was not our GAN.
+
+        Such a generator has no history here, and no film strip.
+        """
+        origin: Mapping[str, Any] | None = self.generative.get("generator")
+        return origin
+
     @cached_property
     def history(self) -> pd.DataFrame:
-        """`metrics/gan/<budget>.csv`, of its replicates only."""
-        return _read_history(self.folders.metrics / f"gan/{self.budget}.csv", self.numbers)
+        """`metrics/gan/<budget>.csv`, of its replicates only; empty where our GAN made no image."""
+        numbers = () if self.generator else self.numbers
+        return _read_history(self.folders.metrics / f"gan/{self.budget}.csv", numbers)
 
     @cached_property
     def replicates(self) -> Sequence[ReplicateResults]:
@@ -125,7 +140,9 @@ class BudgetResults:
             ReplicateResults(
                 number,
                 self.folders.synthetic / f"{self.budget}/{replicate_index(number)}.npz",
-                self.folders.gan / f"{self.budget}/{replicate_index(number)}/film_strip.png",
+                None
+                if self.generator
+                else self.folders.gan / f"{self.budget}/{replicate_index(number)}/film_strip.png",
                 self.generative["replicates"][str(number)],
                 self.history[self.history["replicate"] == number],
             )

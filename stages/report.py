@@ -43,6 +43,7 @@ def main(
             "seed": params.seed,
             "data": without_machine_paths(params.data.model_dump()),
             "study": params.study.model_dump(),
+            "generator": without_machine_paths(params.generator.model_dump()),
             "gan": params.gan.model_dump(),
             "generation": params.generation.model_dump(),
             "extractor": params.extractor.model_dump(),

@@ -1,4 +1,4 @@
-"""Stage `train_gan`: one conditional GAN per replicate of a budget."""
+"""Stage `train_gan`: one conditional GAN per replicate of a budget, or a run of a generator of your own."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,17 +18,19 @@ def main(
 ) -> None:
     """Train a conditional GAN, or several, on each replicate's own real subset.
 
-    A replicate whose GAN collapses is left out, as long as two others remain.
+    A replicate whose GAN collapses is left out, as long as two others remain. With generator.kind command or folder,
+    the images of your own generator stand in the place of the GANs.
 
     Example: python -m stages.train_gan --budget 1000 --train data/prepared/train.npz --out data/gan
     --history data/metrics/gan --collapsed data/metrics/collapsed
     """
-    from pipeline.gan.replicates import GanStudy, history_csv, train_replicates
+    from pipeline.foreign.replicates import NO_HISTORY, generated_replicates
+    from pipeline.gan.replicates import history_csv, train_replicates
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
     from pipeline.runtime.outputs import atomic_output, write_text
     from pipeline.study.subsets import parse_budget
-    from pipeline.study.trained_gans import save_trained_gans
+    from pipeline.study.trained_gans import GanStudy, save_trained_gans
 
     params = load_params(params_file)
     study = GanStudy(
@@ -38,11 +40,21 @@ def main(
         imbalance=params.study.imbalance,
         seed=params.seed,
     )
+    real = LabeledImages.load(train)
     with atomic_output(out / budget) as folder:
-        rows, gans = train_replicates(
-            LabeledImages.load(train), study, params.gan, params.execution, folder=folder
-        )
-        write_text(history / f"{budget}.csv", history_csv(rows))
+        if params.generator.kind == "gan":
+            rows, gans = train_replicates(real, study, params.gan, params.execution, folder=folder)
+            table = history_csv(rows)
+        else:
+            table = NO_HISTORY
+            gans = generated_replicates(
+                real,
+                study,
+                params.generator,
+                images_per_class=params.generation.images_per_class,
+                folder=folder,
+            )
+        write_text(history / f"{budget}.csv", table)
         save_trained_gans(collapsed / f"{budget}.json", gans)
 
 

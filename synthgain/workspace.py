@@ -25,8 +25,10 @@ def workspace(
     from pipeline.runtime.outputs import only_writer
 
     with only_writer(folder):  # from the first file to the last stage
-        create_workspace(folder, changes=changes)
+        params = create_workspace(folder, changes=changes)
         typer.echo(f"workspace: {folder}")
+        for line in params.code_of_its_own():
+            typer.echo(f"  {line}")
         if repro:
             run_pipeline(folder)
 

@@ -842,7 +842,67 @@ def fault_of_ours(bench: Bench) -> list[str]:
     return command_of("compare")
 
 
-PARAMS, DATA, TRAINING = "params.yaml", "Data", "Training"
+OWN_GENERATOR = {
+    "kind": "command",
+    "command": "python my_gan.py {real} {out} {n}",
+    "code": "my_gan.py",
+    "minutes": 1,
+    "folder": "data/generated",
+    "trained_on": "subset",
+    "name": "My GAN",
+    "author": "Me",
+    "licence": "CC0-1.0",
+}
+# Noise as IDX files, by Python alone. What goes wrong stands before it is written.
+OWN_PROGRAM = """
+import random, shutil, struct, sys, time
+from pathlib import Path
+real, out, n = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+labels = bytes(label for label in range(10) for _ in range(n))
+pixels, side = random.Random(len(list(real.rglob("*.png")))).randbytes(64 * len(labels)), 8
+{wrong}
+(out / "train-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, len(labels), side, side) + pixels)
+(out / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, len(labels)) + labels)
+"""
+
+
+def own_params(**changes: object) -> Act:
+    return with_params(generator=OWN_GENERATOR | changes)
+
+
+def own_generator(
+    wrong: str = "", *, stage: str = "train_gan", replicates: int = 2, **changes: object
+) -> Act:
+    """A generator of one's own with something wrong about it."""
+
+    def act(bench: Bench) -> list[str]:
+        bench.results("data/prepared")
+        bench.params(generator=OWN_GENERATOR | changes, study=STUDY_OF_TINY | {"replicates": replicates})
+        Path("my_gan.py").write_text(OWN_PROGRAM.format(wrong=wrong))
+        if stage == "generate":
+            status, said = run_command(command_of("train_gan"), bench.patch)
+            assert status == 0, said
+        return command_of(stage)
+
+    return act
+
+
+def ready_images(bench: Bench) -> list[str]:
+    return own_generator(kind="folder")(bench)
+
+
+STUDY_OF_TINY = yaml.safe_load((ROOT / "params.yaml").read_text())["study"] | TINY["study"]
+GIVES_BACK = (
+    "[(out / f.parent.name).mkdir(exist_ok=True) or shutil.copy(f, out / f.parent.name / f'{k}-{f.name}')"
+    " for f in real.rglob('*.png') for k in range(3)]; sys.exit()"
+)
+GIVES_VALIDATION = (
+    "import numpy as np; held = np.load('data/prepared/validation.npz');"
+    " order = np.argsort(held['labels'], kind='stable'); own = held['labels'][order];"
+    " keep = np.concatenate([np.resize(np.flatnonzero(own == label), n) for label in range(10)]);"
+    " labels, pixels = own[keep].astype(np.uint8).tobytes(), held['images'][order][keep].tobytes()"
+)
+PARAMS, DATA, TRAINING, OWN = "params.yaml", "Data", "Training", "A generator of your own"
 TRACKING, RESULTS, HAND_OVER, ANY = (
     "Tracking",
     "Results of earlier stages",
@@ -850,6 +910,155 @@ TRACKING, RESULTS, HAND_OVER, ANY = (
     "Any command",
 )
 FAULTS = [
+    Fault(
+        PARAMS,
+        "a generator of one's own without a word on its origin",
+        own_params(author="", trained_on=""),
+        "error: params.yaml: generator.trained_on: found ''; generator.kind command needs subset (it saw the"
+        " real images of its"
+        " replicate and no others), or unknown (verdict and card then say that it may have seen test images)\n"
+        "error: params.yaml: generator.author: found ''; generator.kind command needs one line of up to 200"
+        " characters, which"
+        " reports and data cards show",
+    ),
+    Fault(
+        PARAMS,
+        "a command that would not say where to write",
+        own_params(command="python my_gan.py"),
+        "error: params.yaml: generator.command: has no {out}, the folder that the program must write into",
+    ),
+    Fault(
+        PARAMS,
+        "a command with a value that nobody fills in",
+        own_params(command="python my_gan.py {out} {count}"),
+        "error: params.yaml: generator.command: found {count}; what is filled in is {real}, {real_npz}, {out},"
+        " {n}, {seed}",
+    ),
+    Fault(
+        PARAMS,
+        "a command with half a quote",
+        own_params(command="python 'my_gan.py {out}"),
+        'error: params.yaml: generator.command: found "python \'my_gan.py {out}"; its quotes do not match (No closing'
+        " quotation)",
+    ),
+    Fault(
+        PARAMS,
+        "code outside of the folder",
+        own_params(code="../my_gan.py"),
+        "error: params.yaml: generator.code: found '../my_gan.py'; a path within the folder of params.yaml is"
+        " needed, such as"
+        " my_gan.py: a workspace has a copy of it",
+    ),
+    Fault(
+        PARAMS,
+        "code in the place of the pipeline's",
+        own_params(code="stages/my_gan.py"),
+        "error: params.yaml: generator.code: found 'stages/my_gan.py'; stages belongs to the pipeline: give your"
+        " code a name of its"
+        " own, such as my_gan.py",
+    ),
+    Fault(
+        OWN,
+        "a program that fails in every replicate",
+        own_generator("sys.exit('CUDA out of memory')"),
+        "error: generator of 60 real images: 1 of 2 runs of the generator failed, and too few"
+        ' replicates remain (2 are needed); replicate 1: ended with exit status 1; its last line: "CUDA out of memory";'
+        " its output is in .work/generator/60-1-1.log; what other runs made is kept: mend the program, and `dvc"
+        " repro`"
+        " goes on",
+    ),
+    Fault(
+        OWN,
+        "a program that fails in one of three replicates",
+        own_generator(
+            "count = Path('.work/count'); count.open('a').write('.'); len(count.read_text()) == 2 and sys.exit(9)",
+            replicates=3,
+        ),
+        "generator, 60 real images, replicate 2 of 3: ended with exit status 9; it printed"
+        " nothing; its output is in .work/generator/60-2-1.log; its replicate is left out",
+        0,
+    ),
+    Fault(
+        OWN,
+        "a program that hangs",
+        own_generator("print('epoch 1', flush=True); time.sleep(600)", minutes=0.02),
+        "…replicate 1: was still running after 0.02 minutes (generator.minutes), and was ended; its last line:"
+        ' "epoch 1"; …',
+    ),
+    Fault(
+        OWN,
+        "a program that is not installed",
+        own_generator(command="my_gan {out}"),
+        "…replicate 1: cannot be started: my_gan: No such file or directory; …",
+    ),
+    Fault(
+        OWN,
+        "a program that prints megabytes and fails",
+        own_generator("print('x' * 5_000_000); sys.exit(1)"),
+        '…replicate 1: ended with exit status 1; its last line: "xxx…"; its output is in .work/generator/60-1-1.log; …',
+    ),
+    Fault(
+        OWN,
+        "a program that writes nothing",
+        own_generator("sys.exit()"),
+        "…replicate 1: no images; a folder for each class with PNG files, .npz files with images and labels, .parquet"
+        " files with image and label, or IDX files with MNIST's names are read; …",
+    ),
+    Fault(
+        OWN,
+        "a program that writes too few images",
+        own_generator("labels, pixels = labels[3:], pixels[192:]"),
+        "…replicate 1: too few images: 12 of each class are needed, 0 has 9; …",
+    ),
+    Fault(
+        OWN,
+        "labels of classes that there are not",
+        own_generator("labels = bytes(label + 7 for label in labels)"),
+        "…replicate 1: train-labels-idx1-ubyte has labels 7..16; 0..9 are the classes; …",
+    ),
+    Fault(
+        OWN,
+        "images of another size",
+        own_generator("labels, side = labels[: len(labels) // 4], 16"),
+        "…replicate 1: train-images-idx3-ubyte has images (30, 16, 16); (N, 1, 8, 8) or (N, 8, 8, 1) are needed; …",
+    ),
+    Fault(
+        OWN,
+        "a file of 20 GB",
+        own_generator("(out / 'x.npz').open('wb').truncate(20_000_000_000); sys.exit()"),
+        "…replicate 1: wrote 20,000 MB, and 64 MB are allowed for these images…",
+    ),
+    Fault(
+        OWN,
+        "the real images themselves",
+        own_generator(GIVES_BACK),
+        "generator, 60 real images, replicate 1 of 2: 120 of 120 images are copies of its real images, pixel for"
+        " pixel; the memorisation gate"
+        " judges that…",
+        0,
+    ),
+    Fault(
+        OWN,
+        "validation images",
+        own_generator(GIVES_VALIDATION, stage="generate"),
+        "error: images 60, replicate 1: 120 of 120 images are validation images, pixel for pixel (the first is"
+        " image 0 of"
+        " class 0); a generator may see the real images of its replicate alone: nothing is judged on images that"
+        " leaked",
+    ),
+    Fault(
+        OWN,
+        "code that is not there",
+        own_generator(code="other.py"),
+        "error: generator.code: found other.py, which is not there; name the file or folder of your code",
+    ),
+    Fault(
+        OWN,
+        "ready images of which a replicate has none",
+        ready_images,
+        "…error: generator.folder: no folder data/generated/60/1; put the images of replicate 1 there"
+        " (docs/own-generator.md)",
+    ),
     Fault(
         PARAMS,
         "a key that there is not",

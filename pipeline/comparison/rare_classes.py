@@ -181,7 +181,8 @@ def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             arm_value=lambda arm: arm.name,
         ),
         "rare_recall": recall,
-        "verdict": f"{start}, {verdict_sentence(judgement, _wording(judgement, recall, over_real))}.",
+        "verdict": f"{start}, {verdict_sentence(judgement, _wording(judgement, recall, over_real))}."
+        + grid.gans_of(budget).caveat,
     }
 
 

@@ -235,7 +235,8 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         ),
         **few,
         "verdict": f"With {budget} real images, {verdict_sentence(judgement, _wording(judgement))}."
-        + _few_words(few.get("few_labels")),
+        + _few_words(few.get("few_labels"))
+        + gans.caveat,
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.markdown import as_markdown
+from pipeline.study.trained_gans import LEAKAGE_NOT_EXCLUDED
 
 _READ_WITH = {
     "idx": """Files with MNIST's names and layout, counted from 0: line i of `classes.txt` names label i, row i of
@@ -40,6 +41,7 @@ def card(manifest: Mapping[str, Any]) -> str:
     learned_from = {None: "images", "all": "all real training images"}.get(
         budget, f"{budget} real training images"
     )
+    learned_from += f"\nof {source['name']}"
     synthetic = manifest["images"] - manifest["real_images"]
     classes = len(manifest["class_names"])
     mixed = f", beside {manifest['real_images']} real ones" if manifest["real_images"] else ""
@@ -48,8 +50,7 @@ def card(manifest: Mapping[str, Any]) -> str:
         _opening(manifest, width, height),
         f"""## How they were made
 
-{manifest["made_with"]["name"]} {manifest["made_with"]["version"]}: a conditional GAN that learned from {learned_from}
-of {source["name"]}, and from nothing else. Generator `{made["generator_sha256"]}`, seed {made["seed"]}, replicate
+{_maker(manifest, learned_from)} Generator `{made["generator_sha256"]}`, seed {made["seed"]}, replicate
 {made["replicate"]}; real subset `{made["real_subset_sha256"]}`.
 {_filtered(manifest)}""",
         f"""## Real source and its licence
@@ -85,7 +86,33 @@ def citation(manifest: Mapping[str, Any]) -> str:
     source = manifest["source"]
     learned_from = f"{source['name']}: {source['citation']}" if source["citation"] else source["name"]
     data_set = manifest["pixel_sha256"][:16]
-    return f"Synthetic images made with SynthGain, data set {data_set}. Learned from {learned_from}."
+    made = manifest["provenance"].get("generator")
+    if made is None:
+        return f"Synthetic images made with SynthGain, data set {data_set}. Learned from {learned_from}."
+    by = (
+        f"Synthetic images by {made['author']} ({made['name']}), checked with SynthGain, data set {data_set}."
+    )
+    return f"{by} Learned from {learned_from}." if made["trained_on"] == "subset" else by
+
+
+def _maker(manifest: Mapping[str, Any], learned_from: str) -> str:
+    """What made the images, and what it was trained on."""
+    ours = f"{manifest['made_with']['name']} {manifest['made_with']['version']}"
+    made = manifest["provenance"].get("generator")
+    if made is None:
+        return f"{ours}: a conditional GAN that learned from {learned_from}, and from nothing else."
+    name, author, licence = (as_markdown(made[key]) for key in ("name", "author", "licence"))
+    run = f"{ours} ran it" if made["kind"] == "command" else f"{ours} took its images as they were"
+    trained = (
+        f"As declared, it learned from {learned_from}, and from nothing else."
+        if made["trained_on"] == "subset"
+        else f"**{LEAKAGE_NOT_EXCLUDED}**"
+    )
+    copies = made["copies_of_real_images"]
+    return (
+        f"{name} by {author}, a generator that is no part of SynthGain; {run}. {trained}\nLicence of the images:"
+        f" {licence}.{f' {copies} of them are copies of its real training images.' if copies else ''}"
+    )
 
 
 def _opening(manifest: Mapping[str, Any], width: int, height: int) -> str:

@@ -71,6 +71,15 @@ _ABOUT = {
 }
 
 
+def _maker(manifest: Mapping[str, Any]) -> str:
+    made = manifest["provenance"].get("generator")
+    return (
+        f"a conditional GAN that learned from {manifest['source']['name']}"
+        if made is None
+        else f"{made['name']} by {made['author']}, beside real images of {manifest['source']['name']}"
+    )
+
+
 def croissant(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The Croissant of a data set, from its manifest."""
     source = manifest["source"]
@@ -81,7 +90,7 @@ def croissant(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": f"synthetic-{source['key'].replace('_', '-')}-{manifest['pixel_sha256'][:16]}",
         "description": (
-            f"Synthetic images made by a conditional GAN that learned from {source['name']}:"
+            f"Synthetic images made by {_maker(manifest)}:"
             f" {manifest['images']} images of {len(manifest['class_names'])} classes"
             f" ({manifest['real_images']} of them real). README.md has the limits."
         ),
@@ -89,7 +98,12 @@ def croissant(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "version": f"{manifest['schema_version']}.0.0",
         "citeAs": citation(manifest),
         "isLiveDataset": False,
-        "keywords": ["synthetic", "GAN", "image classification", manifest["format"]],
+        "keywords": [
+            "synthetic",
+            *([] if "generator" in manifest["provenance"] else ["GAN"]),
+            "image classification",
+            manifest["format"],
+        ],
         "distribution": _distribution(manifest["files"], tables),
         "recordSet": [
             {

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoints import file_sha256
+from pipeline.class_folders import class_folders, class_folders_before
 from pipeline.export.card import card
 from pipeline.export.croissant import croissant
 from pipeline.export.licences import real_source
 from pipeline.export.plain_files import NoPlainFile, read_plain
-from pipeline.export.png import class_folders, class_folders_before
 from pipeline.export.samples import Samples
 
 SCHEMA = "synthgain-export"
@@ -28,7 +28,8 @@ _MOST_BYTES_OF_CHECKSUMS = 128_000_000  # a million and a half of files
 
 # The origin of the images, in the manifest.
 _PROVENANCE = ("budget", "replicate", "seed", "z_dim", "generator_sha256", "real_subset_sha256")
-_PROVENANCE_OF_SOME = ("latent_std", "generators_sha256")  # latents not drawn at 1; more than one generator
+# Latents not drawn at 1; more than one generator; a generator that is not our GAN.
+_PROVENANCE_OF_SOME = ("latent_std", "generators_sha256", "generator")
 
 
 def write_manifest(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.class_folders import class_folders
 from pipeline.export.card import card
 from pipeline.export.croissant import croissant
 from pipeline.export.manifest import (
@@ -22,7 +23,6 @@ from pipeline.export.manifest import (
     to_json,
 )
 from pipeline.export.plain_files import NoPlainFile, read_plain, strict_json
-from pipeline.export.png import class_folders
 from pipeline.export.shards import data_files
 
 # More would take a check of its lists longer than anybody waits, or more memory than a laptop has.

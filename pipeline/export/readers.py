@@ -22,11 +22,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from pipeline.class_folders import class_folders_before
 from pipeline.export.ids import parse_id
 from pipeline.export.idx import IMAGES, IMAGES_MAGIC, LABELS, LABELS_MAGIC
 from pipeline.export.parquet import TABLE
 from pipeline.export.plain_files import NoPlainFile, plain_file, read_plain, strict_json
-from pipeline.export.png import class_folders_before
 from pipeline.export.table import COLUMNS, IMAGE, shard_name
 from pipeline.npz import read_array, read_rows
 from pipeline.runtime.memory import MOST_BYTES

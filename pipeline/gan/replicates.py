@@ -39,34 +39,10 @@ from pipeline.runtime.store import (
     this_store,
     unfinished,
 )
-from pipeline.study.subsets import Budget, Imbalance, real_subset, replicate_index, replicate_number
-from pipeline.study.trained_gans import FEWEST_REPLICATES, Collapse, TrainedGans
+from pipeline.study.subsets import real_subset, replicate_index, replicate_number
+from pipeline.study.trained_gans import FEWEST_REPLICATES, Collapse, GanStudy, TrainedGans
 
 _GENERATOR, _FILM_STRIP, _HISTORY = "generator.safetensors", "film_strip.png", "history.json"
-
-
-@dataclass(frozen=True)
-class GanStudy:
-    """The generators of a budget, and the real images that each of them is trained on.
-
-    Attributes:
-        budget: real images of a replicate, or "all".
-        replicates: how many, each with a real subset of its own.
-        generators_per_replicate: generators of other seeds on the same real subset.
-        imbalance: the rare classes, as in `study.imbalance`.
-        seed: of the whole study.
-    """
-
-    budget: Budget
-    replicates: int
-    generators_per_replicate: int
-    imbalance: Imbalance
-    seed: int
-
-    @property
-    def trainings(self) -> int:
-        """How many generators there are."""
-        return self.replicates * self.generators_per_replicate
 
 
 @dataclass(frozen=True)

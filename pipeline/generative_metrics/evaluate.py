@@ -150,7 +150,8 @@ def evaluate_synthetic(
 
     Returns:
         The JSON values of `data/metrics/synthetic/<budget>.json`: those of `evaluate_budget`, and under
-        `memorization` those of `evaluate_memorization`, whose results stand with their replicates.
+        `memorization` those of `evaluate_memorization`, whose results stand with their replicates. Under `generator`,
+        the origin of images that are not of our GAN.
 
     Raises:
         SynthGainError: as `evaluate_budget` and `evaluate_memorization`.
@@ -161,7 +162,8 @@ def evaluate_synthetic(
     )
     for replicate, found in memorization.pop("replicates").items():
         table["replicates"][replicate]["memorization"] = found
-    return {**table, "memorization": memorization}
+    origin = images.synthetic[0].provenance.get("generator")
+    return {**table, "memorization": memorization, **({"generator": origin} if origin else {})}
 
 
 def warnings_about(table: Mapping[str, Any], *, n: int) -> list[str]:
@@ -174,10 +176,14 @@ def warnings_about(table: Mapping[str, Any], *, n: int) -> list[str]:
         )
     for replicate, row in table["replicates"].items():
         if not row["memorization"]["passed"]:
+            advice = (
+                "change your generator, so that it gives more than its real images back"
+                if "generator" in table
+                else "raise gan.real_augmentation (or gan.real_augmentation_up_to, where it is not in force), so that"
+                " the GAN learns more than its real images"
+            )
             warnings.append(
-                f"replicate {replicate} does not pass the memorisation gate: {row['memorization']['reason']}; raise"
-                " gan.real_augmentation (or gan.real_augmentation_up_to, where it is not in force), so that the GAN"
-                " learns more than its real images"
+                f"replicate {replicate} does not pass the memorisation gate: {row['memorization']['reason']}; {advice}"
             )
     return warnings
 

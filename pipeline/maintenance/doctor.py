@@ -60,7 +60,8 @@ def read_params(params_file: Path) -> tuple[Params | None, Check]:
     Every bad key is a finding; that of a key that has moved names its new place.
     """
     try:
-        return load_params(params_file), Check("params", f"{params_file} is valid")
+        params = load_params(params_file)
+        return params, Check("params", "; ".join([f"{params_file} is valid", *params.code_of_its_own()]))
     except SynthGainError as error:
         findings = []
         for line in str(error).splitlines():

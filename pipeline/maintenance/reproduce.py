@@ -234,14 +234,22 @@ def slices(
 ) -> Iterator[Reproduced]:
     """What is asked for, of every declared budget, one after another as they are done.
 
+    Images of a generator of one's own are made by nothing of this project, and are left out.
+
     Raises:
-        SynthGainError: if a file that the parameters declare is missing or damaged.
+        SynthGainError: if a file that the parameters declare is missing or damaged, or a GAN is asked for that there is
+            not.
     """
+    ours = params.generator.kind == "gan"
+    if gan and not ours:
+        raise SynthGainError(
+            f"--gan: generator.kind is {params.generator.kind}, so there is no GAN to train again; leave --gan out"
+        )
     for budget in params.study.real_images:
         generators = data / "gan" / str(budget)
         trained = data / "metrics/collapsed" / f"{budget}.json"
         replicates = remaining_replicates(trained, declared=params.study.replicates)
-        for replicate in replicates:
+        for replicate in replicates if ours else ():
             yield reproduce_images(
                 [
                     generator_path(generators / str(replicate), member)

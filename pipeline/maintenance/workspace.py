@@ -20,13 +20,19 @@ from pipeline.runtime.outputs import only_writer, write_text
 PROJECT = ROOT
 # What a workspace takes from the project. Its data, results and lock file stay its own.
 _CODE = ("pipeline", "stages", "dvc.yaml", ".dvcignore")
+# Folders that stages depend on, whether or not a study uses them; a new workspace has the README of each.
+_PLACEHOLDERS = ("own/generator", "data/generated")
 
 
-def create_workspace(folder: Path, *, changes: Path) -> None:
+def create_workspace(folder: Path, *, changes: Path) -> Params:
     """Make or refresh a workspace: code and dvc.yaml of this project, params.yaml with `changes` laid over it.
 
     It is a DVC repository of its own, without Git. Results that are already there stay, so that a second
-    `dvc repro` runs only what has changed.
+    `dvc repro` runs only what has changed. Code of one's own that the parameters name is copied: it lies beside
+    `changes`, or in the project.
+
+    Returns:
+        The parameters of the workspace.
 
     Raises:
         SynthGainError: if there is no home folder, the folder holds something else, a stage or a DVC is running in
@@ -41,8 +47,12 @@ def create_workspace(folder: Path, *, changes: Path) -> None:
     with only_writer(folder):
         _refuse_running(folder)
         own = _own_folder(folder, params)
+        code = _own_code(params, beside=changes.parent)
         folder.mkdir(parents=True, exist_ok=True)
         _fill(folder, params, own)
+        for path, source in code.items():
+            _copy(source, folder / path)
+    return params
 
 
 def _refuse_running(folder: Path) -> None:
@@ -67,6 +77,33 @@ def _own_folder(folder: Path, params: Params) -> Path | None:
     return None
 
 
+def _own_code(params: Params, *, beside: Path) -> dict[str, Path]:
+    """Where the code that the parameters name lies now, by its path in the workspace."""
+    found = {}
+    for key, path in params.own_code_paths().items():
+        places = [root / path for root in (beside, PROJECT) if (root / path).exists()]
+        if not places:
+            raise SynthGainError(
+                f"{key}: found {path}, which is neither beside the parameters ({beside}) nor in {PROJECT}; name your"
+                " file or folder of code, seen from there"
+            )
+        found[path] = places[0]
+    return found
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A file or a folder of code in the place of what was there; with the same content, its times do not change."""
+    if source.resolve() == target.resolve():  # the parameters lie in the workspace
+        return
+    if target.is_dir():
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy2(source, target)
+
+
 def _fill(folder: Path, params: Params, own: Path | None) -> None:
     write_text(folder / WORKSPACE_MARK, f"{project_commit(PROJECT)}\n")
     for name in _CODE:
@@ -80,6 +117,10 @@ def _fill(folder: Path, params: Params, own: Path | None) -> None:
     if own is not None and not own.exists():
         own.mkdir(parents=True)
         shutil.copyfile(PROJECT / "data/own/README.md", own / "README.md")
+    for name in _PLACEHOLDERS:
+        if not (folder / name).exists():
+            (folder / name).mkdir(parents=True)
+            shutil.copyfile(PROJECT / name / "README.md", folder / name / "README.md")
     text = dump_params(params)
     own_params = folder / "params.yaml"
     if not own_params.is_file() or own_params.read_bytes() != text.encode():

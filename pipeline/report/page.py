@@ -107,6 +107,8 @@ def page_content(results: Results, settings: Mapping[str, Any], folder: Path, co
         "environment": tables.environment(results),
         "settings": yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True),
         "some_budget_is_all": "all" in results.grid.budgets,
+        "generator": results.budgets[0].generator,
+        "leakage": results.grid.gans_of(results.grid.budgets[0]).caveat.strip(),
         "test_error": f"{100 * comparison['test_sampling_error']['standard_error']:.2f}",
         "light": colour_variables(0),
         "dark": colour_variables(1),
@@ -142,11 +144,19 @@ def _budget(
         "per_class": tables.generative_per_class(results, budget_results),
         "facts": budget_results.generative,
         "extractor": str(budget_results.generative["extractor_sha256"])[:HASH_LENGTH],
-        "anchors": _anchor_words(budget_results.generative),
+        "anchors": _anchor_words(budget_results),
         "memorization": _memorization(results, budget_results, folder),
-        "training": _training(budget_results, folder),
-        "training_table": tables.training(budget_results),
-        "film_strips": pictures.film_strips(budget_results, folder, most_bytes=most_bytes),
+        "generator": budget_results.generator,
+        "maker": "generator" if budget_results.generator else "GAN",
+        **(
+            {}
+            if budget_results.generator
+            else {
+                "training": _training(budget_results, folder),
+                "training_table": tables.training(budget_results),
+                "film_strips": pictures.film_strips(budget_results, folder, most_bytes=most_bytes),
+            }
+        ),
     }
 
 
@@ -416,13 +426,15 @@ def _memorization(results: Results, budget_results: BudgetResults, folder: Path)
     }
 
 
-def _anchor_words(generative: Mapping[str, Any]) -> str:
-    """Whether the GAN beats the copycat, in a sentence."""
+def _anchor_words(budget_results: BudgetResults) -> str:
+    """Whether the GAN, or what stands in its place, beats the copycat, in a sentence."""
+    generative = budget_results.generative
+    maker = "generator" if budget_results.generator else "GAN"
     fid = float(np.mean([row["fid"] for row in generative["replicates"].values()]))
     copycat, floor = generative["copycat"]["fid"], generative["floor"]["fid"]
     outcome = "beats" if fid < copycat else "does not beat"
     return (
-        f"With a mean FID of {fid:.2f}, the GAN {outcome} the copycat ({copycat:.2f});"
+        f"With a mean FID of {fid:.2f}, the {maker} {outcome} the copycat ({copycat:.2f});"
         f" real images reach {floor:.2f} (floor)."
         + ("" if fid < copycat else " By FID alone, repeating the training images would look better.")
     )

@@ -15,9 +15,38 @@ from typing import Any
 
 from pipeline.errors import SynthGainError
 from pipeline.runtime.outputs import write_text
-from pipeline.study.subsets import Budget, replicate_index, replicate_numbers
+from pipeline.study.subsets import Budget, Imbalance, replicate_index, replicate_numbers
 
 FEWEST_REPLICATES = 2  # of a comparison: one has no interval
+
+# Of images whose generator may have been trained on anything (`generator.trained_on: unknown`).
+LEAKAGE_NOT_EXCLUDED = (
+    "It is not known what the generator was trained on, test images perhaps: leakage cannot be excluded."
+)
+
+
+@dataclass(frozen=True)
+class GanStudy:
+    """The generators of a budget, and the real images that each of them is trained on.
+
+    Attributes:
+        budget: real images of a replicate, or "all".
+        replicates: how many, each with a real subset of its own.
+        generators_per_replicate: generators of other seeds on the same real subset.
+        imbalance: the rare classes, as in `study.imbalance`.
+        seed: of the whole study.
+    """
+
+    budget: Budget
+    replicates: int
+    generators_per_replicate: int
+    imbalance: Imbalance
+    seed: int
+
+    @property
+    def trainings(self) -> int:
+        """How many generators there are."""
+        return self.replicates * self.generators_per_replicate
 
 
 @dataclass(frozen=True)
@@ -36,15 +65,17 @@ class Collapse:
 
 @dataclass(frozen=True)
 class TrainedGans:
-    """The GANs of a budget.
+    """The GANs of a budget, or the runs of a generator of one's own that stand in their place.
 
     Attributes:
         gans: how many were to be trained.
         collapsed: those that were given up, in order.
+        trained_on: of a generator of one's own, `generator.trained_on`; empty for our GAN.
     """
 
     gans: int = 0
     collapsed: tuple[Collapse, ...] = ()
+    trained_on: str = ""
 
     @property
     def left_out(self) -> list[int]:
@@ -53,8 +84,14 @@ class TrainedGans:
 
     @property
     def words(self) -> str:
-        """`1 of 3 GANs collapsed`; empty if none did."""
-        return f"{len(self.collapsed)} of {self.gans} GANs collapsed" if self.collapsed else ""
+        """`1 of 3 GANs collapsed`, or `1 of 3 runs of the generator failed`; empty if none did."""
+        what = "runs of the generator failed" if self.trained_on else "GANs collapsed"
+        return f"{len(self.collapsed)} of {self.gans} {what}" if self.collapsed else ""
+
+    @property
+    def caveat(self) -> str:
+        """What a verdict has to add, with a blank before it; empty if nothing."""
+        return f" {LEAKAGE_NOT_EXCLUDED}" if self.trained_on == "unknown" else ""
 
     def remaining(self, replicates: int) -> list[int]:
         """The numbers of the replicates that are not left out, of so many declared ones."""
@@ -73,7 +110,11 @@ class TrainedGans:
 
     def facts(self) -> dict[str, Any]:
         """JSON values."""
-        return {"gans": self.gans, "collapsed": [asdict(collapse) for collapse in self.collapsed]}
+        return {
+            "gans": self.gans,
+            "collapsed": [asdict(collapse) for collapse in self.collapsed],
+            **({"trained_on": self.trained_on} if self.trained_on else {}),
+        }
 
 
 def save_trained_gans(path: Path, gans: TrainedGans) -> None:
@@ -95,7 +136,7 @@ def load_trained_gans(path: Path) -> TrainedGans:
             Collapse(int(row["replicate"]), int(row["generator"]), str(row["reason"]))
             for row in values["collapsed"]
         )
-        return TrainedGans(int(values["gans"]), collapsed)
+        return TrainedGans(int(values["gans"]), collapsed, str(values.get("trained_on", "")))
     except FileNotFoundError:
         return TrainedGans()
     except (ValueError, KeyError, TypeError) as error:

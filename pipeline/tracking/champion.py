@@ -52,6 +52,8 @@ class Holder:
 
 def reason_without_candidate(params: Params) -> str | None:
     """Why the exported replicate's generator has no score of its own, in a study of such parameters; None: it has."""
+    if params.generator.kind != "gan":
+        return f"generator.kind is {params.generator.kind}: its images are not of a GAN of this project"
     if "synthetic_only" not in params.study.arms or not positive_ratios(params.study.synthetic_per_real):
         return "its score is that of the arm synthetic_only, which this study does not train"
     if params.study.generators_per_replicate > 1:

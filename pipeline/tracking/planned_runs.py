@@ -155,7 +155,7 @@ def plan_runs(
         children += _curve_runs(budget.budget, real_images, arms)
         for replicate in budget.replicates:
             real, made = _real_and_synthetic(replicate, train, source, real_images)
-            children.append(_gan_run(str(budget.budget), replicate, real, made))
+            children.append(_gan_run(str(budget.budget), replicate, real, made, budget.generator))
             for _, row in rows[rows["replicate"] == replicate.number].iterrows():
                 children.append(_cell_run(row, replicate, real, made, test))
     study = _study_run(params, params_file, metrics, report, results, children)
@@ -274,8 +274,17 @@ def _curve_runs(budget: Budget, real_images: int, arms: Sequence[Mapping[str, An
     return runs
 
 
-def _gan_run(budget: str, replicate: ReplicateResults, real: Images, made: Images) -> PlannedRun:
-    """Curves with `step` = real images seen, the final generative metrics, and the film strip of one GAN."""
+def _gan_run(
+    budget: str,
+    replicate: ReplicateResults,
+    real: Images,
+    made: Images,
+    generator: Mapping[str, Any] | None,
+) -> PlannedRun:
+    """Curves with `step` = real images seen, the final generative metrics, and the film strip of one GAN.
+
+    A generator of one's own has neither curves nor film strip, but a name, an author and a licence.
+    """
     curves, scores, number = replicate.history, replicate.scores, replicate.number
     metrics = [
         (name, float(row[name]), int(row["images_seen"]))
@@ -291,12 +300,16 @@ def _gan_run(budget: str, replicate: ReplicateResults, real: Images, made: Image
     return PlannedRun(
         kind="gan",
         key=f"gan/{budget}/{number}",
-        name=f"{budget} · gan · replicate {number}",
-        params={"real_images": str(real.count), "replicate": str(number)},
+        name=f"{budget} · {'generator' if generator else 'gan'} · replicate {number}",
+        params={
+            "real_images": str(real.count),
+            "replicate": str(number),
+            **{f"generator.{key}": str(value) for key, value in (generator or {}).items()},
+        },
         metrics=metrics,
         tags={"generator_sha256": made.tags["generator_sha256"]},
         inputs=[real],
-        artifacts=[(_needed(replicate.film_strip_file), "")],
+        artifacts=[(_needed(replicate.film_strip_file), "")] if replicate.film_strip_file else [],
     )
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.datasets import ImageFolder
 
+from pipeline.class_folders import class_folders, class_folders_before
 from pipeline.export.manifest import CARD, CHECKSUMS, CROISSANT, MANIFEST
 from pipeline.export.parquet import TABLE
-from pipeline.export.png import class_folders, class_folders_before
 from pipeline.export.verify import verify
 
 from .conftest import synthetic_images

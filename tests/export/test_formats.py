@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.class_folders import class_folders
 from pipeline.export import webdataset
 from pipeline.export.compression import encode_pngs
-from pipeline.export.png import class_folders
 from pipeline.export.readers import read_samples
 from pipeline.export.shards import FORMATS
 from pipeline.export.table import _array, cut_shard

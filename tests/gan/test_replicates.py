@@ -10,10 +10,10 @@ from sklearn.datasets import load_digits
 from pipeline.errors import SynthGainError
 from pipeline.gan import replicates, training
 from pipeline.gan.monitor import CollapsedTraining, refuse_collapse
-from pipeline.gan.replicates import GanStudy, train_replicates
+from pipeline.gan.replicates import train_replicates
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
-from pipeline.study.trained_gans import Collapse
+from pipeline.study.trained_gans import Collapse, GanStudy
 from tests.test_kills import tiny_params
 
 STEPS, POINTS, SIZE = 12, 4, 8  # of a training: an evaluation point every 3 steps

@@ -1,0 +1,1 @@
+"""Generators of other people: their program is run, or their images are read, and both are checked."""
