@@ -10,7 +10,10 @@ def export(
     source: Annotated[
         Path, typer.Argument(metavar="SRC", help="A file of `synthgain generate` or of the pipeline.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write one folder per format into.")],
+    out: Annotated[
+        str,
+        typer.Option(metavar="DIR|URL", help="Where one folder per format goes; s3://… is an object store."),
+    ],
     formats: Annotated[
         str,
         typer.Option("--format", help="Of idx, idx_gz, png, npz, parquet, webdataset, arrow, with commas."),
@@ -46,11 +49,15 @@ def export(
     The same images give the same bytes. Killed, it goes on after the last complete shard.
 
     Example: synthgain export digits.npz --format idx,parquet --source mnist --out digits
+
+    To an object store: synthgain export digits.npz --source mnist --out s3://bucket/digits
     """
     from pipeline.errors import SynthGainError
+    from pipeline.export.bucket import Bucket, is_address
     from pipeline.export.dataset import check_formats, export_dataset
     from pipeline.export.samples import select_samples
     from pipeline.export.source import open_images
+    from pipeline.export.upload import upload_dataset
 
     names = check_formats([name.strip() for name in formats.split(",") if name.strip()])
     synthetic = open_images(source)
@@ -87,14 +94,24 @@ def export(
         real=real,
         latent_hashes=latent_hashes(synthetic.provenance),
     )
-    written = export_dataset(
-        samples,
-        out,
-        formats=names,
-        source=data_source,
-        shard_size=shard_size,
-        workers=workers or available_cores(),
-        force=force,
-    )
+    workers = workers or available_cores()
+    if is_address(out):
+        if force:
+            raise SynthGainError("--force: moves a folder aside; in an object store, name another prefix")
+        place: Path | Bucket = Bucket(out)
+        written = upload_dataset(
+            samples, Bucket(out), formats=names, source=data_source, shard_size=shard_size, workers=workers
+        )
+    else:
+        place = Path(out)
+        written = export_dataset(
+            samples,
+            place,
+            formats=names,
+            source=data_source,
+            shard_size=shard_size,
+            workers=workers,
+            force=force,
+        )
     for name in written:
-        typer.echo(f"{counted(len(samples), 'image')}, {name}: {out / name}")
+        typer.echo(f"{counted(len(samples), 'image')}, {name}: {place / name}")

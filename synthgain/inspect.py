@@ -7,8 +7,11 @@ import typer
 
 
 def inspect(
-    path: Annotated[
-        Path, typer.Argument(metavar="DIR|FILE", help="An export, or a file of labelled images.")
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|FILE|URL", help="An export, or a file of labelled images; s3://… is fetched first."
+        ),
     ],
     sheet: Annotated[
         Path | None, typer.Option(help="Write a contact sheet, a row per class, to this PNG.")
@@ -21,19 +24,24 @@ def inspect(
     Example: synthgain inspect data/export --sheet sheet.png
     """
     from pipeline.errors import SynthGainError
+    from pipeline.export.bucket import local_copy, shown
     from pipeline.export.inspect import inspect, save_contact_sheet
     from pipeline.redaction import without_control_characters
 
     if sheet is not None and sheet.exists() and not force:
         raise SynthGainError(f"{sheet}: is there already; name another file, or pass --force to replace it")
-    contents = inspect(path, per_class=per_class)
+    with local_copy(place) as path:
+        contents = inspect(path, per_class=per_class)
+        facts = dict(contents.facts)
+        if manifest := facts.get("manifest"):
+            facts["manifest"] = shown(place, path, Path(manifest))
     height, width = contents.image_size
     synthetic, real = (sum(column) for column in zip(*contents.counts, strict=True))
 
     def say(text: str) -> None:
         typer.echo(without_control_characters(text))
 
-    say(f"{path}: {contents.kind}")
+    say(f"{shown(place, path, path)}: {contents.kind}")
     say(f"{synthetic} synthetic and {real} real images of {width}×{height} pixels")
     say("")
     class_names = [without_control_characters(name) for name in contents.class_names]
@@ -42,7 +50,7 @@ def inspect(
     for label, (name, counts) in enumerate(zip(class_names, contents.counts, strict=True)):
         say(f"{label:>5}  {name:<{name_width}}  {counts[0]:>9}  {counts[1]:>4}")
     say("")
-    for name, value in contents.facts.items():
+    for name, value in facts.items():
         say(f"{name}: {value}")
     if sheet is not None:
         save_contact_sheet(contents, sheet)

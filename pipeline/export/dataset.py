@@ -20,6 +20,7 @@ import pydantic_core
 from zlib_ng import zlib_ng
 
 from pipeline.errors import SynthGainError
+from pipeline.export.bucket import Bucket
 from pipeline.export.manifest import CHECKSUMS, SCHEMA_VERSION, foreign_files, write_manifest
 from pipeline.export.samples import Samples
 from pipeline.export.shards import CLASSES, FORMATS, assemble, prepare, record_path, write_shard
@@ -87,11 +88,11 @@ def export_dataset(
         _refuse_foreign_files(out, formats)
     facts = {"source": source, "study": study, "metrics": metrics, "shard_size": shard_size}
     with only_writer(out):  # of the unfinished work too
-        work = _work_folder(out, formats, _fingerprint(samples, formats, facts))
+        work = _work_folder(out, formats, fingerprint(samples, formats, facts))
         try:
             if not (work / _READY).exists():
-                _write_shards(samples, work, formats, shard_size, workers)
-                _finish(samples, work, formats, facts)
+                write_shards(samples, work, formats, shard_size, workers)
+                finish(samples, work, formats, facts)
                 (work / _READY).touch()
             for name in formats:
                 if (work / name).exists():  # else it was put in place before a kill
@@ -130,8 +131,16 @@ def check_formats(formats: Sequence[str]) -> list[str]:
     return [name for name in FORMATS if name in formats]
 
 
-def _write_shards(samples: Samples, work: Path, formats: list[str], shard_size: int, workers: int) -> None:
-    """Write the shards that an earlier, killed run has not completed."""
+def write_shards(
+    samples: Samples,
+    work: Path,
+    formats: list[str],
+    shard_size: int,
+    workers: int,
+    *,
+    place: Bucket | None = None,
+) -> None:
+    """Write the shards that an earlier, killed run has not completed; with a `place`, put them there."""
     prepare(formats, work, samples=len(samples), image_size=samples.synthetic_file.image_size)
     count = -(-len(samples) // shard_size)
     missing = [number for number in range(count) if not record_path(work, number).exists()]
@@ -141,23 +150,26 @@ def _write_shards(samples: Samples, work: Path, formats: list[str], shard_size: 
         return
     # Cut here, because the hashes of the latents need torch: a worker does without it and starts fast.
     shards = (cut_shard(samples, number, shard_size) for number in missing)
-    write = partial(write_shard, formats=formats, work=work)
+    write = partial(write_shard, formats=formats, work=work, place=place)
     processes = Workers(min(workers, len(missing)), threads=1, device=None)
     with progress(f"writing {', '.join(formats)}", total=len(missing), unit="shards") as advance:
         for _ in parallel_map(write, shards, workers=processes, advance=advance):
             pass  # the files and the record of a shard are its result
 
 
-def _finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str, Any]) -> None:
+def finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str, Any]) -> None:
     """Join the parts of all shards, and put the manifest and what belongs to it beside the files of each format."""
     shard_size = facts["shard_size"]
     count = -(-len(samples) // shard_size)
     written: dict[str, dict[str, str]] = {name: {} for name in formats}
+    put_away: dict[str, dict[str, int]] = {name: {} for name in formats}
     pixels = hashlib.sha256()
     for number in range(count):
         record = pydantic_core.from_json(record_path(work, number).read_bytes())
         for name, files in record["files"].items():
             written[name] |= files
+        for name, sizes in record.get("bytes", {}).items():
+            put_away[name] |= sizes
         pixels.update(bytes.fromhex("".join(record["pixel_sha256"])))
     size = samples.synthetic_file.image_size
     common = assemble(formats, work, samples=len(samples), shards=count, image_size=size)
@@ -172,6 +184,7 @@ def _finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str
             pixel_sha256=pixels.hexdigest(),
             shards=count,
             known_hashes=common | written[name],
+            put_away=put_away[name],
             **facts,
         )
 
@@ -197,7 +210,7 @@ def _files_in_the_way(folder: Path) -> list[str]:
     return foreign_files(folder) if folder.is_dir() else []
 
 
-def _fingerprint(samples: Samples, formats: Sequence[str], facts: Mapping[str, Any]) -> str:
+def fingerprint(samples: Samples, formats: Sequence[str], facts: Mapping[str, Any]) -> str:
     """Two runs with the same fingerprint write the same bytes, so one may continue with the shards of the other."""
     content = {
         "samples": samples.digest(),

@@ -44,6 +44,7 @@ def write_manifest(
     shard_size: int,
     shards: int,
     known_hashes: Mapping[str, str],
+    put_away: Mapping[str, int],
 ) -> None:
     """Write `manifest.json` on the files in the folder; from it the card and the Croissant; then `SHA256SUMS`.
 
@@ -62,10 +63,11 @@ def write_manifest(
         shard_size: samples of a shard.
         shards: how many.
         known_hashes: SHA-256 by path of files that were hashed when they were written.
+        put_away: bytes by path of those among them that lie in an object store by now.
     """
     # This function writes its own files anew; those that a killed run left are no data.
     own = {MANIFEST, CARD, CROISSANT, CHECKSUMS}
-    data = [path for path in _files(folder) if path not in own]
+    data = sorted({path for path in _files(folder) if path not in own} | set(put_away))
     checksums = {path: known_hashes.get(path) or file_sha256(folder / path) for path in data}
     manifest = {
         **_facts_of_samples(samples, format_name),
@@ -77,7 +79,7 @@ def write_manifest(
         "study": study,
         "metrics": metrics,
         "files": {
-            path: {"bytes": (folder / path).stat().st_size, "sha256": sha256}
+            path: {"bytes": put_away.get(path) or (folder / path).stat().st_size, "sha256": sha256}
             for path, sha256 in checksums.items()
             if not path.endswith(".png")
         },

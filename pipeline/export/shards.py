@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic_core import to_json
 
 from pipeline.checkpoints import file_sha256
+from pipeline.errors import SynthGainError
 from pipeline.export import arrow, idx, npz, parquet, png, webdataset
+from pipeline.export.bucket import Bucket
 from pipeline.export.table import Shard, shard_name
 from pipeline.runtime.outputs import write_text
 from pipeline.runtime.progress import Advance
@@ -20,6 +22,8 @@ SELF_CONTAINED = ("parquet",)
 # Beside IDX, which has no place for names.
 CLASSES = "classes.txt"
 
+# Those that an object store can hold: a file of its own for each shard, put when it is done.
+OF_SHARDS = ("npz", "parquet", "webdataset", "arrow")
 _FILE_PER_SHARD = {
     "npz": (npz.write_shard, ".npz"),
     "parquet": (parquet.write_shard, ".parquet"),
@@ -28,10 +32,13 @@ _FILE_PER_SHARD = {
 }
 
 
-def write_shard(shard: Shard, advance: Advance, *, formats: Sequence[str], work: Path) -> None:
+def write_shard(
+    shard: Shard, advance: Advance, *, formats: Sequence[str], work: Path, place: Bucket | None = None
+) -> None:
     """Write a shard's files and parts below `work`, then its record: without that, it is not complete.
 
     Files go to `<work>/<format>/`, parts of larger files to `<work>/parts/<format>/`; the folders are there.
+    With a `place` the files are read again, put to `<place>/<format>/` and taken away here.
     The record holds the SHA-256 of each file and of each image's pixels. `advance` is called once, with 1.
     """
     hashes: dict[str, dict[str, str]] = {}
@@ -49,9 +56,27 @@ def write_shard(shard: Shard, advance: Advance, *, formats: Sequence[str], work:
             idx.write_gzip_part(shard, work / "parts" / name)
     if set(formats) - set(SELF_CONTAINED):
         parquet.write_table_part(shard, work / "parts")
-    record = {"files": hashes, "pixel_sha256": shard.pixel_sha256}
+    record: dict[str, object] = {"files": hashes, "pixel_sha256": shard.pixel_sha256}
+    if place is not None:
+        record["bytes"] = _put(hashes, work, place)
     write_text(record_path(work, shard.number), to_json(record).decode())
     advance(1)
+
+
+def _put(hashes: Mapping[str, Mapping[str, str]], work: Path, place: Bucket) -> dict[str, dict[str, int]]:
+    """Put the files of a shard to an object store, once they are what was written; the bytes of each."""
+    sizes: dict[str, dict[str, int]] = {}
+    for name, files in hashes.items():
+        for file_name, sha256 in files.items():
+            file = work / name / file_name
+            if file_sha256(file) != sha256:
+                raise SynthGainError(
+                    f"{file}: changed since it was written; the same command writes it again"
+                )
+            (place / name).put(file_name, file)
+            sizes.setdefault(name, {})[file_name] = file.stat().st_size
+            file.unlink()
+    return sizes
 
 
 def record_path(work: Path, number: int) -> Path:

@@ -22,8 +22,17 @@ from pipeline.runtime.store import this_store, unfinished_states
 
 
 def half_written_outputs(root: Path) -> Check:
-    """What lies half-written beside and within the outputs of dvc.yaml, and that nobody is writing."""
-    findings = []
+    """What lies half-written beside and within the outputs of dvc.yaml and in stores, and that nobody is writing."""
+    from pipeline.export.upload import unfinished
+
+    findings = [
+        Finding(
+            "part of an export in an object store, left by a command that was killed",
+            address,
+            f"the same command from here goes on; or remove what lies there, and {folder}",
+        )
+        for folder, address in unfinished(root)
+    ]
     for temporary in temporaries(root, "tmp"):
         if is_being_written(output_of_temporary(temporary)):
             continue

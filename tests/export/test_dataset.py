@@ -58,8 +58,8 @@ def test_shards_in_another_order_give_the_same_bytes(tmp_path):
         prepare(FORMATS, work, samples=len(samples), image_size=(8, 8))
         for number in before:
             write_shard(cut_shard(samples, number, 4), lambda _: None, formats=FORMATS, work=work)
-        dataset._write_shards(samples, work, list(FORMATS), 4, 1)
-        dataset._finish(
+        dataset.write_shards(samples, work, list(FORMATS), 4, 1)
+        dataset.finish(
             samples,
             work,
             list(FORMATS),
@@ -162,7 +162,7 @@ from pipeline.export.shards import FORMATS, write_shard
 
 left = int(sys.argv[3])
 
-def dying(shard, advance, formats, work):
+def dying(shard, advance, *, formats, work, place):
     global left
     if left == 0:
         # Half of the shard is written when the end comes.
