@@ -123,9 +123,9 @@ def _too_few_synthetic(
         count = int(real.counts()[label])
         within = math.floor(100 * images_per_class / count) / 100
         problems.append(
-            f"{found}; class {real.class_names[label]} has {count} images in a real subset (study.real_images {budget}),"
-            f" so study.synthetic_per_real {ratio} needs {needed} synthetic ones: set it to at least {needed}, or lower"
-            f" the ratio to at most {within:g}"
+            f"{found}; class {real.class_names[label]} has {count} images in a real subset (study.real_images"
+            f" {budget}), so study.synthetic_per_real {ratio} needs {needed} synthetic ones: set it to at least"
+            f" {needed}, or lower the ratio to at most {within:g}"
         )
     if any(arm.rare_only and arm.uses_synthetic for arm in study.recipes()):
         gap, label, budget = _greatest({budget: missing_counts(real) for budget, real in subsets.items()})

@@ -962,7 +962,7 @@ FAULTS = [
         PARAMS,
         "colour asked of a grey data set",
         with_params(data__channels="colour"),
-        "error: params.yaml: data.channels: found colour; mnist is grey: auto or grey",
+        "error: params.yaml: data.channels: found colour; digits is grey: auto or grey",
     ),
     Fault(
         PARAMS,
