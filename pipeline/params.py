@@ -262,14 +262,14 @@ class Gan(Section):
     architecture: Literal["compact", "dcgan", "mlp"]
     z_dim: Annotated[int, Field(ge=1, le=1024)]
     class_embedding_dim: Count
-    generator_channels: Annotated[list[Count], Field(min_length=1)]
-    generator_strides: list[Stride]
+    generator_channels: Literal["auto"] | Annotated[list[Count], Field(min_length=1)]
+    generator_strides: Literal["auto"] | list[Stride]
     generator_leak: Annotated[Number, Field(ge=0, lt=1)]
     generator_noise: NonNegative
     upsampling: Literal["transposed", "nearest", "pixel_shuffle"]
     normalization: Literal["none", "batch"]
-    discriminator_channels: Annotated[list[Count], Field(min_length=1)]
-    discriminator_strides: list[Stride]
+    discriminator_channels: Literal["auto"] | Annotated[list[Count], Field(min_length=1)]
+    discriminator_strides: Literal["auto"] | list[Stride]
     discriminator_features: Annotated[int, Field(ge=0)]
     dropout: Annotated[Number, Field(ge=0, lt=1)]
     spectral_norm: bool
@@ -317,13 +317,35 @@ class Gan(Section):
             raise ValueError("\n".join(problems))
         return self
 
+    def layers_fit_side(self, side: int) -> list[str]:
+        """Strides that lead to images of `side` pixels; `auto` always does."""
+        problems = []
+        most = max(8, side // 4)
+        if self.generator_strides != "auto" and self.architecture != "mlp":
+            growth = math.prod(self.generator_strides)
+            if side % growth or side // growth < 2 or growth == 1:
+                problems.append(
+                    f"gan.generator_strides: found {self.generator_strides}; {growth} in all do not lead from a grid of"
+                    f" 2 or more to data.image_size {side}: take auto"
+                )
+        if self.discriminator_strides != "auto" and math.prod(self.discriminator_strides) > most:
+            problems.append(
+                f"gan.discriminator_strides: found {self.discriminator_strides}; at most {most} in all, or nothing is"
+                f" left of an image of {side} pixels"
+            )
+        return problems
+
     def _layers_fit(self) -> list[str]:
         """Widths and strides that belong together."""
         problems = []
         if self.architecture == "mlp":
             for player in ("generator", "discriminator"):
-                if strides := getattr(self, f"{player}_strides"):
+                if (strides := getattr(self, f"{player}_strides")) not in ([], "auto"):
                     problems.append(f"gan.{player}_strides: found {strides}; architecture mlp has none: []")
+                if getattr(self, f"{player}_channels") == "auto":
+                    problems.append(
+                        f"gan.{player}_channels: found auto; architecture mlp needs its hidden sizes, as in [256, 256]"
+                    )
             if self.discriminator_features:
                 problems.append(
                     f"gan.discriminator_features: found {self.discriminator_features}; architecture mlp has its"
@@ -332,25 +354,17 @@ class Gan(Section):
             return problems
         for player in ("generator", "discriminator"):
             channels, strides = getattr(self, f"{player}_channels"), getattr(self, f"{player}_strides")
-            if len(channels) != len(strides):
+            if strides != "auto" and (channels == "auto" or len(channels) != len(strides)):
+                layers = "layers" if channels == "auto" else f"{len(channels)} gan.{player}_channels"
                 problems.append(
-                    f"gan.{player}_strides: found {strides}; one for each of the {len(channels)}"
-                    f" gan.{player}_channels is needed"
+                    f"gan.{player}_strides: found {strides} with gan.{player}_channels {channels}; one for each of the"
+                    f" {layers} is needed, or auto"
                 )
-        if math.prod(self.generator_strides) != 4:
-            problems.append(
-                f"gan.generator_strides: found {self.generator_strides}; 4 in all are needed, from a quarter of"
-                " the side to the side"
-            )
-        if self.architecture == "compact" and self.generator_strides[-1:] != [2]:
+        strides = self.generator_strides
+        if self.architecture == "compact" and strides != "auto" and strides[-1:] != [2]:
             problems.append(
                 f"gan.generator_strides: found {self.generator_strides}; the last of architecture compact is its"
                 " pixel-shuffle: 2"
-            )
-        if math.prod(self.discriminator_strides) > 8:
-            problems.append(
-                f"gan.discriminator_strides: found {self.discriminator_strides}; at most 8 in all, or nothing is"
-                " left of a small image"
             )
         return problems
 
@@ -519,7 +533,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _cross_section(self) -> Self:
-        problems = []
+        problems = self.gan.layers_fit_side(self.data.image_size)
         classes = CLASSES_OF_SOURCE.get(self.data.source)
         budgets = [budget for budget in self.study.real_images if budget != "all"]
         if classes and budgets:
@@ -789,6 +803,8 @@ def _explain(problems: list[dict[str, Any]]) -> list[str]:
         if allowed not in allowed_at.setdefault(place, []):
             allowed_at[place].append(allowed)
     for place, allowed_values in allowed_at.items():
+        if any(other.startswith(f"{place}.") for other in allowed_at):
+            continue  # a list where auto is allowed too: what is wrong is in the list
         found = found_at[place]
         if "a number" in allowed_values:
             allowed_values = ["a number"]
