@@ -23,6 +23,7 @@ def main(
     Example: python -m stages.train_gan --budget 1000 --train data/prepared/train.npz --out data/gan
     --history data/metrics/gan --collapsed data/metrics/collapsed
     """
+    from pipeline.augmentation.geometry import ImageFacts
     from pipeline.gan.replicates import GanStudy, history_csv, train_replicates
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
@@ -37,6 +38,7 @@ def main(
         generators_per_replicate=params.study.generators_per_replicate,
         imbalance=params.study.imbalance,
         seed=params.seed,
+        facts=ImageFacts(params.augmentation.fill, params.augmentation.flips),
     )
     with atomic_output(out / budget) as folder:
         rows, gans = train_replicates(

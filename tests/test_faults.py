@@ -1012,6 +1012,14 @@ FAULTS = [
     ),
     Fault(
         PARAMS,
+        "a policy that mirrors images of which no mirror image is of the same class",
+        with_params(study__arms=["real", "real_flip_crop"]),
+        "error: params.yaml: study.arms: found real_flip_crop, whose policy mirrors images, but augmentation.flips is"
+        " none; set it to horizontal or both if mirror images are of the same class (digits' are not), or take a policy"
+        " without flips, such as shift",
+    ),
+    Fault(
+        PARAMS,
         "a number that YAML reads as text",
         with_params(gan__generator_learning_rate="2e-4"),
         "error: params.yaml: gan.generator_learning_rate: found '2e-4'; allowed: a number (YAML reads "

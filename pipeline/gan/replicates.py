@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from pipeline.augmentation.geometry import DIGITS, ImageFacts
 from pipeline.errors import SynthGainError
 from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import generator_path, save_generator
@@ -55,6 +56,7 @@ class GanStudy:
         generators_per_replicate: generators of other seeds on the same real subset.
         imbalance: the rare classes, as in `study.imbalance`.
         seed: of the whole study.
+        facts: what is true of the images.
     """
 
     budget: Budget
@@ -62,6 +64,7 @@ class GanStudy:
     generators_per_replicate: int
     imbalance: Imbalance
     seed: int
+    facts: ImageFacts = DIGITS
 
     @property
     def trainings(self) -> int:
@@ -79,6 +82,7 @@ class GanJob:
         seed: of the training.
         folder: where generator and film strip go, and the history of all but the first.
         label: a name for messages.
+        facts: what is true of the images.
     """
 
     replicate: int
@@ -87,6 +91,7 @@ class GanJob:
     seed: int
     folder: Path
     label: str
+    facts: ImageFacts = DIGITS
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -99,6 +104,7 @@ class GanJob:
             "gan": gan.model_dump(exclude={"collapse_patience_images"}),
             "provenance": self.provenance,
             "class_names": list(self.real.class_names),
+            "facts": asdict(self.facts),
         }
         data = images_sha256(self.real)
         return result_key("gan", train_gan, recipe=recipe, data=data, device=device, dtype=dtype)
@@ -189,6 +195,7 @@ def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path) -> Iterator[Ga
                 seed=derive_seed(study.seed, "gan", study.budget, replicate, *number),
                 folder=folder / str(replicate),
                 label=f"GAN {study.budget}{suffix}, replicate {replicate_number(replicate)} of {study.replicates}",
+                facts=study.facts,
             )
 
 
@@ -262,6 +269,7 @@ def _find_or_train(
                         seed=job.seed,
                         device=device,
                         dtype=dtype,
+                        facts=job.facts,
                         scratch=scratch / "state",  # which is there as soon as there is a state
                         label=job.label,
                         advance=advance_and_count,

@@ -64,15 +64,15 @@ def plan(workspace: Path, params: Params) -> Plan:
     A few real steps of the GAN, and of a classifier with each policy, are timed here, on random images.
 
     Raises:
-        SynthGainError: if the classes of own images are not known yet.
+        SynthGainError: as `images_of`.
     """
-    classes, shape = _images_of(workspace, params)
+    classes, shape = images_of(workspace, params)
     study = params.study
     cells = Counter((key[0], key[1]) for key in Grid.declared(study).cells())
     gans_of_a_budget = study.replicates * study.generators_per_replicate
     budgets = len(study.real_images)
     images = budgets * study.replicates * params.generation.images_per_class * classes
-    stages = _stages(workspace, params)
+    stages = count_stages(workspace, params)
     timed = _Timed(params, _random_images(shape, classes, params.gan.batch_size))
     seconds = {
         "GANs": budgets * timed.gans(gans_of_a_budget),
@@ -95,8 +95,12 @@ def plan(workspace: Path, params: Params) -> Plan:
     )
 
 
-def _images_of(workspace: Path, params: Params) -> tuple[int, tuple[int, int, int]]:
-    """How many classes there are, and (C, H, W): as prepared, or as published."""
+def images_of(workspace: Path, params: Params) -> tuple[int, tuple[int, int, int]]:
+    """How many classes there are, and (C, H, W): as prepared, or as published.
+
+    Raises:
+        SynthGainError: if the classes of own images are not known yet.
+    """
     side, source = params.data.image_size, params.data.source
     manifest = workspace / "data/prepared/splits.json"
     if manifest.is_file():
@@ -111,7 +115,7 @@ def _images_of(workspace: Path, params: Params) -> tuple[int, tuple[int, int, in
     return CLASSES_OF_SOURCE[source], (3 if source in ("cifar10", "svhn") else 1, side, side)
 
 
-def _stages(workspace: Path, params: Params) -> int:
+def count_stages(workspace: Path, params: Params) -> int:
     """The nodes of `dvc repro`: each stage once for each combination of its matrix."""
     stages = yaml.safe_load((workspace / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     values = params.model_dump()

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.errors import SynthGainError
-from pipeline.maintenance.plan import plan
+from pipeline.maintenance.plan import count_stages, images_of, plan
 from pipeline.params import overlay_params
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def test_stages_are_those_that_dvc_sees(workspace):
     values = params().model_dump()
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     with dvc.repo.Repo.init(str(folder), no_scm=True) as repo:
-        assert plan(folder, params()).stages == len(repo.index.stages)
+        assert count_stages(folder, params()) == len(repo.index.stages)
 
 
 def test_own_images_are_planned_once_they_are_prepared(workspace):
@@ -74,8 +74,9 @@ def test_own_images_are_planned_once_they_are_prepared(workspace):
     with pytest.raises(
         SynthGainError, match=r"splits\.json: not of these parameters, or not there; `dvc repro prep"
     ):
-        plan(folder, params(source="folder"))
+        images_of(folder, params(source="folder"))
     (folder / "data/prepared").mkdir(parents=True)
-    manifest = {"source": "folder", "image_size": 8, "channels": 1, "class_names": ["a", "b", "c"]}
+    manifest = {"source": "folder", "image_size": 8, "channels": 3, "class_names": ["a", "b", "c"]}
     (folder / "data/prepared/splits.json").write_text(json.dumps(manifest))
-    assert plan(folder, params(source="folder")).classes == 3
+    assert images_of(folder, params(source="folder")) == (3, (3, 8, 8))
+    assert images_of(folder, params(source="svhn", image_size=32)) == (10, (3, 32, 32))
