@@ -12,6 +12,7 @@ from pipeline.errors import SynthGainError
 from pipeline.generative_metrics.budget import INCEPTION_FEATURES, class_counts
 from pipeline.images import LabeledImages, formats_for
 from pipeline.params import Evaluation, Study
+from pipeline.study.metric import Metric
 from pipeline.study.subsets import Budget, images_wanted, missing_counts, real_subset, scaled_counts
 
 Counts = npt.NDArray[np.int64]
@@ -61,8 +62,13 @@ def refuse_impossible_study(
     return notes
 
 
-def unequal_classes(train: LabeledImages, validation: LabeledImages, test: LabeledImages) -> list[str]:
-    """The counts of the classes, largest first, where they are unequal; of many classes, the ends."""
+def unequal_classes(
+    train: LabeledImages, validation: LabeledImages, test: LabeledImages, *, metric: Metric
+) -> list[str]:
+    """The counts of the classes, largest first, where they are unequal; of many classes, the ends.
+
+    And what that does to the metric by which the study decides.
+    """
     counts = train.counts()
     largest, smallest = int(counts.argmax()), int(counts.argmin())
     if counts[largest] < _UNEQUAL * counts[smallest]:
@@ -79,11 +85,19 @@ def unequal_classes(train: LabeledImages, validation: LabeledImages, test: Label
         lines.append(f"  {train.class_names[label]}: {', '.join(map(str, sizes))}")
     if len(rest) > _CLASSES_SHOWN:
         lines.insert(1 + _CLASSES_SHOWN, f"  … {len(rest) - _CLASSES_SHOWN} classes between them …")
-    share = test.counts().max() / len(test)
-    lines.append(
-        f"  always answering {test.class_names[int(test.counts().argmax())]} would be right in {share:.0%} of the test"
-        " images: look at balanced accuracy or macro-F1, too"
-    )
+    tested = test.counts()
+    if metric == "accuracy":
+        common = int(tested.argmax())
+        lines.append(
+            f"  always answering {test.class_names[common]} would be right in {tested[common] / len(test):.0%} of the"
+            " test images; study.metric balanced_accuracy or macro_f1 counts every class alike"
+        )
+    else:
+        rare = int(tested.argmin())
+        lines.append(
+            f"  one of the {tested[rare]} test images of {test.class_names[rare]} is worth"
+            f" {100 / tested[rare] / test.num_classes:.2g} points of balanced accuracy"
+        )
     return lines
 
 
@@ -123,12 +137,14 @@ def _too_few_synthetic(
         count = int(real.counts()[label])
         within = math.floor(100 * images_per_class / count) / 100
         problems.append(
-            f"{found}; class {real.class_names[label]} has {count} images in a real subset (study.real_images {budget}),"
-            f" so study.synthetic_per_real {ratio} needs {needed} synthetic ones: set it to at least {needed}, or lower"
-            f" the ratio to at most {within:g}"
+            f"{found}; class {real.class_names[label]} has {count} images in a real subset (study.real_images"
+            f" {budget}), so study.synthetic_per_real {ratio} needs {needed} synthetic ones: set it to at least"
+            f" {needed}, or lower the ratio to at most {within:g}"
         )
     if any(arm.rare_only and arm.uses_synthetic for arm in study.recipes()):
-        gap, label, budget = _greatest({budget: missing_counts(real) for budget, real in subsets.items()})
+        gap, label, budget = _greatest(
+            {budget: missing_counts(real, study.fill_to) for budget, real in subsets.items()}
+        )
         if gap > images_per_class:
             problems.append(
                 f"{found}; class {subsets[budget].class_names[label]} lacks {gap} images in a real subset"
@@ -155,7 +171,7 @@ def _left_out_arms(train: LabeledImages, subsets: dict[Budget, LabeledImages], s
             if not names:
                 continue
             wanted = (
-                {"": missing_counts(real)}
+                {"": missing_counts(real, study.fill_to)}
                 if rare_only
                 else {f" at synthetic_per_real {ratio}": images_wanted(real, ratio) for ratio in ratios}
             )

@@ -26,9 +26,11 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.augmentation.policies import POLICIES
 from pipeline.errors import SynthGainError
 from pipeline.images import SIDES
 from pipeline.study.arms import ARMS, Arm
+from pipeline.study.metric import Metric
 
 # The classes of each published data set; digits has ten as well, a folder says it for itself.
 CLASSES_OF_SOURCE = {
@@ -66,7 +68,9 @@ Budget = Count | Literal["all"]
 
 def _known_arm(name: str) -> str:
     if name not in ARMS:
-        raise ValueError(" or ".join(map(repr, ARMS)))
+        plain = [arm.name for arm in ARMS.values() if not arm.augmented or arm.own_name]
+        policies = [f"_{policy}" for policy in POLICIES if policy != "none"]
+        raise ValueError(f"{', '.join(plain)}; most also with {', '.join(policies)} after the name")
     return name
 
 
@@ -237,6 +241,8 @@ class Study(Section):
     label_filter_folds: Annotated[int, Field(ge=2, le=20)]
     label_filter_steps: Count
     imbalance: dict[ClassName, Annotated[Number, Field(gt=0, lt=1)]]
+    fill_to: Count | Literal["common", "largest"]
+    metric: Metric
 
     def recipes(self) -> list[Arm]:
         """What each of the arms trains on."""
@@ -265,10 +271,11 @@ class Study(Section):
                     f"study.arms: found {arm} without {baseline}, which it is compared with;"
                     f" add {baseline}, or remove {arm}"
                 )
-            if ARMS[arm].rare_only and not self.imbalance:
+            if ARMS[arm].rare_only and self.fill_to == "common" and not self.imbalance:
                 raise ValueError(
                     f"study.arms: found {arm}, but study.imbalance names no rare class whose gap it could fill;"
-                    f" name one, or remove {arm}"
+                    " name one, set study.fill_to to largest or to a count where classes are unequal by nature, or"
+                    f" remove {arm}"
                 )
         return self
 
@@ -510,14 +517,21 @@ class Extractor(Training):
 
 
 class Augmentation(Section):
-    """How strong the transforms are that augmentation policies apply to a classifier's images."""
+    """What is true of the images, and how strong the transforms are that policies apply to a classifier's images."""
 
+    fill: Annotated[Number, Field(ge=0, le=255)] | Literal["edge", "mean"]
+    flips: Literal["none", "horizontal", "both"]
+    shift_translation: Annotated[Number, Field(ge=0, le=0.5)]
     affine_rotation_degrees: Annotated[Number, Field(ge=0, le=45)]
     affine_translation: Annotated[Number, Field(ge=0, le=0.5)]
     affine_scale: Annotated[Number, Field(ge=0, le=0.5)]
     affine_shear_degrees: Annotated[Number, Field(ge=0, le=45)]
     elastic_alpha: NonNegative
     elastic_sigma: Positive
+    color_brightness: Fraction
+    color_contrast: Fraction
+    color_saturation: Fraction
+    color_hue: Annotated[Number, Field(ge=0, le=0.5)]
 
 
 class Classifier(Training):
@@ -650,6 +664,13 @@ class Params(Section):
             problems.append(
                 f"study.generators_per_replicate: found {self.study.generators_per_replicate}; generator.kind folder"
                 " has the images of one for each replicate: 1"
+            )
+        flipping = [arm for arm in self.study.arms if "flip" in POLICIES[ARMS[arm].policy]]
+        if flipping and self.augmentation.flips == "none":
+            problems.append(
+                f"study.arms: found {flipping[0]}, whose policy mirrors images, but augmentation.flips is none; set"
+                " it to horizontal or both if mirror images are of the same class (digits' are not), or take a policy"
+                " without flips, such as shift"
             )
         if isinstance(self.classifier.steps, dict):
             named = ", ".join(map(str, self.classifier.steps))

@@ -63,7 +63,10 @@ def main(
         images = getattr(splits, name)
         images.save(out / f"{name}.npz")
         typer.echo(f"{name}: {counted(len(images), 'image')}, {counted(images.num_classes, 'class')}")
-    for line in [*unequal_classes(splits.train, splits.validation, splits.test), *notes]:
+    for line in [
+        *unequal_classes(splits.train, splits.validation, splits.test, metric=params.study.metric),
+        *notes,
+    ]:
         typer.echo(line)
     dropped = splits.manifest["dropped_from_train_and_validation"]
     typer.echo(f"{counted(len(dropped), 'image')} dropped: pixel-identical to one of a stricter split")

@@ -33,6 +33,7 @@ from synthgain.export import export as export_command
 from synthgain.generate import generate as generate_command
 from synthgain.inspect import inspect
 from synthgain.literature import literature
+from synthgain.plan import plan
 from synthgain.reproduce_check import reproduce_check
 from synthgain.verdict import verdict
 from synthgain.verify import verify
@@ -69,7 +70,7 @@ def options(
 
 
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Start here": (demo, verdict, workspace, literature),
+    "Start here": (demo, verdict, workspace, plan, literature),
     "When in doubt": (doctor, reproduce_check),
     "Labelled synthetic images to take away": (generate_command, export_command, verify, inspect),
 }

@@ -1171,7 +1171,7 @@ FAULTS = [
         PARAMS,
         "colour asked of a grey data set",
         with_params(data__channels="colour"),
-        "error: params.yaml: data.channels: found colour; mnist is grey: auto or grey",
+        "error: params.yaml: data.channels: found colour; digits is grey: auto or grey",
     ),
     Fault(
         PARAMS,
@@ -1218,6 +1218,14 @@ FAULTS = [
         with_params(study__arms=["real", "synthetic_affine"]),
         "error: params.yaml: study.arms: found synthetic_affine without real_affine, which it is "
         "compared with; add real_affine, or remove synthetic_affine",
+    ),
+    Fault(
+        PARAMS,
+        "a policy that mirrors images of which no mirror image is of the same class",
+        with_params(study__arms=["real", "real_flip_crop"]),
+        "error: params.yaml: study.arms: found real_flip_crop, whose policy mirrors images, but augmentation.flips is"
+        " none; set it to horizontal or both if mirror images are of the same class (digits' are not), or take a policy"
+        " without flips, such as shift",
     ),
     Fault(
         PARAMS,

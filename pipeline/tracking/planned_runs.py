@@ -24,6 +24,7 @@ from pipeline.markdown import as_markdown
 from pipeline.params import Params
 from pipeline.results import BudgetResults, ReplicateResults, Results, load_results
 from pipeline.study.arms import ARMS
+from pipeline.study.metric import WORDS, Metric, columns_on_test, measured
 from pipeline.study.subsets import Budget
 from pipeline.tracking.names import mlflow_key
 
@@ -147,12 +148,13 @@ def plan_runs(
     source, train = params.data.source, prepared / "train.npz"
     test = _test_images(results, source)
     children: list[PlannedRun] = []
+    rare = _rare_classes(results.comparison)
     for budget in results.budgets:
         rows = results.cells[results.cells["budget"] == str(budget.budget)]
         real_images = int(rows["real_images"].iloc[0])
         arms = results.arm_rows(budget.budget)
-        children.append(_summary_run(budget, real_images, arms, params.study.imbalance))
-        children += _curve_runs(budget.budget, real_images, arms)
+        children.append(_summary_run(budget, real_images, arms, rare, params.study.metric))
+        children += _curve_runs(budget.budget, real_images, arms, params.study.metric)
         for replicate in budget.replicates:
             real, made = _real_and_synthetic(replicate, train, source, real_images)
             children.append(_gan_run(str(budget.budget), replicate, real, made, budget.generator))
@@ -185,7 +187,9 @@ def _study_run(
         params=_flat(without_machine_paths(params.model_dump())),
         metrics=_study_metrics(results),
         tags={"synthgain.results_sha256": digest, "verdict": comparison["verdict"]},
-        note=_verdict_and_table(comparison["verdict"], comparison["arms"], params.study.imbalance),
+        note=_verdict_and_table(
+            comparison["verdict"], comparison["arms"], _rare_classes(comparison), params.study.metric
+        ),
         artifacts=artifacts,
     )
 
@@ -202,7 +206,11 @@ def _study_metrics(results: Results) -> list[tuple[str, float, int]]:
 
 
 def _summary_run(
-    results: BudgetResults, real_images: int, arms: Sequence[Mapping[str, Any]], rare: Iterable[str]
+    results: BudgetResults,
+    real_images: int,
+    arms: Sequence[Mapping[str, Any]],
+    rare: Iterable[str],
+    metric: Metric,
 ) -> PlannedRun:
     """The finding of a budget, and generative metrics with floor and copycat."""
     budget, finding = results.budget, results.judged
@@ -234,11 +242,13 @@ def _summary_run(
         },
         metrics=metrics,
         tags={"verdict": finding["verdict"], "verdict_code": finding["code"]},
-        note=_verdict_and_table(finding["verdict"], arms, rare),
+        note=_verdict_and_table(finding["verdict"], arms, rare, metric),
     )
 
 
-def _curve_runs(budget: Budget, real_images: int, arms: Sequence[Mapping[str, Any]]) -> list[PlannedRun]:
+def _curve_runs(
+    budget: Budget, real_images: int, arms: Sequence[Mapping[str, Any]], metric: Metric
+) -> list[PlannedRun]:
     """A run per arm: mean and interval at each ratio, with `step` = the ratio in percent.
 
     An arm without synthetic images is a level line through all ratios. One that adds them starts at 0 with the same
@@ -263,11 +273,11 @@ def _curve_runs(budget: Budget, real_images: int, arms: Sequence[Mapping[str, An
                 name=f"{budget} · {arm.short_words}",
                 params={"arm": name, "real_images": str(real_images), "classic_augmentation": arm.policy},
                 metrics=[
-                    (metric + end, float(row[metric + end]), round(100 * ratio))
-                    for metric in ("test_accuracy", "test_macro_f1")
+                    (column + end, float(row[column + end]), round(100 * ratio))
+                    for column in columns_on_test(metric)
                     for end in ("", "_low", "_high")
                     for ratio, row in points
-                    if row[metric + end] is not None  # one replicate has no interval
+                    if row[column + end] is not None  # one replicate has no interval
                 ],
             )
         )
@@ -418,20 +428,28 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _verdict_and_table(verdict: str, arms: Sequence[Mapping[str, Any]], rare: Iterable[str]) -> str:
+def _rare_classes(comparison: Mapping[str, Any]) -> list[str]:
+    """The classes that a verdict may name."""
+    return list(comparison.get("imbalance", {}).get("classes", {}))
+
+
+def _verdict_and_table(
+    verdict: str, arms: Sequence[Mapping[str, Any]], rare: Iterable[str], metric: Metric
+) -> str:
     """Markdown: the verdict, which names the rare classes, then a row per arm, as far as MLflow has room for them."""
+    columns, names = columns_on_test(metric)[:2], [WORDS[name] for name in measured(metric)[:2]]
     lines = [
         verdict if all(as_markdown(name) == name for name in rare) else as_markdown(verdict),
         "",
-        "| real images | arm | synthetic_per_real | test accuracy | 95 % interval | macro F1 | replicates |",
+        f"| real images | arm | synthetic_per_real | test {names[0]} | 95 % interval | {names[1]} | replicates |",
         "| ---: | --- | ---: | ---: | --- | ---: | ---: |",
     ]
     for arm in arms:
-        low, high = arm["test_accuracy_low"], arm["test_accuracy_high"]
+        low, high = arm[f"{columns[0]}_low"], arm[f"{columns[0]}_high"]
         interval = "none" if low is None else f"{low:.2%} to {high:.2%}"
         lines.append(
-            f"| {arm['budget']} | {arm['arm']} | {arm['synthetic_per_real']:g} | {arm['test_accuracy']:.2%}"
-            f" | {interval} | {arm['test_macro_f1']:.2%} | {arm['replicates']} |"
+            f"| {arm['budget']} | {arm['arm']} | {arm['synthetic_per_real']:g} | {arm[columns[0]]:.2%}"
+            f" | {interval} | {arm[columns[1]]:.2%} | {arm['replicates']} |"
         )
     text = "\n".join(lines)
     rest = "\n\nThe other arms: see the report among the artifacts."

@@ -39,14 +39,16 @@ class View:
         return "deflate;" + base64.b64encode(zlib.compress(json.dumps(self.state).encode())).decode()
 
 
-def saved_views(cells: Sequence[Mapping[str, str]]) -> list[View]:
-    """Means by arm and ratio (table), accuracy against ratio and the GANs' curves (charts).
+def saved_views(cells: Sequence[Mapping[str, str]], metric: str) -> list[View]:
+    """Means by arm and ratio (table), the metric that decides against ratio and the GANs' curves (charts).
 
     Args:
         cells: the params of the cells: arm, synthetic_per_real, real_images.
+        metric: of the study.
     """
     if not cells:
         return []
+    shown = [f"test_{metric}", "test_accuracy" if metric == "macro_f1" else "test_macro_f1"]
     group_by = ["arm", "synthetic_per_real"]
     if len({cell["real_images"] for cell in cells}) > 1:
         group_by.insert(0, "real_images")
@@ -58,18 +60,22 @@ def saved_views(cells: Sequence[Mapping[str, str]]) -> list[View]:
                 kind="cell",
                 group_by=group_by,
                 folded=[[cell[name] for name in group_by] for cell in cells],
-                columns=("test_accuracy", "test_macro_f1", "fid", "validation_accuracy"),
+                columns=tuple(
+                    dict.fromkeys(
+                        (f"test_{metric}", "test_accuracy", "test_macro_f1", "fid", f"validation_{metric}")
+                    )
+                ),
             ),
         ),
         View(
             "synthgain-ratio",
-            "SynthGain: accuracy against ratio (%)",
+            f"SynthGain: {metric.replace('_', ' ')} against ratio (%)",
             _state(
                 kind="curve",
                 # Far below the others, it would flatten them.
                 where=" and params.arm != 'synthetic_only'",
-                columns=("test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_macro_f1"),
-                charts=[["test_accuracy"], ["test_macro_f1"], ["test_accuracy_low"], ["test_accuracy_high"]],
+                columns=(shown[0], f"{shown[0]}_low", f"{shown[0]}_high", shown[1]),
+                charts=[[shown[0]], [shown[1]], [f"{shown[0]}_low"], [f"{shown[0]}_high"]],
             ),
         ),
         View(

@@ -315,7 +315,7 @@ def test_arms_without_enough_other_real_images_and_unequal_classes_are_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder_of(tmp_path, [300, 100], [75, 25])
-    sections = {
+    sections: dict[str, Any] = {
         "study": {
             "real_images": [200],
             "synthetic_per_real": [0.5, 1.0],
@@ -328,9 +328,26 @@ def test_arms_without_enough_other_real_images_and_unequal_classes_are_said(
     lines = capsys.readouterr().out.splitlines()
     assert "classes are unequal: c0 has 3 times the train images of c1 (train, validation, test):" in lines
     assert "  c1: 75, 25, 25" in lines
-    assert any("always answering c0 would be right in 75% of the test images" in line for line in lines)
+    assert (
+        "  always answering c0 would be right in 75% of the test images; study.metric balanced_accuracy or macro_f1"
+        " counts every class alike"
+    ) in lines
     assert lines[7:9] == [
         "extra_real: not trained with 200 real images at synthetic_per_real 1.0: class c0 has 75 other train images,"
         " and 150 are needed (up to a ratio of 0.5 there are enough)",
         "0 images dropped: pixel-identical to one of a stricter split",
     ]
+    sections["study"] |= {
+        "metric": "balanced_accuracy",
+        "fill_to": "largest",
+        "arms": ["real", "fill_synthetic"],
+    }
+    sections["generation"] = {"images_per_class": 99}
+    with pytest.raises(
+        SynthGainError, match=r"class c1 lacks 100 images .*which the fill arms add: set .* 100$"
+    ):
+        prepared(tmp_path, tmp_path / "refused", sections=sections, **data)
+    sections["generation"] = {"images_per_class": 200}
+    prepared(tmp_path, tmp_path / "filled", sections=sections, **data)
+    said = "  one of the 25 test images of c1 is worth 2 points of balanced accuracy"
+    assert said in capsys.readouterr().out.splitlines()
