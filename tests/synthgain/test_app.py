@@ -106,7 +106,19 @@ def test_bad_params_end_in_one_line_and_status_1(tmp_path):
     text = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(re.sub("z_dim: 64", "z_dim: many", text))
     done = synthgain(
-        "stage", "generate", "--budget", "1000", "--gan", "a", "--collapsed", "c", "--out", "b", cwd=tmp_path
+        "stage",
+        "generate",
+        "--budget",
+        "1000",
+        "--gan",
+        "a",
+        "--collapsed",
+        "c",
+        "--held-out",
+        "h",
+        "--out",
+        "b",
+        cwd=tmp_path,
     )
     assert done.returncode == 1
     assert done.stderr == "error: params.yaml: gan.z_dim: found 'many'; allowed: a whole number\n"
@@ -115,7 +127,19 @@ def test_bad_params_end_in_one_line_and_status_1(tmp_path):
 
 def test_a_missing_params_file_says_where_it_is_looked_for(tmp_path):
     done = synthgain(
-        "stage", "generate", "--budget", "1000", "--gan", "a", "--collapsed", "c", "--out", "b", cwd=tmp_path
+        "stage",
+        "generate",
+        "--budget",
+        "1000",
+        "--gan",
+        "a",
+        "--collapsed",
+        "c",
+        "--held-out",
+        "h",
+        "--out",
+        "b",
+        cwd=tmp_path,
     )
     assert done.returncode == 1
     assert (
@@ -127,11 +151,11 @@ def test_a_missing_input_is_named_and_nothing_is_left_behind(tmp_path):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     done = synthgain(
         *("stage", "generate", "--budget", "1000", "--gan", "data/gan"),
-        *("--collapsed", "data/metrics/collapsed", "--out", "out"),
+        *("--collapsed", "data/metrics/collapsed", "--held-out", "data/keys.npz", "--out", "out"),
         cwd=tmp_path,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: data/gan/1000/0/generator.safetensors: no such file")
+    assert done.stderr == "error: data/keys.npz: no such file; `dvc repro` makes it\n"
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
