@@ -1,11 +1,13 @@
 """GAN training, images per second, against the standard conditional DCGAN and against the machine's own limit.
 
 By size and channels: MNIST's 28 × 28 grey, 32 × 32 and 64 × 64 in colour; ours has the layers of `auto`.
-The reference is what most tutorials train: width 128 at half the side, twice the width at half of that and so on (2 to 13
-million parameters a network; at 64 pixels it is the DCGAN of Radford et al. 2016), non-saturating loss, label maps concatenated, a generator pass of its own for each of the two steps, PyTorch's default
-memory layout and Adam, float32. It has a process of its own, without the switches that `pipeline.runtime` sets in ours
-(in ours it would be a sixth faster, by the memory that the C library then keeps). The limit is the rate at which this
-machine multiplies large square matrices of that type, divided by the operations of our step. All are taken in turns.
+
+The reference is what most tutorials train: width 128 at half the side, twice the width at half of that and so on (2 to
+13 million parameters a network; at 64 pixels the DCGAN of Radford et al. 2016), non-saturating loss, label maps
+concatenated, a generator pass of its own for each of the two steps, PyTorch's default memory layout and Adam, float32.
+It has a process of its own, without the switches that `pipeline.runtime` sets in ours (in ours it would be a sixth
+faster, by the memory that the C library then keeps). The limit is the rate at which this machine multiplies large
+square matrices of that type, divided by the operations of our step. All are taken in turns.
 
 python benchmarks/gan_training.py [--steps 100] [--size 28 --size 32 --size 64]
 """
@@ -159,7 +161,7 @@ def matrix_rate(dtype, device, size=2048, times=8):
 
 def measure(steps=100, sizes=tuple(_SIZES)):
     """The results of each size; of a larger one, fewer steps."""
-    return [result for side in sizes for result in measure_size(max(8, steps * 28**2 // side**2), side)]
+    return [result for side in sizes for result in measure_size(max(4, steps * 28**2 // side**2), side)]
 
 
 def measure_size(steps, side):

@@ -1,8 +1,8 @@
 """Colour digits over photographs, 32 × 32 RGB, as a folder of PNG files: the data of studies/colour_digits.yaml.
 
-The recipe of MNIST-M (Ganin et al. 2016, arXiv:1505.07818): |digit − patch| for each colour channel, with a random patch
-of a photograph; here of the two that scikit-learn has. Patches of train and test come from different seeds. The digits
-are MNIST's where a prepared workspace has them, else the small ones that scikit-learn has: nothing is fetched.
+The recipe of MNIST-M (Ganin et al. 2016, arXiv:1505.07818): |digit − patch| for each colour channel, with a random
+patch of a photograph; here of the two that scikit-learn has. Patches of train and test come from different seeds. The
+digits are MNIST's where a prepared workspace has them, else the small ones that scikit-learn has: nothing is fetched.
 
 python studies/colour_digits.py OUT [--prepared data/prepared]
 """
