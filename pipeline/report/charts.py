@@ -48,11 +48,11 @@ class Line:
 
 
 _POLICY_COLOURS, _POLICY_MARKERS = ("blue", "orange", "pink"), ("o", "s", "D")
-_MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v")
+_MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v", "d", "p", "H", "8")
 _ALONE_MARKERS = ("^", "p", "h")
 _CONTROL_COLOURS, _CONTROL_MARKERS = ("grey", "violet", "pink"), ("<", ">", "*")
 CONTROLS, SYNTHETIC_ONLY = "controls, upper bound", "synthetic images only"  # the titles of their panels
-_LOW_DATA_STYLES = (("blue", "o"), ("orange", "s"), ("pink", "D"), ("green", "^"))
+_LOW_DATA_COLOURS, _LOW_DATA_MARKERS = ("blue", "orange", "pink", "green"), ("o", "s", "D", "^")
 
 
 def _augmentation_lines() -> list[Line]:
@@ -199,7 +199,8 @@ def low_data_curve(means: pd.DataFrame, dots: pd.DataFrame, *, metric: Metric = 
     names = list(dict.fromkeys(means["line"]))
     figure = Figure(figsize=(_WIDTH, 3.8 + 0.19 * _legend_rows(names)), layout="constrained")
     axes = figure.subplots()
-    for place, (name, (colour, marker)) in enumerate(zip(names, _LOW_DATA_STYLES, strict=False)):
+    for place, name in enumerate(names):
+        colour, marker = _look(place, _LOW_DATA_COLOURS, _LOW_DATA_MARKERS)
         rows, line_dots = means[means["line"] == name], dots[dots["line"] == name]
         shift = 0.97 + 0.03 * place  # a factor: the axis is logarithmic
         x = rows["real_images"].to_numpy() * shift
