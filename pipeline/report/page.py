@@ -34,6 +34,9 @@ _TEMPLATES = Path(__file__).resolve().parents[1] / "templates/report"
 _PAGE_BYTES = 7_500_000
 _DRAWING_BYTES = 400_000  # all drawings of a budget; measured: 220 kB with ten classes
 _CLOSEST_PAIRS = 12  # of each space
+# Below this accuracy the feature network misses much of what makes classes differ; above this share of the GAN's FID
+# the floor is most of it.
+_LEAST_ACCURACY, _MOST_FLOOR = 0.8, 0.5
 _SPACES = {"pixel": "pixels", "feature": "features"}
 _CONTROL_WORDS = (
     " Controls: more images without a GAN; upper bound: real images that the budget does not have."
@@ -136,14 +139,16 @@ def _budget(
         "confusions": _confusions(results, budget_results, folder, *confused),
         "confusion_words": _confusion_words(budget_results, confused[1]),
         "grid": pictures.sample_pictures(
-            results, budget_results, folder, columns=columns, most_bytes=most_bytes
+            results, budget_results, folder, columns=columns, most_bytes=most_bytes // 2
         ),
+        "galleries": pictures.class_galleries(results, budget_results, most_bytes=most_bytes // 2),
         "generative": tables.generative(budget_results),
         "by_inception": tables.generative_by_inception(budget_results),
         "per_class": tables.generative_per_class(results, budget_results),
         "facts": budget_results.generative,
         "extractor": str(budget_results.generative["extractor_sha256"])[:HASH_LENGTH],
         "anchors": _anchor_words(budget_results.generative),
+        "doubts": _doubts_about_features(budget_results.generative),
         "memorization": _memorization(results, budget_results, folder),
         "training": _training(budget_results, folder),
         "training_table": tables.training(budget_results),
@@ -418,6 +423,25 @@ def _memorization(results: Results, budget_results: BudgetResults, folder: Path)
         "table": tables.memorization(budget_results),
         "galleries": galleries,
     }
+
+
+def _doubts_about_features(generative: Mapping[str, Any]) -> list[str]:
+    """Why the metrics in the domain features are not to be trusted, a sentence each; empty where they are."""
+    doubts = []
+    accuracy = generative.get("extractor_test_accuracy")
+    if accuracy is not None and accuracy < _LEAST_ACCURACY:
+        doubts.append(
+            f"The features are of a network that recognises only {100 * accuracy:.0f} % of the real test images. What"
+            " it cannot tell apart, these metrics cannot see: trust the pictures and the classifiers more."
+        )
+    fid = float(np.mean([row["fid"] for row in generative["replicates"].values()]))
+    floor = generative["floor"]["fid"]
+    if floor > _MOST_FLOOR * fid:
+        doubts.append(
+            f"The floor is {100 * floor / fid:.0f} % of the GAN's FID: most of what these {generative['n']} images"
+            " measure is chance, and smaller differences say nothing."
+        )
+    return doubts
 
 
 def _anchor_words(generative: Mapping[str, Any]) -> str:
