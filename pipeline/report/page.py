@@ -79,8 +79,8 @@ def write_report(
 def page_content(results: Results, settings: Mapping[str, Any], folder: Path, columns: int) -> dict[str, Any]:
     """What the template shows; the pictures are written to `folder` on the way."""
     comparison = results.comparison
-    # Film strips and grids share what the drawings leave; base64 adds a third.
-    number = len(results.budgets) * (1 + results.grid.replicates)
+    # Film strips, grids and galleries share what the drawings leave; base64 adds a third.
+    number = len(results.budgets) * (2 + results.grid.replicates)
     room = max(_PAGE_BYTES - _DRAWING_BYTES * len(results.budgets), 1_000_000)
     most_bytes = room * 3 // 4 // number
     return {
@@ -139,9 +139,9 @@ def _budget(
         "confusions": _confusions(results, budget_results, folder, *confused),
         "confusion_words": _confusion_words(budget_results, confused[1]),
         "grid": pictures.sample_pictures(
-            results, budget_results, folder, columns=columns, most_bytes=most_bytes // 2
+            results, budget_results, folder, columns=columns, most_bytes=most_bytes
         ),
-        "galleries": pictures.class_galleries(results, budget_results, most_bytes=most_bytes // 2),
+        "galleries": pictures.class_galleries(results, budget_results, most_bytes=most_bytes),
         "generative": tables.generative(budget_results),
         "by_inception": tables.generative_by_inception(budget_results),
         "per_class": tables.generative_per_class(results, budget_results),
