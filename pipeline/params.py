@@ -27,11 +27,14 @@ from pydantic import (
 
 from pipeline.augmentation.policies import POLICIES
 from pipeline.errors import SynthGainError
-from pipeline.study.arms import ARMS
+from pipeline.images import SIDES
+from pipeline.study.arms import ARMS, Arm
 from pipeline.study.metric import Metric
 
 # The classes of each published data set; digits has ten as well, a folder says it for itself.
 CLASSES_OF_SOURCE = {
+    "cifar10": 10,
+    "svhn": 10,
     "mnist": 10,
     "fashion_mnist": 10,
     "kmnist": 10,
@@ -40,6 +43,7 @@ CLASSES_OF_SOURCE = {
     "emnist_letters": 26,
     "digits": 10,
 }
+_SIDE_OF_COLOUR = {"cifar10": 32, "svhn": 32}  # the other published ones are grey and have 28 pixels
 
 
 def _no_bool(value: Any) -> Any:
@@ -90,6 +94,18 @@ def _steps(value: Any) -> Any:
         found = f"classifier.steps: found {value}; allowed: " if isinstance(value, dict) else ""
         raise ValueError(found + allowed)
     return steps if isinstance(value, dict) else value
+
+
+def _side(side: int) -> int:
+    """One that the networks can grow to and shrink from; else the two nearest."""
+    if side not in SIDES:
+        below, above = (
+            [each for each in SIDES if each < side][-1:],
+            [each for each in SIDES if each > side][:1],
+        )
+        nearest = " or ".join(map(str, below + above))
+        raise ValueError(f"4, 5, 6 or 7 doubled once or more, {SIDES[0]} to {SIDES[-1]}; nearest: {nearest}")
+    return side
 
 
 ArmName = Annotated[str, AfterValidator(_known_arm)]
@@ -152,12 +168,15 @@ class Data(Section):
         "emnist_balanced",
         "emnist_digits",
         "emnist_letters",
+        "cifar10",
+        "svhn",
         "digits",
         "folder",
     ]
     mirrors: list[str]
     folder: str
-    image_size: Annotated[int, Field(ge=8, le=128, multiple_of=4)]
+    image_size: Annotated[int, AfterValidator(_side)]
+    channels: Literal["auto", "grey", "colour"]
     folder_test_fraction: Annotated[Number, Field(gt=0, lt=1)]
     unusable_images: Literal["stop", "leave_out"]
     validation_images: Count
@@ -177,10 +196,19 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _published_size(self) -> Self:
-        if self.source not in ("digits", "folder") and self.image_size != 28:
-            raise ValueError(
-                f"data.image_size: found {self.image_size}; {self.source} has 28 pixels per side"
+        if self.source == "folder":
+            return self
+        problems = []
+        side = _SIDE_OF_COLOUR.get(self.source, 28)
+        if self.source != "digits" and self.image_size != side:
+            problems.append(
+                f"data.image_size: found {self.image_size}; {self.source} has {side} pixels per side"
             )
+        own = "colour" if self.source in _SIDE_OF_COLOUR else "grey"
+        if self.channels not in ("auto", own):
+            problems.append(f"data.channels: found {self.channels}; {self.source} is {own}: auto or {own}")
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
 
@@ -198,6 +226,10 @@ class Study(Section):
     imbalance: dict[ClassName, Annotated[Number, Field(gt=0, lt=1)]]
     fill_to: Count | Literal["common", "largest"]
     metric: Metric
+
+    def recipes(self) -> list[Arm]:
+        """What each of the arms trains on."""
+        return [ARMS[name] for name in self.arms]
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Self:
@@ -237,14 +269,14 @@ class Gan(Section):
     architecture: Literal["compact", "dcgan", "mlp"]
     z_dim: Annotated[int, Field(ge=1, le=1024)]
     class_embedding_dim: Count
-    generator_channels: Annotated[list[Count], Field(min_length=1)]
-    generator_strides: list[Stride]
+    generator_channels: Literal["auto"] | Annotated[list[Count], Field(min_length=1)]
+    generator_strides: Literal["auto"] | list[Stride]
     generator_leak: Annotated[Number, Field(ge=0, lt=1)]
     generator_noise: NonNegative
     upsampling: Literal["transposed", "nearest", "pixel_shuffle"]
     normalization: Literal["none", "batch"]
-    discriminator_channels: Annotated[list[Count], Field(min_length=1)]
-    discriminator_strides: list[Stride]
+    discriminator_channels: Literal["auto"] | Annotated[list[Count], Field(min_length=1)]
+    discriminator_strides: Literal["auto"] | list[Stride]
     discriminator_features: Annotated[int, Field(ge=0)]
     dropout: Annotated[Number, Field(ge=0, lt=1)]
     spectral_norm: bool
@@ -292,13 +324,35 @@ class Gan(Section):
             raise ValueError("\n".join(problems))
         return self
 
+    def layers_fit_side(self, side: int) -> list[str]:
+        """Strides that lead to images of `side` pixels; `auto` always does."""
+        problems = []
+        most = max(8, side // 4)
+        if self.generator_strides != "auto" and self.architecture != "mlp":
+            growth = math.prod(self.generator_strides)
+            if side % growth or side // growth < 2 or growth == 1:
+                problems.append(
+                    f"gan.generator_strides: found {self.generator_strides}; {growth} in all do not lead from a grid of"
+                    f" 2 or more to data.image_size {side}: take auto"
+                )
+        if self.discriminator_strides != "auto" and math.prod(self.discriminator_strides) > most:
+            problems.append(
+                f"gan.discriminator_strides: found {self.discriminator_strides}; at most {most} in all, or nothing is"
+                f" left of an image of {side} pixels"
+            )
+        return problems
+
     def _layers_fit(self) -> list[str]:
         """Widths and strides that belong together."""
         problems = []
         if self.architecture == "mlp":
             for player in ("generator", "discriminator"):
-                if strides := getattr(self, f"{player}_strides"):
+                if (strides := getattr(self, f"{player}_strides")) not in ([], "auto"):
                     problems.append(f"gan.{player}_strides: found {strides}; architecture mlp has none: []")
+                if getattr(self, f"{player}_channels") == "auto":
+                    problems.append(
+                        f"gan.{player}_channels: found auto; architecture mlp needs its hidden sizes, as in [256, 256]"
+                    )
             if self.discriminator_features:
                 problems.append(
                     f"gan.discriminator_features: found {self.discriminator_features}; architecture mlp has its"
@@ -307,25 +361,17 @@ class Gan(Section):
             return problems
         for player in ("generator", "discriminator"):
             channels, strides = getattr(self, f"{player}_channels"), getattr(self, f"{player}_strides")
-            if len(channels) != len(strides):
+            if strides != "auto" and (channels == "auto" or len(channels) != len(strides)):
+                layers = "layers" if channels == "auto" else f"{len(channels)} gan.{player}_channels"
                 problems.append(
-                    f"gan.{player}_strides: found {strides}; one for each of the {len(channels)}"
-                    f" gan.{player}_channels is needed"
+                    f"gan.{player}_strides: found {strides} with gan.{player}_channels {channels}; one for each of the"
+                    f" {layers} is needed, or auto"
                 )
-        if math.prod(self.generator_strides) != 4:
-            problems.append(
-                f"gan.generator_strides: found {self.generator_strides}; 4 in all are needed, from a quarter of"
-                " the side to the side"
-            )
-        if self.architecture == "compact" and self.generator_strides[-1:] != [2]:
+        strides = self.generator_strides
+        if self.architecture == "compact" and strides != "auto" and strides[-1:] != [2]:
             problems.append(
                 f"gan.generator_strides: found {self.generator_strides}; the last of architecture compact is its"
                 " pixel-shuffle: 2"
-            )
-        if math.prod(self.discriminator_strides) > 8:
-            problems.append(
-                f"gan.discriminator_strides: found {self.discriminator_strides}; at most 8 in all, or nothing is"
-                " left of a small image"
             )
         return problems
 
@@ -501,7 +547,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _cross_section(self) -> Self:
-        problems = []
+        problems = self.gan.layers_fit_side(self.data.image_size)
         classes = CLASSES_OF_SOURCE.get(self.data.source)
         budgets = [budget for budget in self.study.real_images if budget != "all"]
         if classes and budgets:
@@ -778,6 +824,8 @@ def _explain(problems: list[dict[str, Any]]) -> list[str]:
         if allowed not in allowed_at.setdefault(place, []):
             allowed_at[place].append(allowed)
     for place, allowed_values in allowed_at.items():
+        if any(other.startswith(f"{place}.") for other in allowed_at):
+            continue  # a list where auto is allowed too: what is wrong is in the list
         found = found_at[place]
         if "a number" in allowed_values:
             allowed_values = ["a number"]

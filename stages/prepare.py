@@ -11,7 +11,10 @@ from stages.command import PARAMS_FILE, ParamsFile, run
 def main(
     raw: Annotated[Path, typer.Option(help="The raw folder that `download` filled.")],
     out: Annotated[
-        Path, typer.Option(help="Folder for train.npz, validation.npz, test.npz and splits.json.")
+        Path,
+        typer.Option(
+            help="Folder for train.npz, validation.npz, test.npz, held_out_keys.npz and splits.json."
+        ),
     ],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
@@ -23,7 +26,8 @@ def main(
     """
     import json
 
-    from pipeline.feasibility import refuse_impossible_study
+    from pipeline.feasibility import refuse_impossible_study, unequal_classes
+    from pipeline.held_out import write_held_out_keys
     from pipeline.params import load_params
     from pipeline.runtime.outputs import write_text
     from pipeline.runtime.progress import counted
@@ -45,24 +49,25 @@ def main(
         validation_images=params.data.validation_images,
         seed=derive_seed(params.seed, "validation"),
     )
-    refuse_impossible_study(
+    notes = refuse_impossible_study(
         train=splits.train,
         validation=splits.validation,
         test=splits.test,
+        study=params.study,
+        evaluation=params.evaluation,
         images_per_class=params.generation.images_per_class,
-        images=params.evaluation.images,
-        features=params.evaluation.features,
         feature_dim=params.extractor.feature_dim,
-        neighbors=params.evaluation.neighbors,
         formats=params.export.formats,
-        budgets=params.study.real_images,
-        ratios=params.study.synthetic_per_real,
-        imbalance=params.study.imbalance,
     )
     for name in ("train", "validation", "test"):
         images = getattr(splits, name)
         images.save(out / f"{name}.npz")
         typer.echo(f"{name}: {counted(len(images), 'image')}, {counted(images.num_classes, 'class')}")
+    for line in [
+        *unequal_classes(splits.train, splits.validation, splits.test, metric=params.study.metric),
+        *notes,
+    ]:
+        typer.echo(line)
     dropped = splits.manifest["dropped_from_train_and_validation"]
     typer.echo(f"{counted(len(dropped), 'image')} dropped: pixel-identical to one of a stricter split")
     if twins := splits.manifest.get("train_images_under_two_labels"):
@@ -70,6 +75,7 @@ def main(
             f"{counted(twins, 'image')} in train under two labels: each is pixel-identical to one of another class,"
             " so at least one label is wrong"
         )
+    write_held_out_keys(out / "held_out_keys.npz", {"validation": splits.validation, "test": splits.test})
     write_text(out / "splits.json", json.dumps(splits.manifest, indent=2, sort_keys=True) + "\n")
 
 

@@ -188,6 +188,14 @@ def test_only_evaluating_stages_see_the_test_split():
     assert readers == {"prepare", "evaluate_synthetic", "evaluate_classifiers"}
 
 
+def test_only_generate_may_see_the_keys_of_held_out_images():
+    """Hashes of pixels, by which it refuses copies of them; no image, and nothing to train or to choose on."""
+    readers = {
+        name for name, stage in STAGES.items() if "data/prepared/held_out_keys.npz" in declared(stage, "deps")
+    }
+    assert readers <= {"generate"}
+
+
 def test_the_record_of_judgements_is_written_by_one_stage_and_is_no_output_of_any():
     assert {name for name, stage in STAGES.items() if f" {RECORD}" in stage["cmd"]} == {
         "evaluate_classifiers",

@@ -34,7 +34,11 @@ def problems(values: dict) -> list[str]:
     [
         ("data.source", "mnits", "found 'mnits'; allowed: 'mnist', 'fashion_mnist'"),
         ("data.validation_images", 0, "found 0; allowed: greater than or equal to 1"),
-        ("data.image_size", 30, "multiple of 4"),
+        ("data.image_size", 30, "4, 5, 6 or 7 doubled once or more, 8 to 128; nearest: 28 or 32"),
+        ("data.image_size", 36, "nearest: 32 or 40"),
+        ("data.image_size", 300, "nearest: 128"),
+        ("data.channels", "rgb", "'auto', 'grey' or 'colour'"),
+        ("data.channels", "colour", "data.channels: found colour; mnist is grey: auto or grey"),
         ("data.image_size", 32, "mnist has 28 pixels per side"),
         ("data.folder_test_fraction", 1.0, "less than 1"),
         ("study.real_images", [], "at least 1 item"),
@@ -81,10 +85,8 @@ def problems(values: dict) -> list[str]:
         ("gan.generator_learning_rate", float("inf"), "a finite number"),
         ("gan.total_images", 10, "at least gan.batch_size"),
         ("gan.typo", 1, "gan.typo: unknown key"),
-        ("gan.generator_strides", [2, 1, 2], "one for each of the 2 gan.generator_channels"),
-        ("gan.generator_strides", [1, 2], "4 in all are needed"),
+        ("gan.generator_strides", [2, 2], "one for each of the layers is needed, or auto"),
         ("gan.generator_strides", [2, 3], "less than or equal to 2"),
-        ("gan.discriminator_strides", [1, 2], "one for each of the 3 gan.discriminator_channels"),
         ("gan.label_smoothing", 0.1, "loss relativistic has no target to smooth"),
         ("gan.penalty", "none", "a penalty has a weight above 0, none has 0.0"),
         ("gan.penalty_weight", 0.0, "a penalty has a weight above 0, none has 0.0"),
@@ -114,12 +116,16 @@ def test_a_wrong_value_gets_one_line_with_place_and_what_is_allowed(place, value
             "needs a bound on the discriminator",
         ),
         ({"augment_cutout": 0.3, "augment_probability": 0.0}, "it would never happen"),
-        ({"architecture": "mlp"}, "architecture mlp has none: []"),
+        ({"architecture": "mlp", "generator_strides": [2]}, "architecture mlp has none: []"),
+        (
+            {"architecture": "mlp"},
+            "gan.generator_channels: found auto; architecture mlp needs its hidden sizes",
+        ),
         (
             {
                 "architecture": "mlp",
-                "generator_strides": [],
-                "discriminator_strides": [],
+                "generator_channels": [8],
+                "discriminator_channels": [8],
                 "discriminator_features": 0,
                 "upsampling": "nearest",
             },
@@ -132,6 +138,14 @@ def test_a_wrong_value_gets_one_line_with_place_and_what_is_allowed(place, value
         (
             {"discriminator_channels": [8] * 4, "discriminator_strides": [2] * 4},
             "at most 8 in all",
+        ),
+        (
+            {"generator_channels": [8, 8], "generator_strides": [2, 1, 2]},
+            "one for each of the 2 gan.generator_channels",
+        ),
+        (
+            {"generator_channels": [8] * 3, "generator_strides": [2] * 3},
+            "8 in all do not lead from a grid of 2 or more to data.image_size 28",
         ),
     ],
 )

@@ -125,7 +125,7 @@ class _StackedData:
         ]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Of K trainings and N images each: (K, N, 1, H, W) float32 in 0..1, labels and loss weights (K, N)."""
+        """Of K trainings and N images each: (K, N, C, H, W) float32 in 0..1, labels and loss weights (K, N)."""
         positions = self.shown[step - 1]
         index = positions + self.starts
         images = images_to_unit(self.images[index])

@@ -29,25 +29,34 @@ FeaturesAndProbabilities = Callable[
 
 
 class ConvNet(nn.Module):
-    """Images (N, 1, image_size, image_size) float32 in 0..1 → logits (N, num_classes).
+    """Images (N, image_channels, image_size, image_size) float32 in 0..1 → logits (N, num_classes).
 
-    Three convolutions and a hidden layer. The first convolution halves the side of all but tiny images: at full
-    resolution, one input channel is the slowest part of such a network on a CPU, and gives nothing. No batch
-    normalisation: its statistics would mix real and synthetic images, and make a cell depend on its batch size.
+    Three convolutions of `channels`, `channels` and 4 · `channels`, and a hidden layer over a grid of 2 to 8 a side.
+    The first convolution halves the side of all but tiny images, and quarters a large one: at full resolution, few
+    input channels are the slowest part of such a network on a CPU, and give nothing. No batch normalisation: its
+    statistics would mix real and synthetic images, and make a cell depend on its batch size.
     """
 
-    def __init__(self, *, channels: int, feature_dim: int, num_classes: int, image_size: int) -> None:
+    def __init__(
+        self, *, channels: int, feature_dim: int, num_classes: int, image_size: int, image_channels: int = 1
+    ) -> None:
         super().__init__()
         self.arguments = {
             "channels": channels,
             "feature_dim": feature_dim,
             "num_classes": num_classes,
             "image_size": image_size,
+            # Not said of grey images: files from before colour do not say it.
+            **({"image_channels": image_channels} if image_channels != 1 else {}),
         }
-        stride = 2 if image_size >= 16 else 1  # of an 8×8 digit nothing would be left
-        self.conv1 = nn.Conv2d(1, channels, kernel_size=5, stride=stride, padding=2)
+        stride = (
+            1 if image_size < 16 else 2 if image_size < 64 else 4
+        )  # of an 8×8 digit nothing would be left
+        kernel = max(5, 2 * stride + 1)
+        self.conv1 = nn.Conv2d(image_channels, channels, kernel, stride=stride, padding=kernel // 2)
         self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
         self.conv3 = nn.Conv2d(channels, 4 * channels, kernel_size=3, padding=1)
+        # Of a side of 10 or 20, the second pooling leaves out the last row and column.
         self.hidden = nn.Linear(4 * channels * (image_size // (4 * stride)) ** 2, feature_dim)
         self.score = nn.Linear(feature_dim, num_classes)
 
@@ -72,7 +81,7 @@ def images_to_unit(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predict(network: ConvNet, images: npt.NDArray[np.uint8], device: torch.device) -> npt.NDArray[np.int64]:
-    """The most likely class of each image: (N, 1, H, W) uint8 → (N,) int64."""
+    """The most likely class of each image: (N, C, H, W) uint8 → (N,) int64."""
     predictions: npt.NDArray[np.int64] = _features_and_logits(network, images, device)[1].argmax(1).numpy()
     return predictions
 
@@ -81,7 +90,7 @@ def predict(network: ConvNet, images: npt.NDArray[np.uint8], device: torch.devic
 def class_probabilities(
     network: ConvNet, images: npt.NDArray[np.uint8], device: torch.device
 ) -> npt.NDArray[np.float32]:
-    """Softmax of each image: (N, 1, H, W) uint8 → (N, C) float32, whose rows sum to 1."""
+    """Softmax of each image: (N, C, H, W) uint8 → (N, num_classes) float32, whose rows sum to 1."""
     probabilities: npt.NDArray[np.float32] = (
         _features_and_logits(network, images, device)[1].softmax(1).numpy()
     )
@@ -116,8 +125,8 @@ def network_from(
 def load_features_and_probabilities(path: Path, device: torch.device) -> FeaturesAndProbabilities:
     """The feature extractor of a checkpoint, as a function.
 
-    It takes (N, 1, H, W) uint8 and gives features (N, D) float32 and class probabilities (N, C) float32, whose
-    rows sum to 1.
+    It takes (N, C, H, W) uint8 and gives features (N, D) float32 and class probabilities (N, num_classes) float32,
+    whose rows sum to 1.
 
     Raises:
         SynthGainError: if the file is missing, damaged, or no feature extractor.

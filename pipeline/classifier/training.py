@@ -34,7 +34,7 @@ class Recipe:
     Attributes:
         training: the images; an epoch shows every image once, in a new order, unless `draw_epoch` says otherwise.
         seed: of weights, batch order and augmentation.
-        augment: maps a float32 batch (N, 1, H, W) in 0..1 to another, with a generator to draw from; or None.
+        augment: maps a float32 batch (N, C, H, W) in 0..1 to another, with a generator to draw from; or None.
         draw_epoch: what an epoch shows; None: all of it.
         weights: (N,) of the images' losses, with a mean of 1 over an epoch: a batch's loss is the mean of weight ×
             loss. None: all equal.
@@ -134,6 +134,7 @@ def new_network(recipe: Recipe, settings: Training, device: torch.device) -> Con
         feature_dim=settings.feature_dim,
         num_classes=recipe.training.num_classes,
         image_size=recipe.training.images.shape[-1],
+        image_channels=recipe.training.channels,
     )
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.train()

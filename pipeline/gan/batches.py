@@ -24,7 +24,7 @@ def real_batches(
 ) -> Callable[[int], tuple[Tensor, Tensor]]:
     """The batches of a training, as a function of their number (from 0).
 
-    It gives real images (batch_size, 1, H, W) float32 in −1..1 and their labels (batch_size,) int64, on the device.
+    It gives real images (batch_size, C, H, W) float32 in −1..1 and their labels (batch_size,) int64, on the device.
     """
     balance = real.labels if gan.class_sampling == "balanced" else None
     # Kept, because of 55 000 images a new draw of the order costs 2 % of a step. Three: a batch may reach into a second

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -122,7 +123,7 @@ def generate_file(
     with only_writer(out):  # of the unfinished work too
         try:
             pixels = _generate(generator, work, plan, counts, seed, device)
-            shape = (total, 1, generator.image_size, generator.image_size)
+            shape = (total, *generator.image_shape)
             arrays: dict[str, ArrayOnDisk | npt.NDArray[Any]] = {
                 "images": ArrayOnDisk(pixels, shape),
                 "labels": np.repeat(np.arange(len(counts), dtype=np.int64), counts),
@@ -133,8 +134,9 @@ def generate_file(
         except OSError as error:
             shutil.rmtree(work, ignore_errors=True)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                needed = total * math.prod(generator.image_shape)
                 raise SynthGainError(
-                    f"{out}: the disk is full; {total} images need twice {total * generator.image_size**2:,} bytes"
+                    f"{out}: the disk is full; {total} images need twice {needed:,} bytes"
                     " while they are written. Make room or name another --out. Nothing was changed"
                 ) from None
             raise
@@ -159,10 +161,10 @@ def _generate(
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         write_text(plan_file, plan)
-    done = _images_on_disk(notes, pixels, size=generator.image_size**2)
+    size = math.prod(generator.image_shape)
+    done = _images_on_disk(notes, pixels, size=size)
     if 0 < done < sum(counts):
         print(f"{done} of {sum(counts)} images are there already; going on with the others", file=sys.stderr)
-    size = generator.image_size**2
     with (
         pixels.open("r+b" if done else "wb") as file,
         progress("generating", sum(counts), "images") as advance,

@@ -86,7 +86,7 @@ def half_squared_gradient(logits: Tensor, images: Tensor) -> Tensor:
 def interpolation_penalty(score: Callable[[Tensor], Tensor], *, real: Tensor, fake: Tensor) -> Tensor:
     """Mean of (‖∇D(x̂)‖ − 1)² at random points x̂ between real and fake images (WGAN-GP, arXiv:1704.00028).
 
-    `score` maps images to logits; images are (N, 1, H, W). One random point per pair, from torch's own stream.
+    `score` maps images to logits; images are (N, C, H, W). One random point per pair, from torch's own stream.
     """
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
     between = torch.lerp(real, fake, share).requires_grad_(True)

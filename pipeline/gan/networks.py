@@ -12,6 +12,7 @@ The functions named after an architecture hold what is special to it; the rest i
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
@@ -29,8 +30,6 @@ Latents = Literal["normal", "uniform"]
 
 # Slope of the discriminator's LeakyReLU below 0, the value of nearly every GAN since DCGAN.
 _LEAK = 0.2
-# The generator's grid before upsampling: strides of 4 in all lead from a quarter of the side to the side.
-GROWTH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +41,14 @@ class GeneratorDesign:
         z_dim: size of the latent.
         class_embedding_dim: size of the class vector beside it.
         channels: width before each layer of growth (`mlp`: the hidden sizes).
-        strides: growth of each convolution, 4 in all (`mlp`: none); the last convolution gives the image.
+        strides: growth of each convolution, from the first grid to the side (`mlp`: none); the last gives the image.
         upsampling: how a stride of 2 is made; compact's last one is always a pixel-shuffle.
         normalization: of the hidden layers.
         conditioning: `projection` adds a `ConditionalAffine` after each hidden layer; `concatenate` has the class
             vector beside z alone; `none` has no classes: labels are not read.
         leak: slope of the activation below 0; 0 is ReLU.
         noise: standard deviation of Gaussian noise before the last layer, in training only.
-        num_classes, image_size: of the data.
+        num_classes, image_size, image_channels: of the data.
         latents: `normal` is N(0, 1), `uniform` is −1..1.
         noise_grid: z itself is the first grid, (grid, grid, channels[0]); without it a dense layer makes the grid.
         hidden_bias: whether layers before the last have a bias (see `layer_bias`).
@@ -73,6 +72,12 @@ class GeneratorDesign:
     noise_grid: bool = False
     hidden_bias: bool = True
     dropout: float = 0.0
+    image_channels: int = 1
+
+    @property
+    def grid(self) -> int:
+        """The side of the first grid; `mlp` has one cell."""
+        return 1 if self.architecture == "mlp" else self.image_size // math.prod(self.strides)
 
     @property
     def layer_bias(self) -> bool:
@@ -100,7 +105,7 @@ class DiscriminatorDesign:
         normalization: of the hidden layers, before the activation. Batch norm mixes the images of a pass: give real
             and fake images a pass each.
         noise: standard deviation of Gaussian noise on the flat features before the score, in training only.
-        num_classes, image_size: of the data.
+        num_classes, image_size, image_channels: of the data.
     """
 
     architecture: Architecture
@@ -115,11 +120,12 @@ class DiscriminatorDesign:
     noise: float
     num_classes: int
     image_size: int
+    image_channels: int = 1
 
     @property
-    def image_channels(self) -> int:
+    def input_channels(self) -> int:
         """Channels of what a convolution sees at full resolution: the image, and the map of the label if it has one."""
-        return 2 if self.conditioning == "concatenate" else 1
+        return self.image_channels + (self.conditioning == "concatenate")
 
 
 class ConditionalAffine(nn.Module):
@@ -142,8 +148,8 @@ class ConditionalAffine(nn.Module):
 class Generator(nn.Module):
     """(z, label) → image.
 
-    z (N, z_dim) float32, as the design's latents, and labels (N,) int64 give (N, 1, image_size, image_size) float32 in
-    −1..1.
+    z (N, z_dim) float32, as the design's latents, and labels (N,) int64 give (N, image_channels, image_size,
+    image_size) float32 in −1..1.
 
     A dense layer makes a grid with `channels[0]` channels from z and the class vector (`mlp`: a grid of one cell).
     Before each further layer come the normalization, the conditional affine and the activation.
@@ -154,8 +160,9 @@ class Generator(nn.Module):
         self.design = design
         self.z_dim, self.num_classes, self.image_size = design.z_dim, design.num_classes, design.image_size
         self.latents = design.latents
+        self.image_shape = design.image_channels, design.image_size, design.image_size
         self.is_dense = design.architecture == "mlp"
-        self.grid = 1 if self.is_dense else design.image_size // GROWTH
+        self.grid = design.grid
         self.embedding: nn.Embedding | None = None
         inputs = design.z_dim
         if design.conditioning != "none":
@@ -201,7 +208,7 @@ class Generator(nn.Module):
                 x = x + self.design.noise * torch.randn_like(x)
             x = layer(x)
         # float32 from here on, whatever the layers computed in: 256 grey levels need more than bfloat16's 8 bits.
-        return torch.tanh(x.float()).view(-1, 1, self.image_size, self.image_size)
+        return torch.tanh(x.float()).view(-1, *self.image_shape)
 
 
 def _compact_generator_layers(design: GeneratorDesign) -> list[nn.Module]:
@@ -217,7 +224,7 @@ def _dcgan_generator_layers(design: GeneratorDesign) -> list[nn.Module]:
 def _mlp_generator_layers(design: GeneratorDesign) -> list[nn.Module]:
     """Dense layers from the first hidden size to the pixels."""
     hidden = [nn.Linear(a, b, bias=design.layer_bias) for a, b in itertools.pairwise(design.channels)]
-    return [*hidden, nn.Linear(design.channels[-1], design.image_size**2)]
+    return [*hidden, nn.Linear(design.channels[-1], design.image_channels * design.image_size**2)]
 
 
 _GENERATOR_LAYERS = {
@@ -234,7 +241,10 @@ def _convolutions_to_image(design: GeneratorDesign, *, last_upsampling: Upsampli
         _growing_convolution(a, b, stride, design.upsampling, bias=design.layer_bias)
         for (a, b), stride in zip(itertools.pairwise(design.channels), strides, strict=True)
     ]
-    return [*hidden, _growing_convolution(design.channels[-1], 1, last_stride, last_upsampling, bias=True)]
+    last = _growing_convolution(
+        design.channels[-1], design.image_channels, last_stride, last_upsampling, bias=True
+    )
+    return [*hidden, last]
 
 
 def _growing_convolution(
@@ -257,8 +267,8 @@ def _growing_convolution(
 class Discriminator(nn.Module):
     """(image, label) → logit.
 
-    Images (N, 1, image_size, image_size) float32 in −1..1 and labels (N,) int64 give (N,) float32; larger is
-    more real.
+    Images (N, image_channels, image_size, image_size) float32 in −1..1 and labels (N,) int64 give (N,) float32; larger
+    is more real.
     """
 
     def __init__(self, design: DiscriminatorDesign) -> None:
@@ -314,18 +324,18 @@ _Hidden = tuple[list[nn.Module], int]
 
 def _compact_discriminator_layers(design: DiscriminatorDesign) -> _Hidden:
     """Convolutions after a pixel-unshuffle: half the side, four times the channels."""
-    return _strided_convolutions(design, in_channels=4 * design.image_channels, side=design.image_size // 2)
+    return _strided_convolutions(design, in_channels=4 * design.input_channels, side=design.image_size // 2)
 
 
 def _dcgan_discriminator_layers(design: DiscriminatorDesign) -> _Hidden:
     """Convolutions over the image."""
-    return _strided_convolutions(design, in_channels=design.image_channels, side=design.image_size)
+    return _strided_convolutions(design, in_channels=design.input_channels, side=design.image_size)
 
 
 def _mlp_discriminator_layers(design: DiscriminatorDesign) -> _Hidden:
     """Dense layers over the pixels, and the class vector beside them if it is there."""
     label_width = design.class_embedding_dim if design.conditioning == "concatenate" else 0
-    widths = [design.image_size**2 + label_width, *design.channels]
+    widths = [design.image_channels * design.image_size**2 + label_width, *design.channels]
     return [nn.Linear(a, b) for a, b in itertools.pairwise(widths)], widths[-1]
 
 

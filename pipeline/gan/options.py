@@ -83,7 +83,7 @@ class PaperGan(Gan):
                 f"gan.collapse_patience_images: found {self.collapse_patience_images} with conditioning none; a"
                 " collapse is seen by labels as well: set it to 0"
             )
-        if self.noise_grid and self.z_dim != self.generator_channels[0]:
+        if self.noise_grid and self.generator_channels != "auto" and self.z_dim != self.generator_channels[0]:
             problems.append(
                 f"gan.z_dim: found {self.z_dim}; with gan.noise_grid it is the first of gan.generator_channels"
                 f" ({self.generator_channels[0]})"

@@ -92,7 +92,7 @@ def sample_images(
     latent_std: float = 1.0,
     device: torch.device,
 ) -> npt.NDArray[np.uint8]:
-    """Images start..start+count−1 of a class: (count, 1, H, W) uint8. Any split of a range gives the same bytes.
+    """Images start..start+count−1 of a class: (count, C, H, W) uint8. Any split of a range gives the same bytes.
 
     `latent_std` spreads the latents: z ~ N(0, latent_std²). A generator is trained at 1; above it the images
     are more varied and less typical, below it the reverse (truncation).
@@ -182,10 +182,7 @@ def synthetic_images(
     The provenance gains what makes them again: seed, z_dim, count, latent_std where it is not 1, and latents where they
     are not normal.
     """
-    images = np.empty(
-        (generator.num_classes, images_per_class, 1, generator.image_size, generator.image_size),
-        dtype=np.uint8,
-    )
+    images = np.empty((generator.num_classes, images_per_class, *generator.image_shape), dtype=np.uint8)
     for label in range(generator.num_classes):
         for start in range(0, images_per_class, BLOCK):
             count = min(BLOCK, images_per_class - start)

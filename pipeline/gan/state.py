@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,8 @@ import torch
 from torch import nn
 
 from pipeline.errors import SynthGainError
-from pipeline.gan.networks import GROWTH, Discriminator, DiscriminatorDesign, Generator, GeneratorDesign
+from pipeline.gan.layers import discriminator_layers, generator_layers
+from pipeline.gan.networks import Discriminator, DiscriminatorDesign, Generator, GeneratorDesign
 from pipeline.gan.options import PaperGan, all_options
 from pipeline.images import LabeledImages
 from pipeline.params import Gan
@@ -94,13 +96,15 @@ def new_state(real: LabeledImages, gan: Gan, *, seed: int, device: torch.device)
 
 def _new_generator(real: LabeledImages, gan: PaperGan) -> Generator:
     side = real.images.shape[-1]
+    channels, strides = generator_layers(gan, side=side)
+    grid = side // math.prod(strides)
     return Generator(
         GeneratorDesign(
             architecture=gan.architecture,
-            z_dim=gan.z_dim * ((side // GROWTH) ** 2 if gan.noise_grid else 1),
+            z_dim=gan.z_dim * (grid**2 if gan.noise_grid else 1),
             class_embedding_dim=gan.class_embedding_dim,
-            channels=gan.generator_channels,
-            strides=gan.generator_strides,
+            channels=channels,
+            strides=strides,
             upsampling=gan.upsampling,
             normalization=gan.normalization,
             conditioning=gan.conditioning,
@@ -108,6 +112,7 @@ def _new_generator(real: LabeledImages, gan: PaperGan) -> Generator:
             noise=gan.generator_noise,
             num_classes=real.num_classes,
             image_size=side,
+            image_channels=real.channels,
             latents=gan.latents,
             noise_grid=gan.noise_grid,
             hidden_bias=gan.hidden_bias,
@@ -117,12 +122,14 @@ def _new_generator(real: LabeledImages, gan: PaperGan) -> Generator:
 
 
 def _new_discriminator(real: LabeledImages, gan: PaperGan) -> Discriminator:
+    side = real.images.shape[-1]
+    channels, strides = discriminator_layers(gan, side=side)
     return Discriminator(
         DiscriminatorDesign(
             architecture=gan.architecture,
             class_embedding_dim=gan.class_embedding_dim,
-            channels=gan.discriminator_channels,
-            strides=gan.discriminator_strides,
+            channels=channels,
+            strides=strides,
             features=gan.discriminator_features,
             conditioning=gan.conditioning,
             dropout=gan.dropout,
@@ -130,7 +137,8 @@ def _new_discriminator(real: LabeledImages, gan: PaperGan) -> Discriminator:
             normalization=gan.discriminator_normalization,
             noise=gan.discriminator_noise,
             num_classes=real.num_classes,
-            image_size=real.images.shape[-1],
+            image_size=side,
+            image_channels=real.channels,
         )
     )
 

@@ -46,7 +46,7 @@ class GanRun:
     Attributes:
         generator: the exponential moving average of the weights, on the CPU.
         history: one dict per evaluation point, in order of training; see `train_gan`.
-        film_strip: (frames, rows, 1, H, W) uint8, the same latents at even distances of training, from the
+        film_strip: (frames, rows, C, H, W) uint8, the same latents at even distances of training, from the
             first step to the last; rows are FILM_STRIP_IMAGES_PER_CLASS per class, class by class.
     """
 
@@ -60,7 +60,7 @@ class Pairs:
     """A batch as the discriminator sees it: the i-th real and the i-th fake image are of the class labels[i].
 
     Attributes:
-        real: (N, 1, H, W) float32, about −1..1: augmented, with instance noise.
+        real: (N, C, H, W) float32, about −1..1: augmented, with instance noise.
         fake: the same of the generator's images; its gradient leads to the generator.
         labels: (N,) int64.
     """
@@ -161,7 +161,8 @@ def train_gan(
             row["learning_rate"] = state.g_optimizer.param_groups[0]["lr"]
             row["images_per_second"] = interval.steps_per_second() * images_per_step
             state.history.append(row)
-            refuse_collapse(state.history, gan, num_classes=real.num_classes, label=label, kept=scratch)
+            floor = monitor.fidelity_floor
+            refuse_collapse(state.history, gan, fidelity_floor=floor, label=label, kept=scratch)
             if scratch is not None:
                 save_state(state, scratch)
             interval = Interval(device)
@@ -190,7 +191,7 @@ def set_learning_rates(state: TrainingState, gan: PaperGan, *, factor: float) ->
 
 
 def draw_fakes(state: TrainingState, labels: Tensor, autocast: Autocast) -> Tensor:
-    """A fake image (N, 1, H, W) float32 in −1..1 for each label, from new latents."""
+    """A fake image (N, C, H, W) float32 in −1..1 for each label, from new latents."""
     size = len(labels), state.generator.z_dim
     if state.generator.latents == "uniform":
         z = 2 * torch.rand(size, generator=state.z_rng, device=labels.device) - 1
@@ -239,7 +240,7 @@ def clip_weights(discriminator: Discriminator, bound: float) -> None:
 def gradient_penalty(
     gan: PaperGan, discriminator: Discriminator, logits: Tensor, images: Tensor, labels: Tensor
 ) -> Tensor:
-    """The penalty that the parameters ask for; `images` are real, then fake (2N, 1, H, W), with their `logits`."""
+    """The penalty that the parameters ask for; `images` are real, then fake (2N, C, H, W), with their `logits`."""
     real, fake = images.chunk(2)
     if gan.penalty == "gradient_penalty":
         return interpolation_penalty(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pipeline.errors import SynthGainError
 
 Features = npt.NDArray[np.float64]
-# (N, 1, H, W) uint8 images -> (N, D) float32 features and (N, C) float32 class probabilities.
+# (N, C, H, W) uint8 images -> (N, D) float32 features and (N, num_classes) float32 class probabilities.
 FeaturesAndProbabilities = Callable[
     [npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 ]

@@ -29,7 +29,7 @@ InceptionFeatures = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 def load_inception(device: torch.device) -> tuple[InceptionFeatures, Extractor]:
     """The features before the last layer, as a function, and the network's identity.
 
-    The function takes (N, 1, H, W) uint8 and gives (N, 2048) float32. Grey images are repeated to three
+    The function takes (N, 1 or 3, H, W) uint8 and gives (N, 2048) float32. Grey images are repeated to three
     channels; the network enlarges them to 299 pixels as TensorFlow 1 did, without antialiasing.
 
     Raises:

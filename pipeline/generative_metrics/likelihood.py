@@ -90,8 +90,8 @@ def log_densities(samples: Images, images: Images, *, sigmas: tuple[float, ...])
     784 dimensions every single density underflows.
 
     Args:
-        samples: (N, 1, H, W) uint8, the centres of the Gaussians.
-        images: (M, 1, H, W) uint8.
+        samples: (N, C, H, W) uint8, the centres of the Gaussians.
+        images: (M, C, H, W) uint8.
         sigmas: the widths, S of them.
 
     Returns:

@@ -42,7 +42,7 @@ CLOSEST_PAIRS = 12
 # Distances held at a time: 16 MiB as float64.
 _DISTANCES = 2**21
 
-# (N, 1, H, W) uint8 images -> (N, F) float32 features.
+# (N, C, H, W) uint8 images -> (N, F) float32 features.
 FeaturesFromImages = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 Floats = npt.NDArray[np.float64]
 Space = Literal["pixel", "feature"]
@@ -265,7 +265,7 @@ def judge(
 def _halves(
     test: LabeledImages, counts: Counts, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Two disjoint sets of test images, (n, 1, H, W) each, with `counts` images of each class."""
+    """Two disjoint sets of test images, (n, C, H, W) each, with `counts` images of each class."""
     drawn = draw_indices(test.labels, 2 * counts, rng)  # class after class
     starts = 2 * (np.cumsum(counts) - counts)
     first = np.concatenate([np.arange(count) + start for count, start in zip(counts, starts, strict=True)])

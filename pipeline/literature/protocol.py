@@ -339,16 +339,14 @@ def _pictured(images: LabeledImages, *, by_class: bool) -> npt.NDArray[np.int64]
 
 def save_samples(path: Path, images: LabeledImages, *, by_class: bool) -> None:
     """A picture of a hundred images in rows of ten: a row per class, or as they come."""
-    chosen = images.images[_pictured(images, by_class=by_class)][:, 0]
+    chosen = images.images[_pictured(images, by_class=by_class)]
     rows = len(chosen) // 10
-    tiles = chosen[: rows * 10].reshape(rows, 10, *chosen.shape[1:])
-    _save(path, tiles.transpose(0, 2, 1, 3).reshape(rows * chosen.shape[1], -1))
+    _save(path, chosen[: rows * 10].reshape(rows, 10, *chosen.shape[1:]))
 
 
 def save_film(path: Path, film: npt.NDArray[np.uint8], epochs: list[int]) -> None:
-    """Twelve latents at these epochs: a row per epoch, from `film` (epochs + 1, rows, 1, H, W), its first untrained."""
-    frames = film[epochs, :_FILM_ROWS, 0]  # (epochs, 12, H, W)
-    _save(path, frames.transpose(0, 2, 1, 3).reshape(len(epochs) * frames.shape[2], -1))
+    """Twelve latents at these epochs: a row per epoch, from `film` (epochs + 1, rows, C, H, W), its first untrained."""
+    _save(path, film[epochs, :_FILM_ROWS])
 
 
 def film_epochs(epochs: int) -> list[int]:
@@ -356,6 +354,9 @@ def film_epochs(epochs: int) -> list[int]:
     return sorted({1, *(max(1, round(epochs * part / 5)) for part in range(1, 6))})
 
 
-def _save(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+def _save(path: Path, tiles: npt.NDArray[np.uint8]) -> None:
+    """Images (rows, columns, C, H, W) as one picture."""
+    rows, columns, channels, height, width = tiles.shape
+    picture = tiles.transpose(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
     scaled = picture.repeat(_SCALE, axis=0).repeat(_SCALE, axis=1)
-    Image.fromarray(scaled).save(path, format="PNG", optimize=True)
+    Image.fromarray(scaled[:, :, 0] if channels == 1 else scaled).save(path, format="PNG", optimize=True)

@@ -26,8 +26,8 @@ _ROWS = 10_000
 def load_label_scores(path: Path, *, class_names: tuple[str, ...]) -> LabelScores:
     """The feature extractor's own classifier as a function.
 
-    It takes images (n, H, W) uint8 and labels (n,) int64 and gives the softmax probability of each label,
-    (n,) float32.
+    It takes images (n, H, W) or (n, C, H, W) uint8 and labels (n,) int64 and gives the softmax probability of each
+    label, (n,) float32.
 
     Raises:
         SynthGainError: if the file is missing, damaged, no feature extractor, or of other classes.
@@ -39,13 +39,15 @@ def load_label_scores(path: Path, *, class_names: tuple[str, ...]) -> LabelScore
         known = tuple(metadata["class_names"])
         network = network_from(metadata["arguments"], tensors, device)
         size = metadata["arguments"]["image_size"]
+        shape = (metadata["arguments"].get("image_channels", 1), size, size)
     if known != class_names:
         raise SynthGainError(f"{path}: knows other classes than the images; train it on their real source")
 
     def label_scores(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        if images.shape[1:] != (size, size):
-            raise SynthGainError(f"{path}: made for {size}×{size} pixels, the images have {images.shape[1:]}")
-        return class_probabilities(network, images[:, None], device)[np.arange(len(labels)), labels]
+        planes = images[:, None] if images.ndim == 3 else images
+        if planes.shape[1:] != shape:
+            raise SynthGainError(f"{path}: made for images of {shape}, these have {planes.shape[1:]}")
+        return class_probabilities(network, planes, device)[np.arange(len(labels)), labels]
 
     return label_scores
 

@@ -36,7 +36,7 @@ def predictions_of_cells(
 
     Args:
         files: what `save_cells` wrote.
-        splits: name → held-out images (N, 1, H, W) uint8.
+        splits: name → held-out images (N, C, H, W) uint8.
         execution: where to compute; in float32, as whoever uses a classifier would.
 
     Raises:

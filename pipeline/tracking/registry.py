@@ -230,9 +230,11 @@ def _log_generator(
     if not runs:
         raise SynthGainError(f"MLflow at {store}: no run {run_key}; `synthgain stage track` makes it")
     run = runs[0]
+    generator, *_ = load_generator(candidate.generator, torch.device("cpu"))
+    colours = (3,) if generator.image_shape[0] == 3 else ()
     signature = ModelSignature(
         inputs=Schema([ColSpec("long", "label"), ColSpec("long", "count")]),
-        outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
+        outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, *colours))]),
         params=ParamSchema([ParamSpec("seed", "long", 0)]),
     )
     model = client.create_logged_model(

@@ -17,7 +17,7 @@ from mlflow.pyfunc.model import PythonModel
 
 
 class RegisteredGenerator(PythonModel):
-    """Rows of (label, count) and a seed → images (Σ count, H, W) uint8, row after row.
+    """Rows of (label, count) and a seed → images (Σ count, H, W) uint8, or (Σ count, H, W, 3) in colour, row after row.
 
     Image i of a label is the same as `synthgain generate` makes with that seed, whatever the other rows are.
     """
@@ -56,11 +56,11 @@ class RegisteredGenerator(PythonModel):
         images = [
             sample_images(
                 self.generator, seed=seed, label=int(label), start=0, count=int(count), device=self.device
-            )[:, 0]
+            )
             for label, count in rows
         ]
-        size = self.generator.image_size
-        return np.concatenate([np.empty((0, size, size), np.uint8), *images])
+        joined = np.concatenate([np.empty((0, *self.generator.image_shape), np.uint8), *images])
+        return joined[:, 0] if joined.shape[1] == 1 else joined.transpose(0, 2, 3, 1)
 
 
 set_model(RegisteredGenerator())

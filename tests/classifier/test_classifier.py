@@ -30,6 +30,7 @@ from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, concatenate, pixel_keys
 from pipeline.params import Execution, Training, load_params, parse_params
 from pipeline.runtime.seeds import torch_generator
+from pipeline.scoring.label_scores import load_label_scores
 from pipeline.scoring.prediction import predictions_of_cells
 from pipeline.study.arms import ARMS, arms_at
 from pipeline.study.subsets import extra_real_images, real_subsets
@@ -180,10 +181,32 @@ def test_predictions_do_not_depend_on_the_batch(digits):
     assert np.array_equal(whole[:20], np.concatenate(parts))
 
 
-@pytest.mark.parametrize("image_size", [8, 12, 28])
-def test_the_network_takes_every_multiple_of_four(image_size):
-    network = ConvNet(channels=4, feature_dim=5, num_classes=3, image_size=image_size)
-    assert network(torch.rand(2, 1, image_size, image_size)).shape == (2, 3)
+@pytest.mark.parametrize("image_size", [8, 10, 12, 28, 32, 56, 64, 128])
+@pytest.mark.parametrize("image_channels", [1, 3])
+def test_the_network_takes_every_side_and_colour(image_size, image_channels):
+    colours = {} if image_channels == 1 else {"image_channels": image_channels}
+    network = ConvNet(channels=4, feature_dim=5, num_classes=3, image_size=image_size, **colours)
+    images = torch.rand(2, image_channels, image_size, image_size)
+    assert network(images).shape == (2, 3)
+    assert 2 <= (network.hidden.in_features / 16) ** 0.5 <= 8
+    # The file of a grey classifier has the keys that it always had.
+    assert set(network.arguments) == {"channels", "feature_dim", "num_classes", "image_size", *colours}
+    twin = network_from(network.arguments, network.state_dict(), CPU)
+    assert torch.equal(twin(images).argmax(1), network(images).argmax(1))
+
+
+def test_a_colour_classifier_sees_colour_and_judges_labels(tmp_path):
+    """Two classes of the same grey, one red and one blue."""
+    pixels = np.zeros((40, 3, 32, 32), dtype=np.uint8)
+    pixels[::2, 0], pixels[1::2, 2] = 200, 200
+    images = LabeledImages(pixels, np.arange(40, dtype=np.int64) % 2, ("red", "blue"))
+    network = train(images, steps=40)
+    assert (predict(network, images.images, CPU) == images.labels).all()
+    save_extractor(tmp_path / "extractor.safetensors", network, images, CPU)
+    scores = load_label_scores(tmp_path / "extractor.safetensors", class_names=images.class_names)
+    assert scores(images.images, images.labels).min() > 0.5
+    with pytest.raises(SynthGainError, match="made for images of"):
+        scores(images.images[:, 0], images.labels)
 
 
 def test_affine_without_bounds_is_the_identity():

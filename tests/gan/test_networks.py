@@ -1,8 +1,12 @@
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from pipeline.gan.layers import discriminator_layers, generator_layers
 from pipeline.gan.networks import (
     Discriminator,
     DiscriminatorDesign,
@@ -23,6 +27,7 @@ DISCRIMINATORS = {
     "mlp": {"channels": [16, 8], "strides": [], "features": 0},
 }
 ARCHITECTURES = list(GENERATORS)
+PLAYERS = ("generator", "discriminator")
 CONDITIONINGS = ["projection", "concatenate"]
 everywhere = pytest.mark.parametrize(
     ("architecture", "conditioning"), list(itertools.product(ARCHITECTURES, CONDITIONINGS))
@@ -76,6 +81,73 @@ def test_shapes_and_ranges_for_every_multiple_of_four(architecture, conditioning
     assert make_discriminator(architecture, image_size, conditioning=conditioning)(images, labels).shape == (
         5,
     )
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    grid=st.integers(4, 7),
+    doublings=st.integers(1, 5),
+    image_channels=st.sampled_from([1, 3]),
+    architecture=st.sampled_from(["compact", "dcgan"]),
+)
+def test_every_side_has_layers_that_lead_there(grid, doublings, image_channels, architecture):
+    side = grid * 2**doublings
+    if side > 128:
+        return
+    auto = SimpleNamespace(
+        architecture=architecture,
+        **{f"{player}_{part}": "auto" for player in PLAYERS for part in ("channels", "strides")},
+    )
+    channels, strides = generator_layers(auto, side=side)
+    colours = {"image_channels": image_channels}
+    generator = make_generator(architecture, side, channels=channels, strides=strides, **colours)
+    assert generator.grid == grid and strides == [2] * doublings
+    channels, strides = discriminator_layers(auto, side=side)
+    discriminator = make_discriminator(
+        architecture, side, channels=channels, strides=strides, features=8, **colours
+    )
+    sides = []
+    discriminator.layers[len(channels) - 1].register_forward_hook(
+        lambda _, i, out: sides.append(out.shape[-1])
+    )
+    labels = torch.tensor([0, 1])
+    images = generator(torch.randn(2, 8), labels)
+    assert images.shape == (2, image_channels, side, side)
+    assert discriminator(images, labels).shape == (2,)
+    assert sides in ([3], [4])
+
+
+def test_mnist_has_the_layers_that_it_always_had():
+    auto = SimpleNamespace(
+        architecture="compact",
+        **{f"{player}_{part}": "auto" for player in PLAYERS for part in ("channels", "strides")},
+    )
+    assert generator_layers(auto, side=28) == ([128, 64], [2, 2])
+    assert discriminator_layers(auto, side=28) == ([32, 64, 128], [1, 2, 2])
+
+
+def test_widths_of_ones_own_grow_at_the_image():
+    """The demo names widths alone: 28 pixels are two doublings, whatever the number of layers."""
+    own = SimpleNamespace(architecture="compact", generator_channels=[8, 8, 8], generator_strides="auto")
+    assert generator_layers(own, side=28) == ([8, 8, 8], [1, 2, 2])
+    assert generator_layers(own, side=64) == ([8, 8, 8], [2, 2, 2])
+
+
+@everywhere
+@pytest.mark.parametrize("image_size", [8, 32])
+def test_colour_is_three_channels_in_and_out(architecture, conditioning, image_size):
+    labels = torch.tensor([0, 1, 2])
+    generator = make_generator(architecture, image_size, conditioning=conditioning, image_channels=3)
+    images = generator(torch.randn(3, 8), labels)
+    assert images.shape == (3, 3, image_size, image_size)
+    assert not torch.equal(images[:, 0], images[:, 1])
+    discriminator = make_discriminator(architecture, image_size, conditioning=conditioning, image_channels=3)
+    logits = discriminator(images, labels)
+    for channel in range(3):
+        changed = images.clone()
+        changed[:, channel] *= -1
+        assert not torch.equal(discriminator(changed, labels), logits)
+    assert Generator(GeneratorDesign(**generator.arguments)).image_shape == (3, image_size, image_size)
 
 
 @everywhere
@@ -264,7 +336,7 @@ def test_dropout_of_the_generator_and_noise_of_the_discriminator_act_in_training
 def test_an_option_at_rest_leaves_no_trace_in_a_generators_file():
     """Files of versions without it are read, and those of generators without it keep their bytes."""
     arguments = make_generator().arguments
-    assert not {"latents", "noise_grid", "hidden_bias", "dropout"} & set(arguments)
+    assert not {"latents", "noise_grid", "hidden_bias", "dropout", "image_channels"} & set(arguments)
     assert make_generator(latents="uniform").arguments["latents"] == "uniform"
     assert Generator(GeneratorDesign(**arguments)).design == make_generator().design
 

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from sklearn.datasets import load_digits
 
+from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.gan import training
 from pipeline.gan.batches import real_batches
 from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import load_generator, save_generator
 from pipeline.gan.options import OF_A_STUDY, PaperGan, plateau_step
+from pipeline.gan.sampling import synthetic_images
 from pipeline.gan.state import load_state, new_state
 from pipeline.gan.training import (
     even_steps,
@@ -25,7 +28,7 @@ from pipeline.gan.training import (
     train_gan,
     update_average,
 )
-from pipeline.images import LabeledImages
+from pipeline.images import LabeledImages, images_sha256
 from pipeline.params import Gan
 
 CPU = torch.device("cpu")
@@ -64,7 +67,9 @@ def make_gan(**changes):
         "z_dim": 16,
         "class_embedding_dim": 8,
         "generator_channels": [16, 8],
+        "generator_strides": [2, 2],
         "discriminator_channels": [8, 16, 16],
+        "discriminator_strides": [1, 2, 2],
         "discriminator_features": 32,
         "total_images": 320,
         "batch_size": 32,
@@ -554,3 +559,36 @@ def test_the_film_strip_runs_to_the_right(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "film.png"))
     assert picture.shape == (16, 24)
     assert (picture[8:, 16:] == 255).all() and picture.sum() == 64 * 255
+
+
+@pytest.mark.parametrize("side", [8, 32, 64])
+def test_a_colour_gan_is_trained_saved_read_and_draws_the_same_images(side, tmp_path):
+    rng = np.random.default_rng(side)
+    pixels = rng.integers(0, 256, (12, 3, side, side), dtype=np.uint8)
+    real = LabeledImages(pixels, np.arange(12, dtype=np.int64) % 2, ("a", "b"))
+    auto = {f"{player}_{part}": "auto" for player in PLAYERS for part in ("channels", "strides")}
+    gan = make_gan(**auto, total_images=16, batch_size=4, history_points=1, film_strip_frames=2)
+    digests = []
+    for name in ("first", "second"):
+        run = train(real, gan)
+        file = tmp_path / f"{name}.safetensors"
+        save_generator(file, run.generator, class_names=real.class_names, provenance={})
+        save_film_strip(tmp_path / f"{name}.png", run.film_strip)
+        generator, names, _ = load_generator(file, CPU)
+        made = synthetic_images(
+            generator,
+            class_names=names,
+            images_per_class=3,
+            seed=1,
+            provenance={},
+            device=CPU,
+            advance=lambda n: None,
+        )
+        assert made.images.shape == (6, 3, side, side)
+        assert not np.array_equal(made.images[:, 0], made.images[:, 1])
+        digests.append((file_sha256(file), images_sha256(made)))
+    assert digests[0] == digests[1]
+    with Image.open(tmp_path / "first.png") as strip:
+        shown = np.asarray(strip)  # twice as large: a row per latent, a column per frame
+    assert shown.shape == (4 * side * 2, 2 * side * 2, 3)
+    assert np.array_equal(shown[: 2 * side : 2, 2 * side :: 2], run.film_strip[1, 0].transpose(1, 2, 0))
