@@ -150,6 +150,7 @@ def _write_study(
     test_accuracy: Score | None = None,
     validation_accuracy: Score | None = None,
     size=8,
+    channels=1,
     gans: Mapping[Budget, TrainedGans] | None = None,
 ) -> StudyFiles:
     if imbalance is None:  # some arms need a rare class
@@ -163,7 +164,7 @@ def _write_study(
             files.collapsed / f"{budget}.json", grid.gans.get(budget, TrainedGans(gans=replicates))
         )
     _write_cells(files, test_accuracy, validation_accuracy or test_accuracy, left_out)
-    _write_images(files, size)
+    _write_images(files, size, channels)
     _write_generative_metrics(files)
     files.compare()
     return files
@@ -257,10 +258,10 @@ def _write_cells(
     pd.DataFrame(counts).to_csv(files.confusion, index=False, lineterminator="\n")
 
 
-def _write_images(files: StudyFiles, size: int) -> None:
+def _write_images(files: StudyFiles, size: int, channels: int) -> None:
     rng = np.random.default_rng(3)
     labels = np.repeat(np.arange(len(files.class_names), dtype=np.int64), 12)
-    images = rng.integers(0, 255, (len(labels), 1, size, size), dtype=np.uint8)
+    images = rng.integers(0, 255, (len(labels), channels, size, size), dtype=np.uint8)
     data = files.root / "data"
     shuffled = rng.permutation(len(labels))
     LabeledImages(images[shuffled], labels[shuffled], files.class_names, {"split": "train"}).save(

@@ -48,11 +48,11 @@ class Line:
 
 
 _POLICY_COLOURS, _POLICY_MARKERS = ("blue", "orange", "pink"), ("o", "s", "D")
-_MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v")
+_MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v", "d", "p", "H", "8")
 _ALONE_MARKERS = ("^", "p", "h")
 _CONTROL_COLOURS, _CONTROL_MARKERS = ("grey", "violet", "pink"), ("<", ">", "*")
 CONTROLS, SYNTHETIC_ONLY = "controls, upper bound", "synthetic images only"  # the titles of their panels
-_LOW_DATA_STYLES = (("blue", "o"), ("orange", "s"), ("pink", "D"), ("green", "^"))
+_LOW_DATA_COLOURS, _LOW_DATA_MARKERS = ("blue", "orange", "pink", "green"), ("o", "s", "D", "^")
 
 
 def _augmentation_lines() -> list[Line]:
@@ -199,7 +199,8 @@ def low_data_curve(means: pd.DataFrame, dots: pd.DataFrame, *, metric: Metric = 
     names = list(dict.fromkeys(means["line"]))
     figure = Figure(figsize=(_WIDTH, 3.8 + 0.19 * _legend_rows(names)), layout="constrained")
     axes = figure.subplots()
-    for place, (name, (colour, marker)) in enumerate(zip(names, _LOW_DATA_STYLES, strict=False)):
+    for place, name in enumerate(names):
+        colour, marker = _look(place, _LOW_DATA_COLOURS, _LOW_DATA_MARKERS)
         rows, line_dots = means[means["line"] == name], dots[dots["line"] == name]
         shift = 0.97 + 0.03 * place  # a factor: the axis is logarithmic
         x = rows["real_images"].to_numpy() * shift
@@ -357,7 +358,7 @@ def pair_gallery(pairs: Sequence[tuple[npt.NDArray[np.uint8], str]]) -> Figure:
     """Closest pairs, six a row: each a synthetic image beside its nearest training image, and words below.
 
     Args:
-        pairs: picture (H, 2·W + gap) uint8 and words of each.
+        pairs: picture (H, 2·W + gap) uint8, or (H, 2·W + gap, 3) in colour, and words of each.
     """
     columns, width, height, words_height = 6, 1.6, 1.06, 0.22  # inches
     rows = -(-len(pairs) // columns)
@@ -391,11 +392,11 @@ def sample_grid(
     """Real images left, synthetic ones right, a row per class; in the PNG a pixel is a whole number of pixels.
 
     Args:
-        real: (classes, columns, H, W) uint8.
+        real: (classes, columns, H, W) uint8, or (classes, columns, H, W, 3) in colour.
         synthetic: the same shape.
         class_names: one per row.
     """
-    classes, columns, height, width = real.shape
+    classes, columns, height, width = real.shape[:4]
     names = [short(name) for name in class_names]
     gap, dpi = 2, 100
     zoom = max(1, round(56 / width))
@@ -407,7 +408,7 @@ def sample_grid(
         axes = figure.add_axes(
             (x / total_width, edge / total_height, block_width / total_width, block_height / total_height)
         )
-        axes.imshow(_tiles(images, gap), interpolation="none", aspect="auto")
+        axes.imshow(tiles(images, gap), interpolation="none", aspect="auto")
         axes.set_title(title, fontsize=16, pad=8)
         axes.axis("off")
         for row, name in enumerate(names if x == left else []):
@@ -687,10 +688,11 @@ def _pairs(table: pd.DataFrame, *columns: str) -> list[tuple[Any, Any]]:
     return list(zip(first, second, strict=True))
 
 
-def _tiles(images: npt.NDArray[np.uint8], gap: int) -> npt.NDArray[np.uint8]:
-    """(classes, columns, H, W) grey images as one (rows, columns, 4) picture with see-through gaps."""
-    classes, columns, height, width = images.shape
+def tiles(images: npt.NDArray[np.uint8], gap: int) -> npt.NDArray[np.uint8]:
+    """(rows, columns, H, W), or with a last axis of colours, as one (…, …, 4) picture with see-through gaps."""
+    classes, columns, height, width = images.shape[:4]
+    coloured = images if images.ndim == 5 else images[..., None]
     canvas = np.zeros((classes, height + gap, columns, width + gap, 4), dtype=np.uint8)
-    canvas[:, :height, :, :width, :3] = images.transpose(0, 2, 1, 3)[..., None]
+    canvas[:, :height, :, :width, :3] = coloured.transpose(0, 2, 1, 3, 4)
     canvas[:, :height, :, :width, 3] = 255
     return canvas.reshape(classes * (height + gap), columns * (width + gap), 4)

@@ -34,6 +34,9 @@ _TEMPLATES = Path(__file__).resolve().parents[1] / "templates/report"
 _PAGE_BYTES = 7_500_000
 _DRAWING_BYTES = 400_000  # all drawings of a budget; measured: 220 kB with ten classes
 _CLOSEST_PAIRS = 12  # of each space
+# Below this accuracy the feature network misses much of what makes classes differ; above this share of the GAN's FID
+# the floor is most of it.
+_LEAST_ACCURACY, _MOST_FLOOR = 0.8, 0.5
 _SPACES = {"pixel": "pixels", "feature": "features"}
 _CONTROL_WORDS = (
     " Controls: more images without a GAN; upper bound: real images that the budget does not have."
@@ -76,8 +79,8 @@ def write_report(
 def page_content(results: Results, settings: Mapping[str, Any], folder: Path, columns: int) -> dict[str, Any]:
     """What the template shows; the pictures are written to `folder` on the way."""
     comparison = results.comparison
-    # Film strips and grids share what the drawings leave; base64 adds a third.
-    number = len(results.budgets) * (1 + results.grid.replicates)
+    # Film strips, grids and galleries share what the drawings leave; base64 adds a third.
+    number = len(results.budgets) * (2 + results.grid.replicates)
     room = max(_PAGE_BYTES - _DRAWING_BYTES * len(results.budgets), 1_000_000)
     most_bytes = room * 3 // 4 // number
     return {
@@ -140,12 +143,14 @@ def _budget(
         "grid": pictures.sample_pictures(
             results, budget_results, folder, columns=columns, most_bytes=most_bytes
         ),
+        "galleries": pictures.class_galleries(results, budget_results, most_bytes=most_bytes),
         "generative": tables.generative(budget_results),
         "by_inception": tables.generative_by_inception(budget_results),
         "per_class": tables.generative_per_class(results, budget_results),
         "facts": budget_results.generative,
         "extractor": str(budget_results.generative["extractor_sha256"])[:HASH_LENGTH],
         "anchors": _anchor_words(budget_results),
+        "doubts": _doubts_about_features(budget_results.generative),
         "memorization": _memorization(results, budget_results, folder),
         "generator": budget_results.generator,
         "maker": "generator" if budget_results.generator else "GAN",
@@ -428,6 +433,25 @@ def _memorization(results: Results, budget_results: BudgetResults, folder: Path)
         "table": tables.memorization(budget_results),
         "galleries": galleries,
     }
+
+
+def _doubts_about_features(generative: Mapping[str, Any]) -> list[str]:
+    """Why the metrics in the domain features are not to be trusted, a sentence each; empty where they are."""
+    doubts = []
+    accuracy = generative.get("extractor_test_accuracy")
+    if accuracy is not None and accuracy < _LEAST_ACCURACY:
+        doubts.append(
+            f"The features are of a network that recognises only {100 * accuracy:.0f} % of the real test images. What"
+            " it cannot tell apart, these metrics cannot see: trust the pictures and the classifiers more."
+        )
+    fid = float(np.mean([row["fid"] for row in generative["replicates"].values()]))
+    floor = generative["floor"]["fid"]
+    if floor > _MOST_FLOOR * fid:
+        doubts.append(
+            f"The floor is {100 * floor / fid:.0f} % of the FID: most of what these {generative['n']} images"
+            " measure is chance, and smaller differences say nothing."
+        )
+    return doubts
 
 
 def _anchor_words(budget_results: BudgetResults) -> str:

@@ -23,6 +23,9 @@ from pipeline.runtime.outputs import atomic_output
 
 _GAP = 2  # pixels between the two images of a pair
 _PAIR_SIZE = 56  # at least that many pixels is an image of a pair high
+_GRID_PIXELS = 600  # so wide is a half of the grid at most, and each image in it at its own size
+# Rows and columns of a class's gallery, on each side: the first that fits into its bytes.
+_GALLERIES = ((3, 6), (2, 6), (1, 6), (1, 3))
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,13 @@ def sample_pictures(
     """Real images beside synthetic ones, a row per class."""
     real, first = results.train, budget_results.replicates[0]
     synthetic = first.synthetic
-    columns = min(columns, int(real.counts().min()), int(synthetic.counts().min()))
+    height, width = real.images.shape[2:]
+    columns = min(
+        columns,
+        int(real.counts().min()),
+        int(synthetic.counts().min()),
+        max(_GRID_PIXELS // (_zoom(height) * (width + _GAP)), 2),
+    )
     return drawing(
         figures,
         f"samples_{budget_results.budget}",
@@ -92,6 +101,36 @@ def sample_pictures(
         class_names=results.class_names,
         most_bytes=most_bytes // 2,
     )
+
+
+def class_galleries(results: Results, budget_results: BudgetResults, *, most_bytes: int) -> list[Picture]:
+    """Of each class real images beside synthetic ones, at their own size; fewer where they need more bytes.
+
+    Args:
+        results: of the study.
+        budget_results: of the budget.
+        most_bytes: of all galleries together.
+    """
+    real, first = results.train, budget_results.replicates[0]
+    found = []
+    for label, name in enumerate(results.class_names):
+        sides = [_shown(images.images[images.labels == label]) for images in (real, first.synthetic)]
+        for rows, columns in _GALLERIES:
+            blocks = [charts.tiles(_in_rows(side, rows, columns), _GAP) for side in sides]
+            gap = np.zeros((len(blocks[0]), 6 * _GAP, 4), dtype=np.uint8)
+            picture = np.concatenate([blocks[0], gap, blocks[1]], axis=1)
+            data = png_of_pixels(Image.fromarray(picture))
+            if len(data) <= most_bytes // len(results.class_names):
+                break
+        found.append(
+            Picture(
+                png_uri(data, most_bytes // len(results.class_names)),
+                f"{name}: {rows * columns} real images (left) and as many synthetic ones (right).",
+                _zoom(real.images.shape[2]) * picture.shape[1],
+                f"{charts.short(name)}: real left, synthetic right.",
+            )
+        )
+    return found
 
 
 def film_strips(budget_results: BudgetResults, figures: Path, *, most_bytes: int) -> list[Picture]:
@@ -152,7 +191,7 @@ def closest_pairs(
                 _enlarged(picture),
                 f"Synthetic {name} of replicate {replicate} (left) and its nearest training image (right),"
                 f" nearness {nearness:.2f}.",
-                116,
+                _zoom(len(picture)) * picture.shape[1],
                 words,
             )
         )
@@ -176,23 +215,40 @@ def _image(images: LabeledImages, index: int, whose: str) -> npt.NDArray[np.uint
         raise SynthGainError(
             f"closest pairs: image {index} of {whose}, which has {len(images)}; `dvc repro` evaluates again"
         )
-    image: npt.NDArray[np.uint8] = images.images[index, 0]
+    image: npt.NDArray[np.uint8] = _shown(images.images[index : index + 1])[0]
     return image
 
 
+def _shown(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """(N, C, H, W) as pictures are drawn: (N, H, W), or (N, H, W, 3) in colour."""
+    return images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
+
+
+def _zoom(height: int) -> int:
+    """Screen pixels for a pixel of an image of this height: a whole number, so that each is seen."""
+    return max(1, -(-_PAIR_SIZE // height))
+
+
+def _in_rows(images: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray[np.uint8]:
+    """(rows, columns, …): the first images; black where there are fewer."""
+    filled = np.zeros((rows * columns, *images.shape[1:]), dtype=np.uint8)
+    filled[: len(images)] = images[: rows * columns]
+    return filled.reshape(rows, columns, *images.shape[1:])
+
+
 def _beside(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    gap = np.full((len(left), _GAP), 128, dtype=np.uint8)
+    gap = np.full((len(left), _GAP, *left.shape[2:]), 128, dtype=np.uint8)
     return np.concatenate([left, gap, right], axis=1)
 
 
 def _enlarged(picture: npt.NDArray[np.uint8]) -> str:
-    zoom = -(-_PAIR_SIZE // len(picture))
+    zoom = _zoom(len(picture))
     data = png_of_pixels(Image.fromarray(picture.repeat(zoom, axis=0).repeat(zoom, axis=1)))
     return png_uri(data, len(data))
 
 
 def _first_per_class(images: LabeledImages, columns: int) -> npt.NDArray[np.uint8]:
-    """(classes, columns, H, W): the first images of each class."""
+    """(classes, columns, H, W), in colour (…, 3): the first images of each class."""
     return np.stack(
-        [images.images[images.labels == label][:columns, 0] for label in range(images.num_classes)]
+        [_shown(images.images[images.labels == label][:columns]) for label in range(images.num_classes)]
     )

@@ -408,10 +408,27 @@ def test_a_users_style_changes_nothing():
         assert drawing.svg_file(drawing.svg_tree(charts.gan_curves(history()))) == plain
 
 
+def test_the_low_data_curve_has_a_line_for_each_policy():
+    """A study may have all of them, and the best arm with synthetic images."""
+    names = [f"real only, {policy}" for policy in POLICIES] + ["best with synthetic"]
+    rows = [
+        {"line": name, "budget": str(size), "real_images": size, "mean": 90.0, "low": 89.0, "high": 91.0}
+        for name in names
+        for size in (100, 1000)
+    ]
+    means = pd.DataFrame(rows)
+    (axes,) = charts.low_data_curve(means, means.assign(value=means["mean"]), metric="macro_f1").axes
+    lines = [line for line in axes.lines if line.get_linestyle() == "-"]
+    assert [line.get_label() for line in lines] == names
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(names)
+    assert axes.get_ylabel() == "test macro-F1 (%)"
+
+
 def test_every_arm_has_a_look_of_its_own_that_no_other_arm_changes(study):
-    names = [name for name in STUDIED if not ARMS[name].rare_only]
+    names = [name for name, arm in ARMS.items() if not arm.rare_only]
     lines = {charts.line_of(name) for name in names}
     assert len({(line.colour, line.marker) for line in lines}) == len(lines)
+    lines = {charts.line_of(name) for name in STUDIED if not ARMS[name].rare_only}
     cells, comparison = study(arms=STUDIED, ratios=(0.5, 1))
     panels = charts.ratio_panels(comparison["arms"])
     assert [title for title, _ in panels] == ["", "controls, upper bound", "synthetic images only"]

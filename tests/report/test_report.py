@@ -7,11 +7,13 @@ import re
 import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.comparison.texts import p_value, points, points_interval
 from pipeline.errors import SynthGainError
+from pipeline.images import LabeledImages
 from pipeline.params import load_params
 from pipeline.report.page import write_report
 from pipeline.results import load_results
@@ -344,6 +346,64 @@ def test_what_the_metrics_lack_is_said_and_what_they_have_more_is_shown(write_st
     assert [row[fid] for row in domain] == ["7.00", "8.00", "1.25", "2.50"]
     assert [row[fid] for row in inception] == 4 * ["12.50"]
     assert "Inception Score" not in page.text  # no row has it
+
+
+def png_of(uri):
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(3, 32), (3, 64), (1, 8)])
+def test_real_and_synthetic_images_stand_side_by_side_at_their_own_size(
+    write_study, tmp_path, channels, size
+):
+    files = write_study(ratios=(0.5,), replicates=2, channels=channels, size=size)
+    page = make(files, tmp_path / "report", grid_images_per_class=3)
+    galleries = [image for image in page.images if "real images (left)" in image["alt"]]
+    assert [image["alt"].split(":")[0] for image in galleries] == ["0", "1", "2"]
+    data = files.root / "data"
+    train = LabeledImages.load(data / "prepared/train.npz")
+    synthetic = LabeledImages.load(data / "synthetic/60/0.npz")
+    for label, image in enumerate(galleries):
+        picture = png_of(image["src"])
+        assert int(image["width"]) % picture.width == 0  # a whole number of screen pixels each
+        assert int(image["width"]) // picture.width * size >= 56
+        found = np.asarray(picture)[:size, :, :3]
+        for images, block in (
+            (train, found[:, :size]),
+            (synthetic, found[:, (found.shape[1] + 12) // 2 :][:, :size]),
+        ):
+            first = images.images[images.labels == label][0].transpose(1, 2, 0)
+            assert (block == first).all()
+    grid = Image.open(tmp_path / "report/figures/samples_60.png").convert("RGB")
+    colours = np.asarray(grid).astype(int)
+    assert (np.ptp(colours[60:-20, -60:-20], axis=-1).max() > 50) == (channels == 3)
+    pairs = [image for image in page.images if "nearest training image (right)" in image["alt"]]
+    assert {int(image["width"]) for image in pairs} == {(2 * size + 2) * -(-56 // size)}
+
+
+def test_weak_features_are_said_to_be_weak_and_strong_ones_are_not_doubted(write_study, tmp_path):
+    files = write_study(ratios=(0.5,), replicates=2)
+    assert "Weak features" not in make(files, tmp_path / "strong").text
+
+    def weaken(summary):
+        summary["extractor_test_accuracy"] = 0.58
+        summary["floor"]["fid"] = 6.0
+
+    change_metrics(files, weaken)
+    page = make(files, tmp_path / "weak").sections["quality"]
+    assert "recognises only 58 % of the real test images" in " ".join(page.split())
+    assert "The floor is 80 % of the GAN's FID" in " ".join(page.split())
+
+
+def test_the_page_goes_by_the_metric_of_the_study(write_study, tmp_path):
+    files = write_study(ratios=(0.5,), replicates=2).declare(metric="macro_f1")
+    page = make(files, tmp_path / "report")
+    rows = page.table_with("arm", "test macro-F1")
+    assert [row["test macro-F1"] for row in rows] == [
+        f"{100 * row['test_macro_f1']:.2f}" for row in read(files)["arms"]
+    ]
+    assert "Mean test macro-F1 (line)" in page.text and "Mean test accuracy (line)" not in page.text
+    assert any("Paired change of test macro-F1" in words for words in page.labels)
 
 
 def test_a_study_with_rare_classes_has_their_verdict_once_and_its_table(write_study, tmp_path):
