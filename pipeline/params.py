@@ -109,6 +109,12 @@ def _side(side: int) -> int:
     return side
 
 
+def _network(name: str) -> str:
+    if name != "compact" and not re.fullmatch(r"torchvision:\w+|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
+        raise ValueError("'compact' or torchvision:<name> or <package.module>:<factory>")
+    return name
+
+
 ArmName = Annotated[str, AfterValidator(_known_arm)]
 
 # What the stages write below data/: DVC removes it before they run.
@@ -537,6 +543,8 @@ class Augmentation(Section):
 class Classifier(Training):
     """The classifier of every cell of a budget."""
 
+    network: str
+    code: str
     synthetic_weight: NonNegative
     real_only_tail: Fraction
 
@@ -544,9 +552,24 @@ class Classifier(Training):
 class Classifiers(_Network):
     """The section `classifier`: the classifiers of a study. All arms of a budget train for the same steps."""
 
+    network: Annotated[str, AfterValidator(_network)]
+    code: str
     steps: Annotated[Count | dict[Budget, Count], BeforeValidator(_steps)]
     synthetic_weight: NonNegative
     real_only_tail: Fraction
+
+    @model_validator(mode="after")
+    def _code(self) -> Self:
+        if problem := _problem_of_code(self.code):
+            raise ValueError(f"classifier.code: found {self.code!r}; {problem}")
+        module, separator, _ = self.network.partition(":")
+        own = separator and module != "torchvision"
+        if own and module.partition(".")[0] != posixpath.basename(self.code).removesuffix(".py"):
+            raise ValueError(
+                f"classifier.network: found {self.network!r} with classifier.code {self.code!r}; the module must be"
+                " that file, or in that folder, as in my_net:make with my_net.py"
+            )
+        return self
 
     @field_serializer("steps")
     def _budgets_as_text(self, steps: int | dict[Any, int]) -> int | dict[str, int]:
@@ -626,13 +649,18 @@ class Params(Section):
 
     def own_code_paths(self) -> dict[str, str]:
         """The files and folders of code that a study needs beside this project, by their keys."""
-        return {"generator.code": self.generator.code}
+        return {"generator.code": self.generator.code, "classifier.code": self.classifier.code}
 
     def code_of_its_own(self) -> list[str]:
         """What these parameters run that is no part of this project, a line each."""
-        if self.generator.kind != "command":
-            return []
-        return [f"it runs a program of its own (generator.command): {self.generator.command}"]
+        lines = []
+        if self.generator.kind == "command":
+            lines.append(f"it runs a program of its own (generator.command): {self.generator.command}")
+        if not self.classifier.network.startswith(("compact", "torchvision:")):
+            lines.append(
+                f"it runs Python of its own (classifier.network): {self.classifier.network} of {self.classifier.code}"
+            )
+        return lines
 
     @model_validator(mode="after")
     def _cross_section(self) -> Self:

@@ -891,6 +891,22 @@ def ready_images(bench: Bench) -> list[str]:
     return own_generator(kind="folder")(bench)
 
 
+def own_classifier(network: str, text: str = "") -> Act:
+    """A classifier of one's own with something wrong about it."""
+
+    def act(bench: Bench) -> list[str]:
+        bench.results("data/prepared")
+        own = {"network": network, "code": "faulty_net.py"}
+        bench.params(**{f"classifier__{key}": value for key, value in own.items()})
+        bench.patch.setattr(sys, "path", list(sys.path))
+        bench.patch.setattr(sys, "dont_write_bytecode", True)
+        sys.modules.pop("faulty_net", None)
+        Path("faulty_net.py").write_text(f"from torch import nn\n\n\ndef make(**sizes):\n    return {text}\n")
+        return command_of("train_baselines")
+
+    return act
+
+
 STUDY_OF_TINY = yaml.safe_load((ROOT / "params.yaml").read_text())["study"] | TINY["study"]
 GIVES_BACK = (
     "[(out / f.parent.name).mkdir(exist_ok=True) or shutil.copy(f, out / f.parent.name / f'{k}-{f.name}')"
@@ -902,7 +918,7 @@ GIVES_VALIDATION = (
     " keep = np.concatenate([np.resize(np.flatnonzero(own == label), n) for label in range(10)]);"
     " labels, pixels = own[keep].astype(np.uint8).tobytes(), held['images'][order][keep].tobytes()"
 )
-PARAMS, DATA, TRAINING, OWN = "params.yaml", "Data", "Training", "A generator of your own"
+PARAMS, DATA, TRAINING, OWN = "params.yaml", "Data", "Training", "A generator or classifier of your own"
 TRACKING, RESULTS, HAND_OVER, ANY = (
     "Tracking",
     "Results of earlier stages",
@@ -956,6 +972,40 @@ FAULTS = [
         "error: params.yaml: generator.code: found 'stages/my_gan.py'; stages belongs to the pipeline: give your"
         " code a name of its"
         " own, such as my_gan.py",
+    ),
+    Fault(
+        PARAMS,
+        "a network that is no name of one",
+        with_params(classifier__network="resnet18"),
+        "error: params.yaml: classifier.network: found 'resnet18'; allowed: 'compact' or torchvision:<name> or"
+        " <package.module>:<factory>",
+    ),
+    Fault(
+        PARAMS,
+        "a factory that is not in the code",
+        with_params(classifier__network="timm.models:resnet18"),
+        "error: params.yaml: classifier.network: found 'timm.models:resnet18' with classifier.code 'own/classifier';"
+        " the module must be that file, or in that folder, as in my_net:make with my_net.py",
+    ),
+    Fault(
+        OWN,
+        "a network that torchvision has not",
+        own_classifier("torchvision:resnet19"),
+        "error: classifier.network: torchvision has no classifier resnet19; perhaps resnet…"
+        " (torchvision.models.list_models)",
+    ),
+    Fault(
+        OWN,
+        "a factory that fails",
+        own_classifier("faulty_net:make", "nn.Linear(sizes['width'], 10)"),
+        "error: classifier.network: faulty_net:make: KeyError: 'width'",
+    ),
+    Fault(
+        OWN,
+        "a network of other classes",
+        own_classifier("faulty_net:make", "nn.Sequential(nn.Flatten(), nn.Linear(64, 7))"),
+        "error: classifier.network: faulty_net:make: TypeError: it gives (16, 7) for (16, 1, 8, 8), and logits (16, 10)"
+        " are needed",
     ),
     Fault(
         OWN,

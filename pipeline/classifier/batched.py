@@ -22,7 +22,7 @@ from pipeline.classifier.training import (
     diverged,
     first_real_only_step,
     learning_rate,
-    new_network,
+    new_conv_net,
     new_optimizer,
     positions_shown,
 )
@@ -55,7 +55,7 @@ def train_classifiers(
     Raises:
         SynthGainError: if one of the trainings diverges.
     """
-    networks = [new_network(recipe, settings, device) for recipe in recipes]
+    networks = [new_conv_net(recipe, settings, device) for recipe in recipes]
     # By name, weights of all networks: the first axis is that of the networks, and they are what is trained.
     stacked, _ = stack_module_state(networks)
     shape_only = copy.deepcopy(networks[0]).to("meta")

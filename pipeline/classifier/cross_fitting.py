@@ -12,7 +12,8 @@ import torch
 
 from pipeline.augmentation.classic import Augment, Strengths, classic_augmentation
 from pipeline.augmentation.policies import POLICIES
-from pipeline.classifier.network import ConvNet, class_probabilities
+from pipeline.classifier.network import Network, class_probabilities
+from pipeline.classifier.own_network import recipe_of
 from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.images import Indices, LabeledImages, concatenate, images_sha256
 from pipeline.params import Augmentation, Classifier, Execution
@@ -169,7 +170,7 @@ def _find_or_judge(
         "label_scores",
         cross_fitted_agreement,
         recipe={
-            "classifier": classifier.model_dump(),
+            "classifier": recipe_of(classifier),
             "augmentation": augmentation.model_dump(),
             "folds": folds,
             "steps": steps,
@@ -230,7 +231,7 @@ def _judge(
     device: torch.device,
     dtype: torch.dtype,
     advance: Advance,
-) -> ConvNet:
+) -> Network:
     return train_classifier(
         Recipe(training, seed, augment),
         classifier.model_copy(update={"steps": steps}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
-from pipeline.classifier.network import ConvNet, network_from
+from pipeline.classifier.network import ConvNet, conv_net_from
 from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.images import LabeledImages, images_sha256
 from pipeline.params import Execution, Training
@@ -52,4 +52,4 @@ def find_or_train_extractor(
     print(f"extractor: {int(is_new)} trained, {int(not is_new)} found finished", flush=True)
     weights, metadata = load_checkpoint(stored_result(store, key) / _FILE, kind=_KIND)
     # As a training leaves it: the order of summation, and so the last bit of a feature, depends on the layout.
-    return network_from(metadata["arguments"], weights, device).to(memory_format=torch.channels_last)
+    return conv_net_from(metadata["arguments"], weights, device).to(memory_format=torch.channels_last)

@@ -19,6 +19,7 @@ from pipeline.checkpoints import (
     refused_if_edited,
     save_checkpoint,
 )
+from pipeline.classifier.own_network import OwnNetwork
 from pipeline.images import LabeledImages
 
 EXTRACTOR_KIND = "feature_extractor"
@@ -74,27 +75,34 @@ class ConvNet(nn.Module):
         return logits
 
 
+Network = ConvNet | OwnNetwork
+
+
 def images_to_unit(images: Tensor) -> Tensor:
     """uint8 in 0..255 → float32 in 0..1, the range of the classifier."""
     return images.float().div_(255)
 
 
 @torch.no_grad()
-def predict(network: ConvNet, images: npt.NDArray[np.uint8], device: torch.device) -> npt.NDArray[np.int64]:
+def predict(network: Network, images: npt.NDArray[np.uint8], device: torch.device) -> npt.NDArray[np.int64]:
     """The most likely class of each image: (N, C, H, W) uint8 → (N,) int64."""
-    predictions: npt.NDArray[np.int64] = _features_and_logits(network, images, device)[1].argmax(1).numpy()
+    predictions: npt.NDArray[np.int64] = _logits(network, images, device).argmax(1).numpy()
     return predictions
 
 
 @torch.no_grad()
 def class_probabilities(
-    network: ConvNet, images: npt.NDArray[np.uint8], device: torch.device
+    network: Network, images: npt.NDArray[np.uint8], device: torch.device
 ) -> npt.NDArray[np.float32]:
     """Softmax of each image: (N, C, H, W) uint8 → (N, num_classes) float32, whose rows sum to 1."""
-    probabilities: npt.NDArray[np.float32] = (
-        _features_and_logits(network, images, device)[1].softmax(1).numpy()
-    )
+    probabilities: npt.NDArray[np.float32] = _logits(network, images, device).softmax(1).numpy()
     return probabilities
+
+
+def _logits(network: Network, images: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    network.eval()
+    parts = [torch.from_numpy(images[start : start + 500]) for start in range(0, len(images), 500)]
+    return torch.cat([network(images_to_unit(part.to(device))).cpu() for part in parts])
 
 
 @torch.no_grad()
@@ -112,12 +120,22 @@ def _features_and_logits(
 
 def network_from(
     arguments: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device
-) -> ConvNet:
-    """Build a network from its constructor arguments and weights.
+) -> Network:
+    """Build a classifier from its constructor arguments and weights.
 
     Raises:
         Exception: nearly anything if they do not fit each other; of a file, see `refused_if_edited`.
     """
+    if "network" not in arguments:
+        return conv_net_from(arguments, tensors, device)
+    network = network_with_weights(lambda: OwnNetwork(**arguments), tensors)
+    return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def conv_net_from(
+    arguments: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device
+) -> ConvNet:
+    """The same for a `ConvNet`, as feature extractors are."""
     network = network_with_weights(lambda: ConvNet(**arguments), tensors)
     return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
@@ -133,7 +151,7 @@ def load_features_and_probabilities(path: Path, device: torch.device) -> Feature
     """
     tensors, metadata = load_checkpoint(path, kind=EXTRACTOR_KIND)
     with refused_if_edited(path, kind="feature extractor", remedy="`dvc repro` makes it again"):
-        network = network_from(metadata["arguments"], tensors, device)
+        network = conv_net_from(metadata["arguments"], tensors, device)
         feature_scale = float(metadata["feature_scale"])
         if not 0 < feature_scale < math.inf:
             raise ValueError(f"feature_scale is {feature_scale}")
@@ -147,12 +165,13 @@ def load_features_and_probabilities(path: Path, device: torch.device) -> Feature
     return features_and_probabilities
 
 
-def save_extractor(path: Path, network: ConvNet, train: LabeledImages, device: torch.device) -> None:
+def save_extractor(path: Path, network: Network, train: LabeledImages, device: torch.device) -> None:
     """Write a network as the feature extractor of a data set.
 
     Its features are divided by their root mean square over the train images. What a ReLU network's activations
     measure in is an accident of its training, and distances grow with its square (FID) or its sixth power (KID).
     """
+    assert isinstance(network, ConvNet), "a network of one's own need not have features"
     features, _ = _features_and_logits(network, train.images, device)
     metadata = {
         "kind": EXTRACTOR_KIND,

@@ -17,7 +17,8 @@ from pipeline.augmentation.classic import Augment, Strengths, classic_augmentati
 from pipeline.augmentation.policies import POLICIES
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.classifier.batched import train_classifiers
-from pipeline.classifier.network import ConvNet
+from pipeline.classifier.network import Network
+from pipeline.classifier.own_network import recipe_of
 from pipeline.classifier.saved_cells import TrainedCell
 from pipeline.classifier.training import Recipe, fresh_epochs, train_classifier
 from pipeline.images import pixel_keys
@@ -48,8 +49,11 @@ class CellTraining:
 
     @property
     def as_one_batch(self) -> bool:
-        """Whether several train as one batch of networks: a CPU has as much to compute for each as for one alone."""
-        return self.device.type != "cpu"
+        """Whether several train as one batch of networks: a CPU has as much to compute for each as for one alone.
+
+        Networks of one's own train one by one: batch normalisation, for one, cannot be stacked.
+        """
+        return self.device.type != "cpu" and self.classifier.network == "compact"
 
     def augment(self, arm: Arm) -> Augment | None:
         """The arm's policy; arms of the same one share it, and a batch of networks draws for all of them at once."""
@@ -113,7 +117,7 @@ class CellJob:
             _KIND,
             train_classifiers if how.as_one_batch else train_classifier,
             recipe={
-                "classifier": how.classifier.model_dump(),
+                "classifier": recipe_of(how.classifier),
                 "transforms": list(transforms),
                 "strengths": strengths_of(transforms, how.augmentation),
                 "seed": self.seed,
@@ -221,7 +225,7 @@ def train_cells(
     return cells, arguments
 
 
-def train_cell(job: CellJob, how: CellTraining, advance: Advance) -> ConvNet:
+def train_cell(job: CellJob, how: CellTraining, advance: Advance) -> Network:
     """A cell's classifier, trained by itself."""
     return train_classifier(
         job.recipe(how), how.classifier, device=how.device, dtype=how.dtype, advance=advance
@@ -257,7 +261,7 @@ def _train_batched(
         yield from ((job, (keys[i], i in missing)) for i, job in enumerate(chosen))
 
 
-def _keep(store: Path, key: Key, network: ConvNet) -> None:
+def _keep(store: Path, key: Key, network: Network) -> None:
     with keep_result(store, key) as folder:
         save_checkpoint(
             folder / _FILE, network.state_dict(), {"kind": _KIND, "arguments": dict(network.arguments)}

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.augmentation.classic import Augment
-from pipeline.classifier.network import ConvNet, images_to_unit
+from pipeline.classifier.network import ConvNet, Network, images_to_unit
+from pipeline.classifier.own_network import OwnNetwork
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
-from pipeline.params import Training
+from pipeline.params import Classifier, Training
 from pipeline.runtime.progress import Advance
 from pipeline.runtime.seeds import derive_seed, torch_generator
 
@@ -61,8 +62,8 @@ def train_classifier(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     advance: Advance,
-) -> ConvNet:
-    """Train a `ConvNet` with AdamW on random batches; return it on the device, in evaluation mode.
+) -> Network:
+    """Train a classifier with AdamW on random batches; return it on the device, in evaluation mode.
 
     Two calls with the same seed start from the same weights and draw batches from the same stream, so that arms
     of a study can be compared in pairs.
@@ -126,8 +127,23 @@ def diverged(loss: float) -> SynthGainError:
     return SynthGainError(f"the classifier diverged (loss {loss}); lower its learning_rate")
 
 
-def new_network(recipe: Recipe, settings: Training, device: torch.device) -> ConvNet:
+def new_network(recipe: Recipe, settings: Training, device: torch.device) -> Network:
     """A network for such images, in training mode; its initial weights depend on the seed alone."""
+    torch.manual_seed(derive_seed(recipe.seed, "weights"))
+    if isinstance(settings, Classifier) and settings.network != "compact":
+        own = OwnNetwork(
+            network=settings.network,
+            code=settings.code,
+            num_classes=recipe.training.num_classes,
+            image_size=recipe.training.images.shape[-1],
+            image_channels=recipe.training.channels,
+        )
+        return own.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload,no-any-return]
+    return new_conv_net(recipe, settings, device)
+
+
+def new_conv_net(recipe: Recipe, settings: Training, device: torch.device) -> ConvNet:
+    """The same for a `ConvNet`."""
     torch.manual_seed(derive_seed(recipe.seed, "weights"))
     network = ConvNet(
         channels=settings.channels,

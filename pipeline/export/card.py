@@ -76,7 +76,7 @@ Keep the mark *synthetic* wherever the images go, and never put them into a vali
 `manifest.json` has counts, origin and hashes, `croissant.json` the same for Croissant readers. The sample table has,
 per image: `id`, `label`, `synthetic`, `seed`, `z_sha256`, `generator_sha256`, `label_score`, `nearest_real_distance`
 and `pixel_sha256`. `sha256sum -c SHA256SUMS` checks the files, `synthgain verify` everything else too.""",
-        f"## How to cite\n\n{citation(manifest)}",
+        f"## How to cite\n\n{as_markdown(citation(manifest)) if 'generator' in made else citation(manifest)}",
     ]
     return "\n\n".join(section.strip() for section in sections) + "\n"
 

@@ -6,7 +6,6 @@ fails is left out, as one whose GAN collapses is, as long as two others remain.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sys
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from pipeline.foreign.reading import Pixels, Wanted, WrongImages, read_images
 from pipeline.foreign.run import generated_images
 from pipeline.images import LabeledImages, images_sha256, pixel_sha256
 from pipeline.params import Generator
+from pipeline.runtime.code import path_sha256
 from pipeline.runtime.outputs import WORK
 from pipeline.runtime.progress import progress
 from pipeline.runtime.seeds import derive_seed
@@ -64,25 +64,6 @@ class GeneratorJob:
     name: str
 
 
-def code_hash(path: Path) -> str:
-    """The hash of a file, or of all files of a folder: names and bytes. Compiled Python does not count.
-
-    Raises:
-        SynthGainError: if there is none.
-    """
-    if not path.exists():
-        raise SynthGainError(
-            f"generator.code: found {path}, which is not there; name the file or folder of your code"
-        )
-    digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    for file in files:
-        if "__pycache__" not in file.parts:
-            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
-
-
 def generated_replicates(
     train: LabeledImages, study: GanStudy, generator: Generator, *, images_per_class: int, folder: Path
 ) -> TrainedGans:
@@ -102,7 +83,7 @@ def generated_replicates(
         SynthGainError: if so many fail that fewer than two replicates remain, or if ready images are not what is
             needed. What other runs made is in the store.
     """
-    code = code_hash(Path(generator.code)) if generator.kind == "command" else None
+    code = path_sha256(Path(generator.code), key="generator.code") if generator.kind == "command" else None
     gans = TrainedGans(study.trainings, trained_on=generator.trained_on)
     folder.mkdir(parents=True, exist_ok=True)
     done = 0

@@ -21,7 +21,7 @@ PROJECT = ROOT
 # What a workspace takes from the project. Its data, results and lock file stay its own.
 _CODE = ("pipeline", "stages", "dvc.yaml", ".dvcignore")
 # Folders that stages depend on, whether or not a study uses them; a new workspace has the README of each.
-_PLACEHOLDERS = ("own/generator", "data/generated")
+_PLACEHOLDERS = ("own/generator", "own/classifier", "data/generated")
 
 
 def create_workspace(folder: Path, *, changes: Path) -> Params:

@@ -7,6 +7,8 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from pipeline.errors import SynthGainError
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # They have no influence on a result: how values are read, checked, shown and failed on, where work runs, and the
@@ -53,6 +55,27 @@ def code_sha256(module: str, root: Path = ROOT) -> str:
     digest = hashlib.sha256()
     for name in sorted(import_closure(source, root=root, without=NO_INFLUENCE | TABLES)):
         digest.update(name.encode() + b"\0" + hashlib.sha256((root / name).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def path_sha256(path: Path, *, key: str) -> str:
+    """The hash of a user's file, or of all files of a folder: names and bytes. Compiled Python does not count.
+
+    Args:
+        path: the file or folder.
+        key: of the parameters, that names it.
+
+    Raises:
+        SynthGainError: if there is none.
+    """
+    if not path.exists():
+        raise SynthGainError(f"{key}: found {path}, which is not there; name the file or folder of your code")
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    for file in files:
+        if "__pycache__" not in file.parts:
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
 

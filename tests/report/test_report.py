@@ -392,7 +392,7 @@ def test_weak_features_are_said_to_be_weak_and_strong_ones_are_not_doubted(write
     change_metrics(files, weaken)
     page = make(files, tmp_path / "weak").sections["quality"]
     assert "recognises only 58 % of the real test images" in " ".join(page.split())
-    assert "The floor is 80 % of the GAN's FID" in " ".join(page.split())
+    assert "The floor is 80 % of the FID" in " ".join(page.split())
 
 
 def test_the_page_goes_by_the_metric_of_the_study(write_study, tmp_path):
