@@ -185,6 +185,19 @@ def test_honest_images_pass_and_copies_do_not():
     assert stranger["pixel"]["near_copies"] < 0.5
 
 
+def test_copies_in_colour_are_found_as_well(monkeypatch):
+    grey = pictures
+
+    def tinted(*arguments):
+        part = grey(*arguments)
+        colours = np.concatenate([part.images, part.images // 2, 255 - part.images], axis=1)
+        return LabeledImages(colours, part.labels, CLASS_NAMES, part.provenance)
+
+    monkeypatch.setitem(globals(), "pictures", tinted)
+    honest, copied = evaluate([pictures(50, 150), memorised(60, 1, 1.0)])["replicates"].values()
+    assert honest["passed"] and not copied["passed"]
+
+
 def test_anchors_stand_beside():
     result = evaluate([pictures(50, 150)])
     assert result["n"] == 200
