@@ -14,6 +14,7 @@ from pipeline.augmentation.classic import (
     random_affine,
     random_affine_elastic,
 )
+from pipeline.augmentation.policies import POLICIES
 from pipeline.checkpoints import load_checkpoint
 from pipeline.classifier import replicates
 from pipeline.classifier.network import (
@@ -323,6 +324,21 @@ def study_cells(
             execution=execution,
             label="cells",
         )[0]
+
+
+def test_a_classifiers_key_holds_the_strengths_of_its_own_transforms_alone():
+    """Another strength of colour trains no affine arm again."""
+    names = {policy: set(replicates.strengths_of(POLICIES[policy], AUGMENTATION)) for policy in POLICIES}
+    facts = {"fill", "flips"}
+    assert names["none"] == set() and names["trivial_augment"] == facts
+    assert names["shift"] == names["flip_crop"] == facts | {"shift_translation"}
+    assert names["color"] == facts | {
+        f"color_{name}" for name in ("brightness", "contrast", "saturation", "hue")
+    }
+    assert names["affine"] < names["affine_elastic"]
+    assert names["affine_elastic"] - names["affine"] == {"elastic_alpha", "elastic_sigma"}
+    every = set(AUGMENTATION.model_dump())
+    assert set().union(*names.values()) == every  # no strength is in no key
 
 
 EVERY_KIND = ("real", "real_affine", "synthetic", "synthetic_fresh_affine_elastic", "extra_real")
