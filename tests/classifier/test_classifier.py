@@ -363,6 +363,22 @@ def test_cells_are_the_same_but_for_rounding_when_trained_as_one_batch(
     assert_the_same_but_for_rounding(study_cells(digits, classifier_params, arms), expected)
 
 
+def test_every_policy_trains_on_colour_images_and_is_a_training_of_its_own(
+    digits, classifier_params, monkeypatch
+):
+    colour = np.stack([digits.images[:, 0], 255 - digits.images[:, 0], digits.images[:, 0] // 2], axis=1)
+    monkeypatch.setitem(globals(), "AUGMENTATION", AUGMENTATION.model_copy(update={"flips": "horizontal"}))
+    arms = [arm for arm in ARMS.values() if arm.images == "real" and not arm.rare_only]
+    cells = study_cells(
+        LabeledImages(colour, digits.labels, digits.class_names), classifier_params, arms, replicates=1
+    )
+    assert [cell.facts["classic_augmentation"] for cell in cells] == list(POLICIES)
+    assert (
+        len({torch.cat([t.flatten() for t in cell.weights.values()]).numpy().tobytes() for cell in cells})
+        == 7
+    )
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_trains_the_same_cells(digits, classifier_params):
