@@ -14,6 +14,7 @@ from pipeline.augmentation.classic import (
     random_affine,
     random_affine_elastic,
 )
+from pipeline.augmentation.policies import POLICIES
 from pipeline.checkpoints import load_checkpoint
 from pipeline.classifier import replicates
 from pipeline.classifier.network import (
@@ -325,6 +326,21 @@ def study_cells(
         )[0]
 
 
+def test_a_classifiers_key_holds_the_strengths_of_its_own_transforms_alone():
+    """Another strength of colour trains no affine arm again."""
+    names = {policy: set(replicates.strengths_of(POLICIES[policy], AUGMENTATION)) for policy in POLICIES}
+    facts = {"fill", "flips"}
+    assert names["none"] == set() and names["trivial_augment"] == facts
+    assert names["shift"] == names["flip_crop"] == facts | {"shift_translation"}
+    assert names["color"] == facts | {
+        f"color_{name}" for name in ("brightness", "contrast", "saturation", "hue")
+    }
+    assert names["affine"] < names["affine_elastic"]
+    assert names["affine_elastic"] - names["affine"] == {"elastic_alpha", "elastic_sigma"}
+    every = set(AUGMENTATION.model_dump())
+    assert set().union(*names.values()) == every  # no strength is in no key
+
+
 EVERY_KIND = ("real", "real_affine", "synthetic", "synthetic_fresh_affine_elastic", "extra_real")
 
 
@@ -345,6 +361,22 @@ def test_cells_are_the_same_but_for_rounding_when_trained_as_one_batch(
     monkeypatch.setattr(replicates.CellTraining, "as_one_batch", True)
     monkeypatch.setattr(replicates, "_AT_ONCE", 4)  # three batches for ten cells
     assert_the_same_but_for_rounding(study_cells(digits, classifier_params, arms), expected)
+
+
+def test_every_policy_trains_on_colour_images_and_is_a_training_of_its_own(
+    digits, classifier_params, monkeypatch
+):
+    colour = np.stack([digits.images[:, 0], 255 - digits.images[:, 0], digits.images[:, 0] // 2], axis=1)
+    monkeypatch.setitem(globals(), "AUGMENTATION", AUGMENTATION.model_copy(update={"flips": "horizontal"}))
+    arms = [arm for arm in ARMS.values() if arm.images == "real" and not arm.rare_only]
+    cells = study_cells(
+        LabeledImages(colour, digits.labels, digits.class_names), classifier_params, arms, replicates=1
+    )
+    assert [cell.facts["classic_augmentation"] for cell in cells] == list(POLICIES)
+    assert (
+        len({torch.cat([t.flatten() for t in cell.weights.values()]).numpy().tobytes() for cell in cells})
+        == 7
+    )
 
 
 @pytest.mark.gpu

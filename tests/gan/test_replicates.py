@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from pipeline.augmentation.geometry import DIGITS, ImageFacts
 from pipeline.errors import SynthGainError
 from pipeline.gan import replicates, training
 from pipeline.gan.monitor import CollapsedTraining, refuse_collapse
@@ -50,9 +51,11 @@ def train_all(train, tmp_path, monkeypatch):
     watched.__module__ = training.__name__  # part of the store's key
     monkeypatch.setattr(replicates, "train_gan", watched)
 
-    def run(*, count=3, members=1, folder="gan", **gan):
+    def run(*, count=3, members=1, folder="gan", facts=DIGITS, **gan):
         started.clear()
-        study = GanStudy(budget=40, replicates=count, generators_per_replicate=members, imbalance={}, seed=1)
+        study = GanStudy(
+            budget=40, replicates=count, generators_per_replicate=members, imbalance={}, seed=1, facts=facts
+        )
         return train_replicates(
             train, study, params.gan.model_copy(update=gan), params.execution, folder=tmp_path / folder
         )
@@ -181,3 +184,12 @@ def test_a_refusal_comes_back_from_a_worker_as_it_was():
     error = CollapsedTraining("GAN", "it collapsed", "train on")
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) == "GAN: it collapsed; train on" and again.reason == "it collapsed"
+
+
+def test_other_facts_of_the_images_are_another_generator(train_all):
+    train_all()
+    assert len(train_all.started) == 3
+    train_all(folder="again")
+    assert train_all.started == {}
+    train_all(folder="mirrored", facts=ImageFacts(flips="horizontal"))
+    assert len(train_all.started) == 3

@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from pipeline.augmentation.geometry import DIGITS, ImageFacts
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.gan import training
@@ -592,3 +593,16 @@ def test_a_colour_gan_is_trained_saved_read_and_draws_the_same_images(side, tmp_
         shown = np.asarray(strip)  # twice as large: a row per latent, a column per frame
     assert shown.shape == (4 * side * 2, 2 * side * 2, 3)
     assert np.array_equal(shown[: 2 * side : 2, 2 * side :: 2], run.film_strip[1, 0].transpose(1, 2, 0))
+
+
+def test_what_the_data_set_says_of_its_images_reaches_both_augmentations(digits):
+    """Flips and what lies outside change what is learned; without augmentation they change no bit."""
+    facts = [DIGITS, ImageFacts(fill=255), ImageFacts(flips="horizontal"), ImageFacts(fill="edge")]
+    of_real = {"augment_probability": 0.0, "real_augmentation": 1.0, "real_augmentation_up_to": len(digits)}
+    for change in ({"augment_probability": 0.5}, of_real):
+        runs = [weights(train(digits, make_gan(**change), facts=one)) for one in facts]
+        assert torch.equal(runs[0], weights(train(digits, make_gan(**change))))
+        assert not any(torch.equal(runs[0], other) for other in runs[1:])
+    plain = make_gan(augment_probability=0.0, real_augmentation=0.0)
+    runs = [weights(train(digits, plain, facts=one)) for one in facts]
+    assert all(torch.equal(runs[0], other) for other in runs[1:])

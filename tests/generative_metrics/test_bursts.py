@@ -1,7 +1,7 @@
 """What the memorisation gate sees where pictures come in bursts, several almost equal ones of each scene.
 
-It compares with real test images. Where these show scenes that were trained on, another shot of a training image is what
-an honest image looks like, and the gate cannot see it. docs/numbers.md has this table.
+It compares with real test images. Where these show scenes that were trained on, another shot of a training image is
+what an honest image looks like, and the gate cannot see it. docs/numbers.md has this table.
 """
 
 from functools import partial
