@@ -20,6 +20,7 @@ Counts = npt.NDArray[np.int64]
 _FEWEST_TO_EVALUATE = 2  # of each class: the per-class FID has a covariance
 _UNEQUAL = 1.5  # the largest class has so many times the images of the smallest
 _CLASSES_SHOWN = 12
+_SPARE_FOR_A_FILTER = 0.3  # share of the generated images; less room than that is said
 
 
 def refuse_impossible_study(
@@ -51,7 +52,7 @@ def refuse_impossible_study(
     subsets, problems = _subsets(train, study)
     problems += _too_few_synthetic(subsets, study, images_per_class)
     problems += _evaluation_problems(validation, test, evaluation, images_per_class, feature_dim)
-    notes = _left_out_arms(train, subsets, study)
+    notes = [*_left_out_arms(train, subsets, study), *_little_to_filter(subsets, study, images_per_class)]
     try:
         _, left_out = formats_for(formats, num_classes=train.num_classes, channels=train.channels)
         notes += [f"export.formats: {left_out}"] if left_out else []
@@ -153,6 +154,24 @@ def _too_few_synthetic(
     return problems
 
 
+def _little_to_filter(subsets: dict[Budget, LabeledImages], study: Study, images_per_class: int) -> list[str]:
+    """Filtered arms fail once the label filter has refused too many: said where it may refuse few."""
+    needed, label, budget = _greatest(
+        {
+            budget: scaled_counts(real.counts(), max(study.synthetic_per_real))
+            for budget, real in subsets.items()
+        }
+    )
+    spare = 1 - needed / images_per_class
+    if not any(arm.filtered for arm in study.recipes()) or not 0 <= spare < _SPARE_FOR_A_FILTER:
+        return []
+    return [
+        f"filtered arms need {needed} of the {images_per_class} synthetic images of class"
+        f" {subsets[budget].class_names[label]} ({budget} real images): they fail if the label filter refuses more than"
+        f" {spare:.0%}; a larger generation.images_per_class leaves more room"
+    ]
+
+
 def _greatest(needs: dict[Budget, Counts]) -> tuple[int, int, Budget]:
     """The greatest need of one class: how many images, of which label, with which budget."""
     found = [(int(counts.max()), int(counts.argmax()), budget) for budget, counts in needs.items()]
@@ -173,7 +192,9 @@ def _left_out_arms(train: LabeledImages, subsets: dict[Budget, LabeledImages], s
             wanted = (
                 {"": missing_counts(real, study.fill_to)}
                 if rare_only
-                else {f" at synthetic_per_real {ratio}": images_wanted(real, ratio) for ratio in ratios}
+                else {
+                    f" at synthetic_per_real {ratio} or more": images_wanted(real, ratio) for ratio in ratios
+                }
             )
             for where, each in wanted.items():
                 if not (each > rest).any():
@@ -185,6 +206,7 @@ def _left_out_arms(train: LabeledImages, subsets: dict[Budget, LabeledImages], s
                     f" {rest[label]} other train images, and {each[label]} are needed"
                     + ("" if rare_only else f" (up to a ratio of {most:g} there are enough)")
                 )
+                break
     return notes
 
 

@@ -44,7 +44,7 @@ CLASSES_OF_SOURCE = {
     "emnist_letters": 26,
     "digits": 10,
 }
-_SIDE_OF_COLOUR = {"cifar10": 32, "svhn": 32}  # the other published ones are grey and have 28 pixels
+SIDE_OF_COLOUR = {"cifar10": 32, "svhn": 32}  # the other published ones are grey and have 28 pixels
 
 
 def _no_bool(value: Any) -> Any:
@@ -222,12 +222,12 @@ class Data(Section):
         if self.source == "folder":
             return self
         problems = []
-        side = _SIDE_OF_COLOUR.get(self.source, 28)
+        side = SIDE_OF_COLOUR.get(self.source, 28)
         if self.source != "digits" and self.image_size != side:
             problems.append(
                 f"data.image_size: found {self.image_size}; {self.source} has {side} pixels per side"
             )
-        own = "colour" if self.source in _SIDE_OF_COLOUR else "grey"
+        own = "colour" if self.source in SIDE_OF_COLOUR else "grey"
         if self.channels not in ("auto", own):
             problems.append(f"data.channels: found {self.channels}; {self.source} is {own}: auto or {own}")
         if problems:

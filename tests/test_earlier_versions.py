@@ -36,6 +36,7 @@ MOVED = re.compile(r"(\S+): now called (\S+); move its value there")
 
 # Keys that are new, and the value with which all is as it was.
 NEW = {
+    "data.channels": "auto",
     "data.unusable_images": "stop",
     "study.fill_to": "common",
     "study.metric": "accuracy",

@@ -19,7 +19,7 @@ from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.errors import SynthGainError
 from pipeline.gan.training import train_gan
 from pipeline.images import LabeledImages
-from pipeline.params import CLASSES_OF_SOURCE, Gan, Params, Training
+from pipeline.params import CLASSES_OF_SOURCE, SIDE_OF_COLOUR, Gan, Params, Training
 from pipeline.runtime.device import configure, training_dtype, workers_for
 from pipeline.runtime.store import this_store
 from pipeline.study.arms import ARMS, Arm
@@ -112,7 +112,7 @@ def images_of(workspace: Path, params: Params) -> tuple[int, tuple[int, int, int
             f"{manifest}: not of these parameters, or not there; `dvc repro prepare` makes it in seconds, and then the"
             " classes of your images are known"
         )
-    return CLASSES_OF_SOURCE[source], (3 if source in ("cifar10", "svhn") else 1, side, side)
+    return CLASSES_OF_SOURCE[source], (3 if source in SIDE_OF_COLOUR else 1, side, side)
 
 
 def count_stages(workspace: Path, params: Params) -> int:

@@ -23,6 +23,7 @@ _SEVERAL_JPEGS = "MPO"
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _SIGNED, _FLOATING, _WHITE_IS_ZERO = 2, 3, 0
+_ROUNDING = 1  # of 255: so much may the channels of a grey picture differ after a lossy WebP
 # What a PNG's grey levels of few bits are multiplied by to fill 0..255.
 _STEPS = {"L;2": 85, "L;4": 17}
 
@@ -34,9 +35,9 @@ class UnusableImage(Exception):
 def read_image(path: Path, *, grey: bool) -> tuple[Pixels, set[str]]:
     """One image file as (C, H, W) float32 in 0..255, and what was done to it.
 
-    C is 3 where a pixel has colour, whatever the file's mode, and 1 where none has. Palettes give their colours, and
-    transparency lies over black. 16-bit grey: × 255/65535; of 16-bit colour, the upper 8 bits. An EXIF orientation is
-    applied. Of an MPO file, as phones write it, the first picture.
+    C is 3 where a pixel has colour (its channels differ by 2 or more), whatever the file's mode, and 1 where none has.
+    Palettes give their colours, and transparency lies over black. 16-bit grey: × 255/65535; of 16-bit colour, the upper
+    8 bits. An EXIF orientation is applied. Of an MPO file, as phones write it, the first picture.
 
     Args:
         path: the file.
@@ -193,7 +194,7 @@ def _pixels(
         image = image.convert("RGB")
     if image.mode == "RGB":
         colours = np.asarray(image)
-        if (colours[..., :1] != colours[..., 1:]).any():
+        if np.ptp(colours, axis=-1).max() > _ROUNDING:
             if not grey:
                 return np.moveaxis(colours, -1, 0).astype(np.float32), done
             done.add("luminance")

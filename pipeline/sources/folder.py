@@ -400,7 +400,7 @@ def _summary(folder: Path, packed: LabeledImages, record: dict[str, Any]) -> lis
             lines.append(f"    and {len(left_out) - _LEFT_OUT_SHOWN} more")
     if record["light_border_images"] * 2 > len(packed):
         lines.append(
-            f"  {record['light_border_images']} of {len(packed)} images have a light border and are kept as"
-            " they are; augmentation fills with black, so invert dark-on-light images before you bring them"
+            f"  {record['light_border_images']} of {len(packed)} images have a light border and are kept as they are:"
+            " set augmentation.fill to edge or mean (it fills with black by default), or invert dark-on-light images"
         )
     return lines

@@ -70,6 +70,19 @@ def test_colour_is_kept_through_palettes_alpha_and_cameras(tmp_path: Path) -> No
     assert np.abs(cmyk - rgb.transpose(2, 0, 1)).mean() < 20 and len(cmyk) == 3
 
 
+def test_what_a_lossy_file_makes_of_grey_is_no_colour(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    for extension in ("webp", "jpg"):
+        path = saved(tmp_path / f"a.{extension}", Image.fromarray(noise).convert("RGB"), quality=60)
+        pixels, done = read_image(path, grey=False)
+        assert pixels.shape == (1, 64, 64) and done == set()
+    with Image.open(tmp_path / "a.webp") as picture:
+        assert np.ptp(np.asarray(picture), axis=-1).max() == 1  # else this test would hold nothing
+    tinted = np.repeat(noise[..., None] // 2, 3, axis=2)
+    tinted[3, 4, 0] += 2
+    assert len(read_image(saved(tmp_path / "b.png", Image.fromarray(tinted)), grey=False)[0]) == 3
+
+
 def test_of_sixteen_bit_colour_the_upper_half_is_kept_and_said(tmp_path: Path) -> None:
     rows = [np.repeat(row[:, None], 3, axis=1).astype(">u2").tobytes() for row in SHADES.astype(int) * 257]
     (tmp_path / "a.png").write_bytes(png(rows, bits=16, colour=2))

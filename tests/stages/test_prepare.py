@@ -333,10 +333,15 @@ def test_arms_without_enough_other_real_images_and_unequal_classes_are_said(
         " counts every class alike"
     ) in lines
     assert lines[7:9] == [
-        "extra_real: not trained with 200 real images at synthetic_per_real 1.0: class c0 has 75 other train images,"
-        " and 150 are needed (up to a ratio of 0.5 there are enough)",
+        "extra_real: not trained with 200 real images at synthetic_per_real 1.0 or more: class c0 has 75 other train"
+        " images, and 150 are needed (up to a ratio of 0.5 there are enough)",
         "0 images dropped: pixel-identical to one of a stricter split",
     ]
+    sections["study"] |= {"arms": ["real", "synthetic", "synthetic_filtered"]}
+    sections["generation"] = {"images_per_class": 160}
+    prepared(tmp_path, tmp_path / "filtered", sections=sections, **data)
+    said = "filtered arms need 150 of the 160 synthetic images of class c0 (200 real images): they fail if the label"
+    assert said + " filter refuses more than 6%" in capsys.readouterr().out
     sections["study"] |= {
         "metric": "balanced_accuracy",
         "fill_to": "largest",
