@@ -1,8 +1,8 @@
 """How many convolutions a GAN has for images of a side, and how wide: what `auto` says in the parameters.
 
 A side is g · 2ᵏ with g in 4..7. The generator starts from a grid of g a side and doubles it k times; the discriminator
-halves the side until 4 or less are left. A layer that works on a grid of r a side has about 1024 / r channels in the
-generator and `_DISCRIMINATOR_WIDTH` / r in the discriminator: each layer then costs about the same.
+halves the side until 4 or less are left. A layer on a grid of r a side has about 1024 / r channels in the generator
+and 512 / r in the discriminator: each layer then costs about the same. Chosen by speed: docs/gan.md.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import Literal
 
 from pipeline.params import Gan
 
-_GENERATOR_WIDTH = 1024
-# Grey images are simpler. Both were chosen by speed and by validation accuracy: docs/gan.md.
-_DISCRIMINATOR_WIDTH = {1: 512, 3: 1024}
+_GENERATOR_WIDTH, _DISCRIMINATOR_WIDTH = 1024, 512
 _LAST_GRID = 4
 
 Layers = tuple[list[int], list[int]]
@@ -30,7 +28,7 @@ def generator_layers(gan: Gan, *, side: int) -> Layers:
     return channels, _strides(gan, gan.generator_strides, layers=len(channels), doublings=len(grids))
 
 
-def discriminator_layers(gan: Gan, *, side: int, image_channels: int) -> Layers:
+def discriminator_layers(gan: Gan, *, side: int) -> Layers:
     """The widths and the strides of a discriminator's layers for images of `side` pixels."""
     grid = side // 2 if gan.architecture == "compact" else side  # compact has halved it before
     grids = [grid]
@@ -38,7 +36,7 @@ def discriminator_layers(gan: Gan, *, side: int, image_channels: int) -> Layers:
         grids.append(-(-grids[-1] // 2))
     # compact: a convolution on the half side, too; elsewhere the first one halves the side.
     shown = grids if gan.architecture == "compact" else grids[1:]
-    channels = [_width(_DISCRIMINATOR_WIDTH[image_channels], grid) for grid in shown]
+    channels = [_width(_DISCRIMINATOR_WIDTH, grid) for grid in shown]
     if gan.discriminator_channels != "auto":
         channels = list(gan.discriminator_channels)
     strides = _strides(gan, gan.discriminator_strides, layers=len(channels), doublings=len(grids) - 1)

@@ -22,10 +22,12 @@ FILM_STRIP_IMAGES_PER_CLASS = 2
 _IMAGES_PER_CLASS = 20
 _REAL_IMAGES = 2000
 # A generator has collapsed if a class varies less than this share of what real images of it do, or if labels are
-# hardly better than chance: less than this share of the way from chance to all right. Healthy trainings pass both
-# within their first tenth.
+# hardly better than chance: less than this share of the way from chance to what real images themselves score. Healthy
+# trainings pass both within their first tenth.
 _DIVERSITY_FLOOR = 0.2
 _FIDELITY_FLOOR = 0.1
+# Real images that score nearer to chance than so many standard errors of a generator's score say nothing of its labels.
+_STANDARD_ERRORS = 3.0
 
 
 class CollapsedTraining(SynthGainError):
@@ -46,7 +48,14 @@ class CollapsedTraining(SynthGainError):
 
 
 class Monitor:
-    """Compares samples of a generator with real training images: 2000 in the shares of their classes, at most."""
+    """Compares samples of a generator with real training images: 2000 in the shares of their classes, at most.
+
+    Attributes:
+        real_fidelity: what those real images score themselves where a generator has its `label_fidelity_1nn`: the share
+            whose nearest other one is of the same class, as the mean over the classes. On hard data it is near chance.
+        fidelity_floor: below it, labels are hardly better than chance; 0 where real images are not either, or where the
+            GAN has no labels.
+    """
 
     def __init__(
         self, real: LabeledImages, *, has_labels: bool = True, seed: int, device: torch.device
@@ -65,6 +74,11 @@ class Monitor:
         self.reference = images_from_uint8(torch.from_numpy(real.images[chosen])).to(device).flatten(1)
         self.labels = self._known(torch.from_numpy(real.labels[chosen]).to(device))
         self.real_spread = self._spread(self.reference, self.labels)
+        self.real_fidelity = self._real_fidelity()
+        chance = 1 / self.num_classes
+        above = self.real_fidelity - chance
+        error = math.sqrt(chance * (1 - chance) / (self.num_classes * _IMAGES_PER_CLASS))
+        self.fidelity_floor = chance + _FIDELITY_FLOOR * above if above > _STANDARD_ERRORS * error else 0.0
 
     @torch.no_grad()
     def measure(self, generator: Generator) -> dict[str, float]:
@@ -90,6 +104,13 @@ class Monitor:
             "diversity": diversity,
         }
 
+    def _real_fidelity(self) -> float:
+        distances = torch.cdist(self.reference, self.reference).fill_diagonal_(math.inf)
+        right = (self.labels[distances.argmin(dim=1)] == self.labels).float()
+        return float(
+            torch.stack([right[self.labels == label].mean() for label in range(self.num_classes)]).mean()
+        )
+
     def _known(self, labels: Tensor) -> Tensor:
         """The labels that the GAN knows of: these, or one for all."""
         return labels if self.has_labels else torch.zeros_like(labels)
@@ -104,7 +125,7 @@ class Monitor:
 
 
 def refuse_collapse(
-    history: Sequence[dict[str, float]], gan: Gan, *, num_classes: int, label: str, kept: Path | None
+    history: Sequence[dict[str, float]], gan: Gan, *, fidelity_floor: float, label: str, kept: Path | None
 ) -> None:
     """Stop a training whose generator has been collapsed for `gan.collapse_patience_images` (0: never).
 
@@ -114,7 +135,7 @@ def refuse_collapse(
     Args:
         history: its rows so far.
         gan: the training's section of the parameters.
-        num_classes: of its images.
+        fidelity_floor: of the `Monitor` of its images.
         label: its name.
         kept: where its last state before this evaluation point may be.
 
@@ -124,10 +145,10 @@ def refuse_collapse(
     last = history[-1]
     # A generator that has never been good may still be learning: it has half of the training for that.
     is_learning = last["images_seen"] * 2 <= gan.total_images
-    if not gan.collapse_patience_images or is_learning or not _has_collapsed(last, num_classes):
+    if not gan.collapse_patience_images or is_learning or not _has_collapsed(last, fidelity_floor):
         return
     warm = gan.warmup_steps * gan.batch_size * gan.discriminator_steps
-    since = max([warm, *(row["images_seen"] for row in history if not _has_collapsed(row, num_classes))])
+    since = max([warm, *(row["images_seen"] for row in history if not _has_collapsed(row, fidelity_floor))])
     images = last["images_seen"] - since
     if images >= gan.collapse_patience_images:
         where = f"; the last state before it is kept in {kept}" if kept and kept.exists() else ""
@@ -140,10 +161,8 @@ def refuse_collapse(
         )
 
 
-def _has_collapsed(row: dict[str, float], num_classes: int) -> bool:
-    chance = 1 / num_classes
-    floor = chance + _FIDELITY_FLOOR * (1 - chance)
-    return row["diversity"] < _DIVERSITY_FLOOR or row["label_fidelity_1nn"] < floor
+def _has_collapsed(row: dict[str, float], fidelity_floor: float) -> bool:
+    return row["diversity"] < _DIVERSITY_FLOOR or row["label_fidelity_1nn"] < fidelity_floor
 
 
 def refuse_divergence(row: dict[str, float], gan: Gan, *, label: str, kept: Path | None) -> None:

@@ -20,7 +20,7 @@ import torch
 from pipeline.errors import SynthGainError
 from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import generator_path, save_generator
-from pipeline.gan.monitor import CollapsedTraining, refuse_collapse
+from pipeline.gan.monitor import CollapsedTraining, Monitor, refuse_collapse
 from pipeline.gan.training import GanRun, images_shown, train_gan
 from pipeline.images import LabeledImages, images_sha256
 from pipeline.params import Execution, Gan
@@ -248,11 +248,10 @@ def _find_or_train(
                 _keep(run, job, store, key)
         result = found or stored_result(store, key)
         history: list[dict[str, float]] = json.loads((result / _HISTORY).read_text(encoding="utf-8"))
-        if found:  # perhaps with another patience
+        if found and gan.collapse_patience_images:  # perhaps another one than it was trained with
+            floor = Monitor(job.real, seed=job.seed, device=device).fidelity_floor
             for end in range(1, len(history) + 1):
-                refuse_collapse(
-                    history[:end], gan, num_classes=job.real.num_classes, label=job.label, kept=None
-                )
+                refuse_collapse(history[:end], gan, fidelity_floor=floor, label=job.label, kept=None)
     except CollapsedTraining as error:
         if not leave_out:
             raise

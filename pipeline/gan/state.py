@@ -123,7 +123,7 @@ def _new_generator(real: LabeledImages, gan: PaperGan) -> Generator:
 
 def _new_discriminator(real: LabeledImages, gan: PaperGan) -> Discriminator:
     side = real.images.shape[-1]
-    channels, strides = discriminator_layers(gan, side=side, image_channels=real.channels)
+    channels, strides = discriminator_layers(gan, side=side)
     return Discriminator(
         DiscriminatorDesign(
             architecture=gan.architecture,

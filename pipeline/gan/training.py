@@ -158,7 +158,8 @@ def train_gan(
             row["learning_rate"] = state.g_optimizer.param_groups[0]["lr"]
             row["images_per_second"] = interval.steps_per_second() * images_per_step
             state.history.append(row)
-            refuse_collapse(state.history, gan, num_classes=real.num_classes, label=label, kept=scratch)
+            floor = monitor.fidelity_floor
+            refuse_collapse(state.history, gan, fidelity_floor=floor, label=label, kept=scratch)
             if scratch is not None:
                 save_state(state, scratch)
             interval = Interval(device)

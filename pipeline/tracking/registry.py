@@ -25,8 +25,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
+from pipeline.checkpoints import load_checkpoint
 from pipeline.errors import SynthGainError
-from pipeline.gan.generators import load_generator
+from pipeline.gan.generators import GENERATOR_KIND, load_generator
 from pipeline.runtime.code import ROOT, import_closure
 from pipeline.tracking.champion import Candidate, Holder, decide
 from pipeline.tracking.connection import (
@@ -230,8 +231,8 @@ def _log_generator(
     if not runs:
         raise SynthGainError(f"MLflow at {store}: no run {run_key}; `synthgain stage track` makes it")
     run = runs[0]
-    generator, *_ = load_generator(candidate.generator, torch.device("cpu"))
-    colours = (3,) if generator.image_shape[0] == 3 else ()
+    _, facts = load_checkpoint(candidate.generator, kind=GENERATOR_KIND)
+    colours = (3,) if facts["arguments"].get("image_channels") == 3 else ()
     signature = ModelSignature(
         inputs=Schema([ColSpec("long", "label"), ColSpec("long", "count")]),
         outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, *colours))]),

@@ -102,7 +102,7 @@ def test_every_side_has_layers_that_lead_there(grid, doublings, image_channels, 
     colours = {"image_channels": image_channels}
     generator = make_generator(architecture, side, channels=channels, strides=strides, **colours)
     assert generator.grid == grid and strides == [2] * doublings
-    channels, strides = discriminator_layers(auto, side=side, **colours)
+    channels, strides = discriminator_layers(auto, side=side)
     discriminator = make_discriminator(
         architecture, side, channels=channels, strides=strides, features=8, **colours
     )
@@ -123,7 +123,7 @@ def test_mnist_has_the_layers_that_it_always_had():
         **{f"{player}_{part}": "auto" for player in PLAYERS for part in ("channels", "strides")},
     )
     assert generator_layers(auto, side=28) == ([128, 64], [2, 2])
-    assert discriminator_layers(auto, side=28, image_channels=1) == ([32, 64, 128], [1, 2, 2])
+    assert discriminator_layers(auto, side=28) == ([32, 64, 128], [1, 2, 2])
 
 
 def test_widths_of_ones_own_grow_at_the_image():
