@@ -18,7 +18,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.augmentation.classic import classic_augmentation
+from pipeline.augmentation.classic import Strengths, classic_augmentation
 from pipeline.augmentation.policies import POLICIES
 from pipeline.classifier.network import predict
 from pipeline.classifier.training import Recipe, train_classifier
@@ -42,7 +42,7 @@ def train_one(job, advance, *, policy, prepared, params_file):
     device = configure(params.execution)
     train, validation = (LabeledImages.load(prepared / f"{name}.npz") for name in ("train", "validation"))
     subset = real_subset(train, budget=budget, replicate=replicate, seed=SUBSETS, imbalance={})
-    augment = classic_augmentation(POLICIES[policy], **params.augmentation.model_dump())
+    augment = classic_augmentation(POLICIES[policy], Strengths(**params.augmentation.model_dump()))
     network = train_classifier(
         Recipe(subset, derive_seed(SUBSETS, "classifier", budget, replicate), augment),
         params.classifier.of_budget(params.study.real_images[0]).model_copy(update={"steps": steps}),

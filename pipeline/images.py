@@ -16,8 +16,12 @@ import numpy.typing as npt
 from pipeline.errors import SynthGainError
 from pipeline.npz import open_npz, write_npz
 
+# Sides of images: a grid of 4 to 7 pixels doubled, as networks grow and shrink them.
+SIDES = sorted(
+    grid << doublings for grid in range(4, 8) for doublings in range(6) if 8 <= grid << doublings <= 128
+)
 _LABELS_OF_A_BYTE = 256
-_BYTE_PER_LABEL = ("idx", "idx_gz")
+_IDX = ("idx", "idx_gz")
 Indices = npt.NDArray[np.int64]
 
 
@@ -142,11 +146,12 @@ def concatenate(parts: Sequence[LabeledImages], provenance: Mapping[str, Any]) -
 
 
 def stratified_indices(
-    labels: npt.NDArray[np.int64], size: int, num_classes: int, rng: np.random.Generator
+    labels: npt.NDArray[np.int64], size: int, num_classes: int, rng: np.random.Generator, *, leave: int = 0
 ) -> Indices:
     """`size` positions, drawn without replacement, each class in proportion to its share; sorted.
 
-    Shares are rounded by largest remainder, and every class gets at least one.
+    Shares are rounded by largest remainder, and every class gets at least one; `leave` images of each class are not
+    drawn.
 
     Raises:
         SynthGainError: if there are fewer images than asked for, or fewer places than classes.
@@ -161,12 +166,19 @@ def stratified_indices(
             f"class {int(available.argmin())} has no image among {len(labels)}; at least one of each is needed:"
             " make the splits again (`dvc repro prepare`)"
         )
+    most = available - leave
+    if most.min() < 1 or size > most.sum():
+        raise SynthGainError(
+            f"{size} images asked for, and {leave} of each class are to be left; class {int(available.argmin())} has"
+            f" {available.min()}, all have {len(labels)}"
+        )
     quota = available * (size / len(labels))
-    counts = np.maximum(np.floor(quota).astype(np.int64), 1)
+    counts = np.clip(np.floor(quota).astype(np.int64), 1, most)
     while counts.sum() > size:  # only where the minimum of one raised small classes
         counts[np.argmax(np.where(counts > 1, counts - quota, -np.inf))] -= 1
-    for label in np.argsort(-(quota - counts), kind="stable")[: size - counts.sum()]:
-        counts[label] += 1
+    while (short := size - counts.sum()) > 0:  # once, but where classes have no more to give
+        order = np.argsort(-(quota - counts), kind="stable")
+        counts[order[counts[order] < most[order]][:short]] += 1
     chosen = [
         rng.choice(np.flatnonzero(labels == label), size=count, replace=False)
         for label, count in enumerate(counts)
@@ -217,12 +229,22 @@ def images_sha256(images: LabeledImages) -> str:
     return digest.hexdigest()
 
 
-def beyond_a_byte(formats: Sequence[str], num_classes: int) -> str | None:
-    """Why some of these export formats cannot hold so many classes: the labels of IDX are bytes. None if all can."""
-    found = [name for name in formats if name in _BYTE_PER_LABEL]
-    if not found or num_classes <= _LABELS_OF_A_BYTE:
-        return None
-    return (
-        f"found {', '.join(found)} for {num_classes} classes; a label byte allows {_LABELS_OF_A_BYTE}: take parquet,"
-        " npz or another one instead"
-    )
+def formats_for(formats: Sequence[str], *, num_classes: int, channels: int) -> tuple[list[str], str | None]:
+    """Those of some export formats that can hold such images, and the line that names the others with the reason.
+
+    IDX, which MNIST's readers expect, is grey, and its labels are bytes.
+
+    Raises:
+        SynthGainError: if none can.
+    """
+    reasons = ["grey images only"] if channels != 1 else []
+    if num_classes > _LABELS_OF_A_BYTE:
+        reasons.append(f"at most {_LABELS_OF_A_BYTE} classes, and there are {num_classes}")
+    without = [name for name in formats if name in _IDX and reasons]
+    if not without:
+        return list(formats), None
+    others = [name for name in formats if name not in without]
+    names = " and ".join(without)
+    if not others:
+        raise SynthGainError(f"{names}: IDX holds {', and '.join(reasons)}; take parquet, png or npz instead")
+    return others, f"{names}: left out; IDX holds {', and '.join(reasons)}"

@@ -26,11 +26,16 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.augmentation.policies import POLICIES
 from pipeline.errors import SynthGainError
-from pipeline.study.arms import ARMS
+from pipeline.images import SIDES
+from pipeline.study.arms import ARMS, Arm
+from pipeline.study.metric import Metric
 
 # The classes of each published data set; digits has ten as well, a folder says it for itself.
 CLASSES_OF_SOURCE = {
+    "cifar10": 10,
+    "svhn": 10,
     "mnist": 10,
     "fashion_mnist": 10,
     "kmnist": 10,
@@ -39,6 +44,7 @@ CLASSES_OF_SOURCE = {
     "emnist_letters": 26,
     "digits": 10,
 }
+_SIDE_OF_COLOUR = {"cifar10": 32, "svhn": 32}  # the other published ones are grey and have 28 pixels
 
 
 def _no_bool(value: Any) -> Any:
@@ -62,7 +68,9 @@ Budget = Count | Literal["all"]
 
 def _known_arm(name: str) -> str:
     if name not in ARMS:
-        raise ValueError(" or ".join(map(repr, ARMS)))
+        plain = [arm.name for arm in ARMS.values() if not arm.augmented or arm.own_name]
+        policies = [f"_{policy}" for policy in POLICIES if policy != "none"]
+        raise ValueError(f"{', '.join(plain)}; most also with {', '.join(policies)} after the name")
     return name
 
 
@@ -93,6 +101,18 @@ def _network(name: str) -> str:
     if name != "compact" and not re.fullmatch(r"torchvision:\w+|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
         raise ValueError("'compact' or torchvision:<name> or <package.module>:<factory>")
     return name
+
+
+def _side(side: int) -> int:
+    """One that the networks can grow to and shrink from; else the two nearest."""
+    if side not in SIDES:
+        below, above = (
+            [each for each in SIDES if each < side][-1:],
+            [each for each in SIDES if each > side][:1],
+        )
+        nearest = " or ".join(map(str, below + above))
+        raise ValueError(f"4, 5, 6 or 7 doubled once or more, {SIDES[0]} to {SIDES[-1]}; nearest: {nearest}")
+    return side
 
 
 ArmName = Annotated[str, AfterValidator(_known_arm)]
@@ -171,12 +191,15 @@ class Data(Section):
         "emnist_balanced",
         "emnist_digits",
         "emnist_letters",
+        "cifar10",
+        "svhn",
         "digits",
         "folder",
     ]
     mirrors: list[str]
     folder: str
-    image_size: Annotated[int, Field(ge=8, le=128, multiple_of=4)]
+    image_size: Annotated[int, AfterValidator(_side)]
+    channels: Literal["auto", "grey", "colour"]
     folder_test_fraction: Annotated[Number, Field(gt=0, lt=1)]
     unusable_images: Literal["stop", "leave_out"]
     validation_images: Count
@@ -196,10 +219,19 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _published_size(self) -> Self:
-        if self.source not in ("digits", "folder") and self.image_size != 28:
-            raise ValueError(
-                f"data.image_size: found {self.image_size}; {self.source} has 28 pixels per side"
+        if self.source == "folder":
+            return self
+        problems = []
+        side = _SIDE_OF_COLOUR.get(self.source, 28)
+        if self.source != "digits" and self.image_size != side:
+            problems.append(
+                f"data.image_size: found {self.image_size}; {self.source} has {side} pixels per side"
             )
+        own = "colour" if self.source in _SIDE_OF_COLOUR else "grey"
+        if self.channels not in ("auto", own):
+            problems.append(f"data.channels: found {self.channels}; {self.source} is {own}: auto or {own}")
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
 
@@ -215,6 +247,12 @@ class Study(Section):
     label_filter_folds: Annotated[int, Field(ge=2, le=20)]
     label_filter_steps: Count
     imbalance: dict[ClassName, Annotated[Number, Field(gt=0, lt=1)]]
+    fill_to: Count | Literal["common", "largest"]
+    metric: Metric
+
+    def recipes(self) -> list[Arm]:
+        """What each of the arms trains on."""
+        return [ARMS[name] for name in self.arms]
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Self:
@@ -239,10 +277,11 @@ class Study(Section):
                     f"study.arms: found {arm} without {baseline}, which it is compared with;"
                     f" add {baseline}, or remove {arm}"
                 )
-            if ARMS[arm].rare_only and not self.imbalance:
+            if ARMS[arm].rare_only and self.fill_to == "common" and not self.imbalance:
                 raise ValueError(
                     f"study.arms: found {arm}, but study.imbalance names no rare class whose gap it could fill;"
-                    f" name one, or remove {arm}"
+                    " name one, set study.fill_to to largest or to a count where classes are unequal by nature, or"
+                    f" remove {arm}"
                 )
         return self
 
@@ -484,14 +523,21 @@ class Extractor(Training):
 
 
 class Augmentation(Section):
-    """How strong the transforms are that augmentation policies apply to a classifier's images."""
+    """What is true of the images, and how strong the transforms are that policies apply to a classifier's images."""
 
+    fill: Annotated[Number, Field(ge=0, le=255)] | Literal["edge", "mean"]
+    flips: Literal["none", "horizontal", "both"]
+    shift_translation: Annotated[Number, Field(ge=0, le=0.5)]
     affine_rotation_degrees: Annotated[Number, Field(ge=0, le=45)]
     affine_translation: Annotated[Number, Field(ge=0, le=0.5)]
     affine_scale: Annotated[Number, Field(ge=0, le=0.5)]
     affine_shear_degrees: Annotated[Number, Field(ge=0, le=45)]
     elastic_alpha: NonNegative
     elastic_sigma: Positive
+    color_brightness: Fraction
+    color_contrast: Fraction
+    color_saturation: Fraction
+    color_hue: Annotated[Number, Field(ge=0, le=0.5)]
 
 
 class Classifier(Training):
@@ -646,6 +692,13 @@ class Params(Section):
             problems.append(
                 f"study.generators_per_replicate: found {self.study.generators_per_replicate}; generator.kind folder"
                 " has the images of one for each replicate: 1"
+            )
+        flipping = [arm for arm in self.study.arms if "flip" in POLICIES[ARMS[arm].policy]]
+        if flipping and self.augmentation.flips == "none":
+            problems.append(
+                f"study.arms: found {flipping[0]}, whose policy mirrors images, but augmentation.flips is none; set"
+                " it to horizontal or both if mirror images are of the same class (digits' are not), or take a policy"
+                " without flips, such as shift"
             )
         if isinstance(self.classifier.steps, dict):
             named = ", ".join(map(str, self.classifier.steps))

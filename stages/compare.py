@@ -45,8 +45,9 @@ def main(
         print(f"{cells}: {ignored} rows of cells that params.yaml does not declare were ignored")
     console = Console(markup=False, highlight=False)  # a class may hold brackets
     console.print(verdict_table(comparison))
-    for verdict in verdicts(comparison):
-        console.print(verdict)
+    for sentence in (*verdicts(comparison), comparison.get("unequal_classes")):
+        if sentence:
+            console.print(sentence)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def main(
         mirrors=params.data.mirrors,
         folder=Path(params.data.folder),
         image_size=params.data.image_size,
+        channels=params.data.channels,
         unusable=params.data.unusable_images,
         say=typer.echo,
     )

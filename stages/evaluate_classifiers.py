@@ -59,6 +59,7 @@ def main(
         rows.append(
             cell_row(
                 facts,
+                metric=params.study.metric,
                 subset_overlap=overlaps[facts["budget"]][replicate_number(facts["replicate"])],
                 few=few[facts["budget"]],
                 validation=held_out,
@@ -74,7 +75,8 @@ def main(
     budgets = " and ".join(str(budget) for budget in params.study.real_images)
     line = judgement_line(
         table,
-        key=content_key(test_sha256, judged),
+        key=content_key(test_sha256, judged, params.study.metric),
+        metric=params.study.metric,
         test_sha256=test_sha256,
         study=f"{params.data.source}, {budgets} real images, {params.study.replicates} replicates",
         params_sha256=hashlib.sha256(params_file.read_bytes()).hexdigest(),

@@ -26,7 +26,7 @@ def main(
     """
     import json
 
-    from pipeline.feasibility import refuse_impossible_study
+    from pipeline.feasibility import refuse_impossible_study, unequal_classes
     from pipeline.held_out import write_held_out_keys
     from pipeline.params import load_params
     from pipeline.runtime.outputs import write_text
@@ -49,24 +49,25 @@ def main(
         validation_images=params.data.validation_images,
         seed=derive_seed(params.seed, "validation"),
     )
-    refuse_impossible_study(
+    notes = refuse_impossible_study(
         train=splits.train,
         validation=splits.validation,
         test=splits.test,
+        study=params.study,
+        evaluation=params.evaluation,
         images_per_class=params.generation.images_per_class,
-        images=params.evaluation.images,
-        features=params.evaluation.features,
         feature_dim=params.extractor.feature_dim,
-        neighbors=params.evaluation.neighbors,
         formats=params.export.formats,
-        budgets=params.study.real_images,
-        ratios=params.study.synthetic_per_real,
-        imbalance=params.study.imbalance,
     )
     for name in ("train", "validation", "test"):
         images = getattr(splits, name)
         images.save(out / f"{name}.npz")
         typer.echo(f"{name}: {counted(len(images), 'image')}, {counted(images.num_classes, 'class')}")
+    for line in [
+        *unequal_classes(splits.train, splits.validation, splits.test, metric=params.study.metric),
+        *notes,
+    ]:
+        typer.echo(line)
     dropped = splits.manifest["dropped_from_train_and_validation"]
     typer.echo(f"{counted(len(dropped), 'image')} dropped: pixel-identical to one of a stricter split")
     if twins := splits.manifest.get("train_images_under_two_labels"):

@@ -40,9 +40,10 @@ def main(
             seed=params.seed,
             imbalance=params.study.imbalance,
         ):
-            yield ReplicateImages(
-                subset, extra=extra_real_images(real, subset, images_per_real=None, seed=params.seed)
+            extra = extra_real_images(
+                real, subset, images_per_real=None, seed=params.seed, fill_to=params.study.fill_to
             )
+            yield ReplicateImages(subset, extra=extra, fill_to=params.study.fill_to)
 
     cells, arguments = train_cells(
         arms_at("baselines", params.study.arms),

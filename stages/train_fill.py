@@ -1,4 +1,4 @@
-"""Stage `train_fill`: synthetic images fill the gap of the classes that `study.imbalance` makes rare."""
+"""Stage `train_fill`: synthetic images fill the gap of rare classes, made or by nature."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +19,9 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the classifiers: <budget>/fill.safetensors.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
-    """Train the classifiers whose rare classes are brought up to the common count with synthetic images.
+    """Train the classifiers whose rare classes are brought up to study.fill_to with synthetic images.
 
-    Without study.imbalance there is no such arm, and nothing to train.
+    Without study.imbalance and without study.fill_to there is no such arm, and nothing to train.
 
     Example: python -m stages.train_fill --budget 3000 --train data/prepared/train.npz
     --synthetic data/synthetic --collapsed data/metrics/collapsed --out data/classifier
@@ -49,7 +49,8 @@ def main(
             imbalance=params.study.imbalance,
         ):
             replicate = subset.provenance["replicate"]
-            yield ReplicateImages(subset, LabeledImages.load(synthetic / budget / f"{replicate}.npz"))
+            made = LabeledImages.load(synthetic / budget / f"{replicate}.npz")
+            yield ReplicateImages(subset, made, fill_to=params.study.fill_to)
 
     cells, arguments = train_cells(
         arms_at("fill", params.study.arms),

@@ -24,6 +24,7 @@ def main(
     Example: python -m stages.train_gan --budget 1000 --train data/prepared/train.npz --out data/gan
     --history data/metrics/gan --collapsed data/metrics/collapsed
     """
+    from pipeline.augmentation.geometry import ImageFacts
     from pipeline.foreign.replicates import NO_HISTORY, generated_replicates
     from pipeline.gan.replicates import history_csv, train_replicates
     from pipeline.images import LabeledImages
@@ -43,7 +44,10 @@ def main(
     real = LabeledImages.load(train)
     with atomic_output(out / budget) as folder:
         if params.generator.kind == "gan":
-            rows, gans = train_replicates(real, study, params.gan, params.execution, folder=folder)
+            facts = ImageFacts(params.augmentation.fill, params.augmentation.flips)
+            rows, gans = train_replicates(
+                real, study, params.gan, params.execution, folder=folder, facts=facts
+            )
             table = history_csv(rows)
         else:
             table = NO_HISTORY

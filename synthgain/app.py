@@ -32,6 +32,7 @@ from synthgain.export import export as export_command
 from synthgain.generate import generate as generate_command
 from synthgain.inspect import inspect
 from synthgain.literature import literature
+from synthgain.plan import plan
 from synthgain.reproduce_check import reproduce_check
 from synthgain.verify import verify
 from synthgain.workspace import workspace
@@ -44,7 +45,7 @@ app = typer.Typer(
     epilog="--debug anywhere on the line (or SYNTHGAIN_DEBUG=1) shows the traceback of an error.",
 )
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Start here": (demo, literature, workspace),
+    "Start here": (demo, literature, workspace, plan),
     "When in doubt": (doctor, reproduce_check),
     "Labelled synthetic images to take away": (generate_command, export_command, verify, inspect),
 }

@@ -87,7 +87,7 @@ def export(
         real=real,
         latent_hashes=latent_hashes(synthetic.provenance),
     )
-    export_dataset(
+    written = export_dataset(
         samples,
         out,
         formats=names,
@@ -96,5 +96,5 @@ def export(
         workers=workers or available_cores(),
         force=force,
     )
-    for name in names:
+    for name in written:
         typer.echo(f"{counted(len(samples), 'image')}, {name}: {out / name}")

@@ -34,7 +34,8 @@ def inspect(
         typer.echo(without_control_characters(text))
 
     say(f"{path}: {contents.kind}")
-    say(f"{synthetic} synthetic and {real} real images of {width}×{height} pixels")
+    colour = " in colour" if contents.pictures[0].ndim == 4 else ""
+    say(f"{synthetic} synthetic and {real} real images of {width}×{height} pixels{colour}")
     say("")
     class_names = [without_control_characters(name) for name in contents.class_names]
     name_width = max(5, *map(len, class_names))

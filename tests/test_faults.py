@@ -1168,7 +1168,8 @@ FAULTS = [
         "an unknown source",
         with_params(data__source="mnits"),
         "error: params.yaml: data.source: found 'mnits'; allowed: 'mnist', 'fashion_mnist', 'kmnist', "
-        "'emnist_balanced', 'emnist_digits', 'emnist_letters', 'digits' or 'folder'",
+        "'emnist_balanced', 'emnist_digits', 'emnist_letters', 'cifar10', 'svhn', 'digits' or "
+        "'folder'",
     ),
     Fault(
         PARAMS,
@@ -1213,7 +1214,14 @@ FAULTS = [
         PARAMS,
         "an image size that no network here fits",
         with_params(data__image_size=30),
-        "error: params.yaml: data.image_size: found 30; allowed: a multiple of 4",
+        "error: params.yaml: data.image_size: found 30; allowed: 4, 5, 6 or 7 doubled once or more, 8 to 128; nearest:"
+        " 28 or 32",
+    ),
+    Fault(
+        PARAMS,
+        "colour asked of a grey data set",
+        with_params(data__channels="colour"),
+        "error: params.yaml: data.channels: found colour; digits is grey: auto or grey",
     ),
     Fault(
         PARAMS,
@@ -1260,6 +1268,14 @@ FAULTS = [
         with_params(study__arms=["real", "synthetic_affine"]),
         "error: params.yaml: study.arms: found synthetic_affine without real_affine, which it is "
         "compared with; add real_affine, or remove synthetic_affine",
+    ),
+    Fault(
+        PARAMS,
+        "a policy that mirrors images of which no mirror image is of the same class",
+        with_params(study__arms=["real", "real_flip_crop"]),
+        "error: params.yaml: study.arms: found real_flip_crop, whose policy mirrors images, but augmentation.flips is"
+        " none; set it to horizontal or both if mirror images are of the same class (digits' are not), or take a policy"
+        " without flips, such as shift",
     ),
     Fault(
         PARAMS,
@@ -1558,19 +1574,21 @@ FAULTS = [
         DATA,
         "too few test images for the metrics of synthetic ones",
         own_folder(lambda folder, bench: None, stage="prepare"),
-        "error: study.real_images: found 60; the train split has 4 images\n"
+        "error: study.real_images: found 60; the train split has 4 images of 2 classes: 2 to 4, or all\n"
         "error: the test split: in the shares of the test split's classes, the splits offer 2 images to evaluate "
         "(test 2, data.validation_images 2, evaluation.images 100, generation.images_per_class 12); more than the 8 "
-        "features of the extractor are needed: bring more images, or raise data.folder_test_fraction of a folder, "
-        "or what is too low of these, or lower extractor.feature_dim to at most 1\nerror: class cat: …; at least 2 of "
-        "each class are needed: …\nerror: evaluation.neighbors: found 5; …, so 1..1 is allowed",
+        "features of the extractor are needed: raise data.validation_images to about 9, and the test split to 9 images "
+        "(bring more, or raise data.folder_test_fraction), or lower extractor.feature_dim to at most 1\n"
+        "error: class cat: …; at least 2 of each class are needed: raise data.validation_images to about 4, and the "
+        "test split to 4 images (…)\nerror: evaluation.neighbors: found 5; …, so 1..1 is allowed",
     ),
     Fault(
         DATA,
         "own images: a ratio that needs more images of a class than are generated",
         own_folder(too_few_to_generate, stage="prepare"),
         "error: generation.images_per_class: found 1; class cat has 2 images in a real subset (study.real_images all),"
-        " so study.synthetic_per_real 1.0 needs 2 synthetic ones: set it to at least 2, or lower the ratio\nerror: …",
+        " so study.synthetic_per_real 1.0 needs 2 synthetic ones: set it to at least 2, or lower the ratio"
+        " to at most 0.5\nerror: …",
     ),
     Fault(
         DATA,

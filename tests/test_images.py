@@ -113,6 +113,23 @@ def test_a_stratified_draw_has_the_size_and_the_shares_it_was_asked_for(counts, 
     assert (drawn <= np.maximum(np.ceil(quota), 1)).all()
 
 
+@given(
+    counts=st.lists(st.integers(3, 60), min_size=1, max_size=8),
+    leave=st.integers(0, 2),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**32),
+)
+def test_a_stratified_draw_leaves_so_many_of_each_class(counts, leave, share, seed):
+    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    size = max(len(counts), round(share * (len(labels) - leave * len(counts))))
+    indices = stratified_indices(labels, size, len(counts), np.random.default_rng(seed), leave=leave)
+    drawn = np.bincount(labels[indices], minlength=len(counts))
+    assert drawn.sum() == size and (drawn >= 1).all() and (drawn <= np.array(counts) - leave).all()
+    with pytest.raises(SynthGainError, match=f"{leave + 1} of each class are to be left"):
+        most = len(labels) - (leave + 1) * len(counts)
+        stratified_indices(labels, most + 1, len(counts), np.random.default_rng(seed), leave=leave + 1)
+
+
 def test_impossible_draws_are_refused():
     labels = np.array([0, 0, 1, 1], dtype=np.int64)
     rng = np.random.default_rng(0)

@@ -1,58 +1,112 @@
-"""Classic augmentation: a small random affine map of each image, and a random elastic distortion.
+"""Classic augmentation, each image by its own draw: flips, whole-pixel shifts, affine maps and elastic distortions.
 
-No flips: a mirrored digit is another sign. Which of these a policy applies, `policies.py` says.
+torchvision's transforms draw once for a whole batch and take no generator; these draw for each image, from one. Which
+of them a policy applies, `policies.py` says. A flip is applied only where the data set says that a mirror image is of
+the same class: a mirrored digit is another sign.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-# What the random draws of a batch come from. Of several, each draws for an equal share of the images, in order: many
-# trainings can share a batch, and each draws what it would alone.
-Generators = torch.Generator | Sequence[torch.Generator]
+from pipeline.augmentation.draws import Generators, uniform
+from pipeline.augmentation.geometry import Fill, Flips, ImageFacts, affine_grid, flipped, sampled, shifted
+from pipeline.augmentation.photometric import random_color
+from pipeline.augmentation.trivial import trivial_augment
+
 Augment = Callable[[Tensor, Generators], Tensor]
 
 
-def classic_augmentation(
-    transforms: Sequence[str],
-    *,
-    affine_rotation_degrees: float,
-    affine_translation: float,
-    affine_scale: float,
-    affine_shear_degrees: float,
-    elastic_alpha: float,
-    elastic_sigma: float,
-) -> Augment | None:
-    """A policy as a function of a batch (N, 1, H, W) float32 in 0..1; None for the policy that does nothing.
+@dataclass(frozen=True)
+class Strengths:
+    """How strong the transforms are, and what they may assume: the section `augmentation` of the parameters.
 
-    Args:
-        transforms: of the policy.
+    Attributes:
+        fill, flips: as in `ImageFacts`.
+        shift_translation: of `shift`, the largest shift as a fraction of the image side.
         affine_rotation_degrees, affine_translation, affine_scale, affine_shear_degrees: as in `random_affine`.
         elastic_alpha, elastic_sigma: as in `elastic_displacement`.
+        color_brightness, color_contrast, color_saturation, color_hue: as in `random_color`.
     """
+
+    fill: int | float | Literal["edge", "mean"]
+    flips: Flips
+    shift_translation: float
+    affine_rotation_degrees: float
+    affine_translation: float
+    affine_scale: float
+    affine_shear_degrees: float
+    elastic_alpha: float
+    elastic_sigma: float
+    color_brightness: float
+    color_contrast: float
+    color_saturation: float
+    color_hue: float
+
+
+def classic_augmentation(transforms: Sequence[str], how: Strengths) -> Augment | None:
+    """A policy as a function of a batch (N, C, H, W) float32 in 0..1, C = 1 or 3; None for the one that does nothing.
+
+    Args:
+        transforms: of the policy, in the order in which they are applied. An affine map and an elastic distortion
+            after it are one interpolation.
+        how: their strengths.
+    """
+    fill = ImageFacts(how.fill, how.flips).fill_between(0.0, 1.0)
     affine: dict[str, Any] = {
-        "rotation_degrees": affine_rotation_degrees,
-        "translation": affine_translation,
-        "scale": affine_scale,
-        "shear_degrees": affine_shear_degrees,
+        "rotation_degrees": how.affine_rotation_degrees,
+        "translation": how.affine_translation,
+        "scale": how.affine_scale,
+        "shear_degrees": how.affine_shear_degrees,
     }
-    elastic: dict[str, Any] = {"elastic_alpha": elastic_alpha, "elastic_sigma": elastic_sigma}
-    known: dict[tuple[str, ...], Callable[..., Tensor]] = {
-        ("affine",): partial(random_affine, **affine),
-        ("elastic",): partial(random_elastic, **elastic),
-        ("affine", "elastic"): partial(random_affine_elastic, **affine, **elastic),
+    elastic: dict[str, Any] = {"elastic_alpha": how.elastic_alpha, "elastic_sigma": how.elastic_sigma}
+    known: dict[str, Callable[..., Tensor]] = {
+        "flip": partial(random_flip, flips=how.flips),
+        "shift": partial(random_shift, translation=how.shift_translation, fill=fill),
+        "affine": partial(random_affine, **affine, fill=fill),
+        "elastic": partial(random_elastic, **elastic, fill=fill),
+        "affine elastic": partial(random_affine_elastic, **affine, **elastic, fill=fill),
+        "color": partial(
+            random_color,
+            brightness=how.color_brightness,
+            contrast=how.color_contrast,
+            saturation=how.color_saturation,
+            hue=how.color_hue,
+        ),
+        "trivial_augment": partial(trivial_augment, fill=fill),
     }
-    if not transforms:
-        return None
-    augment = known[tuple(transforms)]
-    return lambda images, generator: augment(images, generator=generator)
+    joined = "affine elastic" if tuple(transforms) == ("affine", "elastic") else None
+    steps = [known[name] for name in ([joined] if joined else transforms)]
+
+    def augment(images: Tensor, generator: Generators) -> Tensor:
+        for step in steps:
+            images = step(images, generator=generator)
+        return images
+
+    return augment if steps else None
+
+
+def random_flip(images: Tensor, *, flips: Flips, generator: Generators) -> Tensor:
+    """(N, C, H, W), each mirrored left to right in one case of two; with `both` also up and down."""
+    draw = (uniform(2, len(images), generator=generator) + 1) / 2
+    return flipped(images, flips, draw, probability=0.5)
+
+
+def random_shift(images: Tensor, *, translation: float, fill: Fill = 0.0, generator: Generators) -> Tensor:
+    """(N, C, H, W), each moved by whole pixels, uniform within ±`translation` of the side along each axis.
+
+    It is the random crop of an image that is padded by so much.
+    """
+    most = round(translation * images.shape[-1])
+    pixels = uniform(2, len(images), generator=generator).mul(most + 0.5).round().long()
+    return shifted(images, pixels.clamp(-most, most), fill)
 
 
 def random_affine(
@@ -62,11 +116,12 @@ def random_affine(
     translation: float,
     scale: float,
     shear_degrees: float,
+    fill: Fill = 0.0,
     generator: Generators,
 ) -> Tensor:
-    """(N, 1, H, W) float32 in 0..1, each image mapped by its own draw, uniform within ±each bound.
+    """(N, C, H, W) float32 in 0..1, each image mapped by its own draw, uniform within ±each bound.
 
-    `translation` is a fraction of the image side, `scale` 0.1 means 0.9..1.1; what comes in from outside is 0.
+    `translation` is a fraction of the image side, `scale` 0.1 means 0.9..1.1; `fill` comes in from outside.
     torchvision's RandomAffine draws one map for a whole batch; this is the same map for each image of its own.
     """
     grid = _random_grid(
@@ -77,7 +132,7 @@ def random_affine(
         shear_degrees=shear_degrees,
         generator=generator,
     )
-    return _sampled(images, grid)
+    return sampled(images, grid, fill)
 
 
 def random_affine_elastic(
@@ -89,14 +144,16 @@ def random_affine_elastic(
     shear_degrees: float,
     elastic_alpha: float,
     elastic_sigma: float,
+    fill: Fill = 0.0,
     generator: Generators,
 ) -> Tensor:
     """`random_affine` and an elastic distortion of each image, in one interpolation.
 
     Args:
-        images: (N, 1, H, W) float32 in 0..1.
+        images: (N, C, H, W) float32 in 0..1.
         rotation_degrees, translation, scale, shear_degrees: as in `random_affine`.
         elastic_alpha, elastic_sigma: as in `elastic_displacement`.
+        fill: what comes in from outside.
         generator: to draw from, the affine map first.
     """
     grid = _random_grid(
@@ -107,28 +164,16 @@ def random_affine_elastic(
         shear_degrees=shear_degrees,
         generator=generator,
     )
-    return _displaced(images, grid, elastic_alpha, elastic_sigma, generator)
+    return _displaced(images, grid, elastic_alpha, elastic_sigma, fill, generator)
 
 
 def random_elastic(
-    images: Tensor, *, elastic_alpha: float, elastic_sigma: float, generator: Generators
+    images: Tensor, *, elastic_alpha: float, elastic_sigma: float, fill: Fill = 0.0, generator: Generators
 ) -> Tensor:
-    """(N, 1, H, W) float32 in 0..1, each image with its own elastic distortion (`elastic_displacement`)."""
+    """(N, C, H, W) float32 in 0..1, each image with its own elastic distortion (`elastic_displacement`)."""
     identity = torch.eye(2, 3, device=images.device).expand(len(images), 2, 3).contiguous()
     grid = affine_grid(identity, *images.shape[2:])
-    return _displaced(images, grid, elastic_alpha, elastic_sigma, generator)
-
-
-def affine_grid(maps: Tensor, height: int, width: int) -> Tensor:
-    """Where each pixel is taken from: (N, 2, 3) float32 maps give (N, height, width, 2) in −1..1, x before y.
-
-    It is torch's `affine_grid` without aligned corners, as one matrix product and so in a tenth of the time.
-    """
-    device = maps.device
-    x = (2 * torch.arange(width, device=device) + 1) / width - 1
-    y = (2 * torch.arange(height, device=device) + 1) / height - 1
-    places = torch.stack([x.repeat(height), y.repeat_interleave(width), torch.ones_like(x).repeat(height)])
-    return (maps.view(-1, 3) @ places).view(-1, 2, height, width).permute(0, 2, 3, 1)
+    return _displaced(images, grid, elastic_alpha, elastic_sigma, fill, generator)
 
 
 def elastic_displacement(
@@ -141,7 +186,7 @@ def elastic_displacement(
     alpha / (2σ√(3π)); outside of the image the noise is 0, so borders move less.
     torchvision's ElasticTransform draws one field for a whole batch; here each image has its own.
     """
-    noise = _uniform(2, count, height, width, generator=generator).flatten(0, 1)
+    noise = uniform(2, count, height, width, generator=generator).flatten(0, 1)
     device = noise.device
     # Along an axis, smoothing is a multiplication by a matrix: for small images faster than a convolution.
     smooth = torch.matmul(_gaussian(height, sigma, device), noise)
@@ -149,12 +194,14 @@ def elastic_displacement(
     return smooth.view(2, count, height, width).permute(1, 2, 3, 0)
 
 
-def _displaced(images: Tensor, grid: Tensor, alpha: float, sigma: float, generator: Generators) -> Tensor:
+def _displaced(
+    images: Tensor, grid: Tensor, alpha: float, sigma: float, fill: Fill, generator: Generators
+) -> Tensor:
     """The images taken from the places of a grid, each of which is moved by its own elastic displacement."""
     count, _, height, width = images.shape
     pixels = elastic_displacement(count, height, width, alpha=alpha, sigma=sigma, generator=generator)
     # The grid runs from −1 to 1: a pixel is 2/side of it.
-    return _sampled(images, grid.add_(pixels.mul_(pixels.new_tensor([2 / width, 2 / height]))))
+    return sampled(images, grid.add_(pixels.mul_(pixels.new_tensor([2 / width, 2 / height]))), fill)
 
 
 def _random_grid(
@@ -167,7 +214,7 @@ def _random_grid(
     generator: Generators,
 ) -> Tensor:
     """(N, H, W, 2): where each pixel is taken from, in −1..1."""
-    draw = _uniform(5, len(images), generator=generator)
+    draw = uniform(5, len(images), generator=generator)
     angle = draw[0] * math.radians(rotation_degrees)
     shear = torch.tan(draw[1] * math.radians(shear_degrees))
     size = 1 + draw[2] * scale
@@ -181,18 +228,6 @@ def _random_grid(
         dim=1,
     )
     return affine_grid(maps, *images.shape[2:])
-
-
-def _uniform(rows: int, count: int, *sides: int, generator: Generators) -> Tensor:
-    """(rows, count, *sides) float32, uniform in −1..1."""
-    generators = [generator] if isinstance(generator, torch.Generator) else generator
-    share = count // len(generators)
-    draws = [torch.rand(rows, share, *sides, generator=source, device=source.device) for source in generators]
-    return (draws[0] if len(draws) == 1 else torch.cat(draws, dim=1)).mul_(2).sub_(1)
-
-
-def _sampled(images: Tensor, grid: Tensor) -> Tensor:
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def _gaussian(size: int, sigma: float, device: torch.device) -> Tensor:

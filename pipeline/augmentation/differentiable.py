@@ -3,8 +3,8 @@
 Classic augmentation is for the real images alone and changes what there is to learn: the generator draws such images
 too, and cannot copy a few hundred pictures. Differentiable augmentation (DiffAugment, arXiv:2006.10738) is for real and
 fake images alike: it keeps the discriminator from learning a few hundred images by heart. It has small shifts,
-rotations and scalings, and cutout. It has no flip, which would turn a digit into another sign and would leak into what
-the generator draws.
+rotations and scalings, and cutout. It flips only where the data set says that mirror images are of the same class: a
+flip leaks into what the generator draws, and turns a digit into another sign.
 """
 
 from __future__ import annotations
@@ -14,9 +14,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from pipeline.augmentation.classic import affine_grid, random_affine_elastic
+from pipeline.augmentation.classic import random_affine_elastic
+from pipeline.augmentation.geometry import (
+    DIGITS,
+    Fill,
+    ImageFacts,
+    affine_grid,
+    flipped,
+    outside_value,
+    sampled,
+)
 
 # At gan.real_augmentation 1: the strength at which `classifier` augments by default, of images of 28 pixels.
 _ROTATION_DEGREES, _TRANSLATION, _SCALE, _SHEAR_DEGREES = 10.0, 0.08, 0.1, 8.0
@@ -32,6 +40,7 @@ class Differentiable:
         translation: largest shift, as a fraction of the side.
         rotation_degrees, scale: largest rotation, and 0.1 for 0.9..1.1.
         cutout: side of the blanked square, as a fraction of the image's.
+        facts: what is true of the images.
     """
 
     probability: float
@@ -39,10 +48,13 @@ class Differentiable:
     rotation_degrees: float
     scale: float
     cutout: float
+    facts: ImageFacts = DIGITS
 
 
-def augment_real(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Real images (N, 1, H, W) in −1..1, each with its own affine and elastic distortion.
+def augment_real(
+    images: Tensor, strength: float, generator: torch.Generator, facts: ImageFacts = DIGITS
+) -> Tensor:
+    """Real images (N, C, H, W) in −1..1, each with its own affine and elastic distortion, and mirrored if allowed.
 
     `strength` multiplies their bounds. The bounds of the elastic one grow with the image's side: its shifts, in
     pixels, are proportional to alpha / sigma.
@@ -58,13 +70,14 @@ def augment_real(images: Tensor, strength: float, generator: torch.Generator) ->
         shear_degrees=strength * _SHEAR_DEGREES,
         elastic_alpha=strength * _ELASTIC_ALPHA * side**2,
         elastic_sigma=_ELASTIC_SIGMA * side,
+        fill=facts.fill_between(0.0, 1.0),
         generator=generator,
     )
-    return distorted * 2 - 1
+    return _flipped(distorted * 2 - 1, facts, probability=0.5, generator=generator)
 
 
 def augment(images: Tensor, how: Differentiable, noise: float, generator: torch.Generator) -> Tensor:
-    """(N, 1, H, W) images in −1..1 as the discriminator sees them, each with its own draw.
+    """(N, C, H, W) images in −1..1 as the discriminator sees them, each with its own draw.
 
     `noise` is the standard deviation of the instance noise (arXiv:1610.04490).
     """
@@ -77,9 +90,14 @@ def augment(images: Tensor, how: Differentiable, noise: float, generator: torch.
             scale=how.scale,
             generator=generator,
         )
-        images = apply_affine(images, maps)
+        fill = how.facts.fill_between(-1.0, 1.0)
+        images = apply_affine(images, maps, fill)
         if how.cutout > 0:
-            images = cutout(images, probability=how.probability, share=how.cutout, generator=generator)
+            images = cutout(
+                images, probability=how.probability, share=how.cutout, fill=fill, generator=generator
+            )
+        # A draw that flips is one of two that would be applied: mirror images are as likely as the others.
+        images = _flipped(images, how.facts, probability=how.probability / 2, generator=generator)
     if noise > 0:
         images = images + noise * torch.randn(images.shape, generator=generator, device=images.device)
     return images
@@ -108,17 +126,18 @@ def sample_affine(
     return torch.stack([cos, -sin, shift_x, sin, cos, shift_y], dim=1).view(count, 2, 3)
 
 
-def apply_affine(images: Tensor, maps: Tensor) -> Tensor:
-    """(N, 1, H, W) in −1..1, each mapped by its own (2, 3); what comes in from outside is background (−1)."""
-    grid = affine_grid(maps, *images.shape[2:])
-    # grid_sample pads with 0, the middle grey of −1..1: shift so that the padding is the background.
-    return F.grid_sample(images + 1, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1
+def apply_affine(images: Tensor, maps: Tensor, fill: Fill = -1.0) -> Tensor:
+    """(N, C, H, W) in −1..1, each mapped by its own (2, 3); what comes in from outside is `fill`, here black."""
+    return sampled(images, affine_grid(maps, *images.shape[2:]), fill)
 
 
-def cutout(images: Tensor, *, probability: float, share: float, generator: torch.Generator) -> Tensor:
-    """(N, 1, H, W) in −1..1 with a square of `share` of the side blanked to the background (−1) in some of them.
+def cutout(
+    images: Tensor, *, probability: float, share: float, fill: Fill = -1.0, generator: torch.Generator
+) -> Tensor:
+    """(N, C, H, W) in −1..1 with a square of `share` of the side blanked in some of them.
 
-    The centre is uniform over the image, so that a square may lie partly outside (arXiv:1708.04552).
+    The centre is uniform over the image, so that a square may lie partly outside (arXiv:1708.04552). The square gets
+    the value `fill`; where that is no value, the mean of the image.
     """
     count, size = len(images), images.shape[-1]
     draw = torch.rand(3, count, generator=generator, device=generator.device)
@@ -127,4 +146,15 @@ def cutout(images: Tensor, *, probability: float, share: float, generator: torch
     rows = (place - draw[0, :, None]).abs() < half[:, None]
     columns = (place - draw[1, :, None]).abs() < half[:, None]
     blank = (rows[:, None, :, None] & columns[:, None, None, :]).to(images.dtype)
-    return (images + 1) * (1 - blank) - 1
+    outside = outside_value(images, fill)
+    if outside is None:
+        return images * (1 - blank)
+    return (images - outside) * (1 - blank) + outside
+
+
+def _flipped(images: Tensor, facts: ImageFacts, *, probability: float, generator: torch.Generator) -> Tensor:
+    """The images, mirrored where the data set allows it; nothing is drawn where it does not."""
+    if facts.flips == "none":
+        return images
+    draw = torch.rand(2, len(images), generator=generator, device=generator.device)
+    return flipped(images, facts.flips, draw, probability=probability)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.augmentation.classic import Augment, classic_augmentation
+from pipeline.augmentation.classic import Augment, Strengths, classic_augmentation
 from pipeline.augmentation.policies import POLICIES
 from pipeline.classifier.network import Network, class_probabilities
 from pipeline.classifier.own_network import recipe_of
@@ -71,7 +71,7 @@ def cross_fitted_agreement(
         judge = _judge(
             concatenate([part, copies(part, missing)], part.provenance) if missing.any() else part,
             classifier,
-            classic_augmentation(POLICIES["affine"], **augmentation.model_dump()),
+            classic_augmentation(POLICIES["affine"], Strengths(**augmentation.model_dump())),
             steps=steps,
             seed=derive_seed(seed, "judge", fold),
             device=device,

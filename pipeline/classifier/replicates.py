@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.augmentation.classic import Augment, classic_augmentation
+from pipeline.augmentation.classic import Augment, Strengths, classic_augmentation
 from pipeline.augmentation.policies import POLICIES
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.classifier.batched import train_classifiers
@@ -62,7 +62,17 @@ class CellTraining:
 
 @cache
 def _augment(transforms: tuple[str, ...], augmentation: Augmentation) -> Augment | None:
-    return classic_augmentation(transforms, **augmentation.model_dump())
+    return classic_augmentation(transforms, Strengths(**augmentation.model_dump()))
+
+
+def strengths_of(transforms: Sequence[str], augmentation: Augmentation) -> dict[str, Any]:
+    """Those keys of the section that some transforms depend on: another value of the others retrains nothing."""
+    own = tuple(f"{transform}_" for transform in transforms)
+    return {
+        name: value
+        for name, value in augmentation.model_dump().items()
+        if transforms and (name in ("fill", "flips") or name.startswith(own))
+    }
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ class CellJob:
             recipe={
                 "classifier": recipe_of(how.classifier),
                 "transforms": list(transforms),
-                "strengths": how.augmentation.model_dump() if transforms else {},
+                "strengths": strengths_of(transforms, how.augmentation),
                 "seed": self.seed,
             },
             data=self.training.sha256(),
@@ -144,6 +154,7 @@ def cell_jobs(
                 extra=images.extra,
                 synthetic_per_real=synthetic_per_real,
                 seed=cell_seed,
+                fill_to=images.fill_to,
             )
             facts = {
                 **cell_key(

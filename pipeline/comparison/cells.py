@@ -13,14 +13,10 @@ import pandas as pd
 
 from pipeline.errors import SynthGainError
 from pipeline.study.grid import CellKey, DeclaredArm, Grid
+from pipeline.study.metric import Metric, few_labels_column, measured
 from pipeline.study.subsets import Budget
 
-METRICS = ("test_accuracy", "test_macro_f1")
-
-FEW_LABELS = "validation_few_accuracy"  # on as many validation images as the budget has training images
-
 _KEY = ["budget", "arm", "synthetic_per_real", "replicate"]
-_VALIDATION_METRICS = ("validation_accuracy", "validation_macro_f1")
 _CELL_COLUMNS = (
     *_KEY,
     "classic_augmentation",
@@ -29,8 +25,6 @@ _CELL_COLUMNS = (
     "optimizer_steps",
     "batch_size",
     "real_subset_sha256",
-    *_VALIDATION_METRICS,
-    *METRICS,
 )
 _CONFUSION_COLUMNS = (*_KEY, "actual", "predicted", "count")
 _TEXT = ("budget", "arm", "classic_augmentation", "real_subset_sha256", "actual", "predicted")
@@ -49,7 +43,8 @@ def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
         SynthGainError: if the file is missing or damaged, if a declared cell is missing or doubled, or if
             arms to be compared differ in more than the arm (optimiser steps, batch size, real subset).
     """
-    table = _with_later_columns(_read_table(path, _CELL_COLUMNS))
+    scores = [f"{split}_{name}" for split in ("validation", "test") for name in measured(grid.metric)]
+    table = _with_later_columns(_read_table(path, [*_CELL_COLUMNS, *scores]), grid.metric)
     keys = _require_declared(table, grid, path)
     order = {key: position for position, key in enumerate(grid.cells())}
     cells = table[[key in order for key in keys]]
@@ -57,7 +52,7 @@ def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
     if len(doubled):
         raise SynthGainError(f"{path}: two rows for {_words(_keys(doubled)[0])}; make it again")
     cells = cells.iloc[np.argsort([order[key] for key in _keys(cells)])].reset_index(drop=True)
-    _require_metrics(cells, path)
+    _require_metrics(cells, [few_labels_column(grid.metric), *scores], path)
     _require_equal_training(cells, path)
     declared = set(replace(grid, gans={}).cells())
     return cells, sum(key not in declared for key in keys)
@@ -77,12 +72,12 @@ def load_confusion(path: Path, grid: Grid) -> pd.DataFrame:
     return table[[key in declared for key in keys]].reset_index(drop=True)
 
 
-def _with_later_columns(table: pd.DataFrame) -> pd.DataFrame:
+def _with_later_columns(table: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """A table with what version 0.1.0 did not write: it compared as if no images were shared and all labels chose."""
     defaults: dict[str, Any] = {
         "real_subset_overlap": 0.0,
         "validation_images": 0,
-        FEW_LABELS: table["validation_accuracy"],
+        few_labels_column(metric): table[f"validation_{metric}"],
     }
     return table.assign(**{name: value for name, value in defaults.items() if name not in table})
 
@@ -155,8 +150,8 @@ def _require_declared(table: pd.DataFrame, grid: Grid, path: Path) -> list[CellK
     return keys
 
 
-def _require_metrics(cells: pd.DataFrame, path: Path) -> None:
-    metrics = cells[[FEW_LABELS, *_VALIDATION_METRICS, *METRICS]]
+def _require_metrics(cells: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
+    metrics = cells[[*columns]]
     outside = cells[~((metrics >= 0) & (metrics <= 1)).all(axis=1)]
     if len(outside):
         raise SynthGainError(f"{path}: a metric outside 0..1 in {_words(_keys(outside)[0])}; make it again")

@@ -1,4 +1,4 @@
-"""The rule that gives a verdict: the same for all classes by accuracy, and for rare classes by macro-F1.
+"""The rule that gives a verdict: the same for all classes by `study.metric`, and for rare classes.
 
 Validation has chosen the best arm with synthetic images and the best one without (`choice`). Where the intervals of
 their paired difference lie on validation and on test gives the verdict: `RULES` is the whole rule. Synthetic images are
@@ -23,6 +23,7 @@ from pipeline.comparison.rows import detectable_columns, paired_columns
 from pipeline.comparison.texts import detectable_points
 from pipeline.statistics import CONFIDENCE, detectable_effect_on_both, paired_test
 from pipeline.study.grid import DeclaredArm
+from pipeline.study.metric import Metric
 from pipeline.study.subsets import Budget
 
 Code = Literal[
@@ -174,7 +175,7 @@ def judge(
     *,
     baseline: Choice,
     candidate: Choice,
-    metric: Literal["accuracy", "macro_f1"],
+    metric: Metric,
     over_real: Mapping[str, Any] | None,
     collapsed: str,
 ) -> Judgement:

@@ -1,12 +1,16 @@
 """Rare classes: whether synthetic images fill their gap better than what needs no generator.
 
-The rule is that of `judgement`, with macro-F1 in the place of accuracy. Validation chooses the best arm with synthetic
-images in the gap, and the best of those that need none: the real subset as it is, classic augmentation, repeated
-images, class weights, affine copies. Of equal arms it chooses the first.
+Rare are the classes that `study.imbalance` names. Where it names none, those are rare by nature that have less than
+half as many test images as the largest class: the splits are stratified.
 
-Macro-F1 decides, because every class counts in it as much as any, and a class that is claimed too often lowers it. The
-recall of the rare classes alone could be raised by claiming them always: it is reported too, class by class. To compare
-all arms, read the p-values after Holm: the family is the whole table, of one metric.
+The rule is that of `judgement`. Validation chooses the best arm with synthetic images in the gap, and the best of those
+that need none: the real subset as it is, classic augmentation, repeated images, class weights, affine copies. Of equal
+arms it chooses the first.
+
+`study.metric` decides, but for accuracy, in whose place is macro-F1: every class counts in it as much as any, and a
+class that is claimed too often lowers it. The recall of the rare classes alone could be raised by claiming them always:
+it is reported too, class by class. To compare all arms, read the p-values after Holm: the family is the whole table,
+of one metric.
 """
 
 from __future__ import annotations
@@ -39,12 +43,13 @@ from pipeline.errors import SynthGainError
 from pipeline.statistics import paired_test
 from pipeline.study.arms import policy_words
 from pipeline.study.grid import DeclaredArm, Grid
+from pipeline.study.metric import WORDS, Metric
 from pipeline.study.subsets import Budget
 
 _KEY = ["budget", "arm", "synthetic_per_real", "replicate"]
 _RARE_RECALL = "test_rare_recall"
-_MACRO_F1 = "test_macro_f1"
-_CHOOSES = "validation_macro_f1"
+_RARE_BELOW = 0.5  # of the largest class
+_NAMED_CLASSES = 4  # in a sentence
 
 
 def with_imbalance(
@@ -52,14 +57,26 @@ def with_imbalance(
 ) -> dict[str, Any]:
     """The comparison with its section `imbalance`, whose verdicts come first; as it is where no class is rare.
 
+    Where classes are rare by nature and accuracy decides, it says so in `unequal_classes` too.
+
     Raises:
         SynthGainError: as `compare_imbalance`.
     """
-    if not grid.imbalance:
+    by_nature = {} if grid.imbalance else natural_rare_classes(confusion)
+    if not (grid.imbalance or grid.fill_arms() or by_nature):
         return comparison
     rare = compare_imbalance(cells, confusion, grid)
     verdicts = [row["verdict"] for row in rare["budgets"]]
-    return {**comparison, "imbalance": rare, "verdict": " ".join([*verdicts, comparison["verdict"]])}
+    comparison = {**comparison, "imbalance": rare}
+    if by_nature and grid.metric == "accuracy":
+        largest = counts_on_test(confusion).max() / counts_on_test(confusion).sum()
+        warning = (
+            f"Classes are unequal: the largest has {100 * largest:.0f} % of the test images, and accuracy counts it so"
+            " much. study.metric balanced_accuracy counts every class alike."
+        )
+        comparison |= {"unequal_classes": warning, "reading": f"{comparison['reading']} {warning}"}
+        verdicts.append(warning)
+    return {**comparison, "verdict": " ".join([*verdicts, comparison["verdict"]])}
 
 
 def compare_imbalance(cells: pd.DataFrame, confusion: pd.DataFrame, grid: Grid) -> dict[str, Any]:
@@ -73,18 +90,19 @@ def compare_imbalance(cells: pd.DataFrame, confusion: pd.DataFrame, grid: Grid) 
     Raises:
         SynthGainError: if a rare class is not among the classes of `confusion`.
     """
-    table = with_recalls(cells, confusion, tuple(grid.imbalance))
-    metrics = (*(_recall_column(name) for name in grid.imbalance), _RARE_RECALL, _MACRO_F1)
+    classes = dict(grid.imbalance) or natural_rare_classes(confusion) or _smallest_class(confusion)
+    table = with_recalls(cells, confusion, tuple(classes))
+    metrics = (*(_recall_column(name) for name in classes), _RARE_RECALL, f"test_{deciding_metric(grid)}")
     comparisons = with_holm(
         [
             row
             for budget in grid.budgets
             for metric in metrics
-            for row in comparison_rows(table, budget, _trained_fills(table, grid, budget), [metric])
+            for row in comparison_rows(table, budget, _compared_arms(table, grid, budget), [metric])
         ]
     )
     return {
-        "classes": dict(grid.imbalance),
+        "classes": classes,
         "metrics": list(metrics),
         "arms": [
             {"budget": budget, **arm_key(arm), **metric_columns(table, budget, arm, metrics)}
@@ -93,8 +111,39 @@ def compare_imbalance(cells: pd.DataFrame, confusion: pd.DataFrame, grid: Grid) 
         ],
         "comparisons": comparisons,
         "holm_families": holm_families(comparisons),
-        "budgets": [_judge_budget(table, grid, budget) for budget in grid.budgets],
+        # By nature, a class is rare whether or not an arm fills it.
+        "budgets": [_judge_budget(table, grid, budget, classes) for budget in grid.budgets]
+        if grid.imbalance or grid.fill_arms()
+        else [],
     }
+
+
+def deciding_metric(grid: Grid) -> Metric:
+    """By which arms for rare classes are chosen and judged."""
+    return "macro_f1" if grid.metric == "accuracy" else grid.metric
+
+
+def natural_rare_classes(confusion: pd.DataFrame) -> dict[str, float]:
+    """The classes that are rare by nature, and the share of the largest class's test images that each has."""
+    return {name: share for name, share in _shares_of_largest(confusion).items() if share < _RARE_BELOW}
+
+
+def _smallest_class(confusion: pd.DataFrame) -> dict[str, float]:
+    """What arms that fill classes are about, where none is rare."""
+    shares = _shares_of_largest(confusion)
+    name = min(shares, key=lambda each: shares[each])
+    return {name: shares[name]}
+
+
+def _shares_of_largest(confusion: pd.DataFrame) -> dict[str, float]:
+    counts = counts_on_test(confusion)
+    return {str(name): float(share) for name, share in (counts / counts.max()).round(4).items()}
+
+
+def counts_on_test(confusion: pd.DataFrame) -> pd.Series[int]:
+    """The test images of each class, by name in label order: those that any one cell was judged on."""
+    first = (confusion[_KEY] == confusion[_KEY].iloc[0]).all(axis=1)
+    return confusion[first].groupby("actual", sort=False)["count"].sum()
 
 
 def with_recalls(cells: pd.DataFrame, confusion: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -123,25 +172,29 @@ def with_recalls(cells: pd.DataFrame, confusion: pd.DataFrame, names: Sequence[s
     return table.assign(**{_RARE_RECALL: table[columns].mean(axis=1)})
 
 
-def _trained_fills(table: pd.DataFrame, grid: Grid, budget: Budget) -> list[DeclaredArm]:
-    """Each remedy and each filling arm of a budget."""
-    return [arm for arm in trained_arms(table, grid, budget) if arm.recipe.rare_only]
+def _compared_arms(table: pd.DataFrame, grid: Grid, budget: Budget) -> list[DeclaredArm]:
+    """Each remedy and each filling arm of a budget; where none is declared, all arms."""
+    trained = trained_arms(table, grid, budget)
+    return [arm for arm in trained if arm.recipe.rare_only] if grid.fill_arms() else trained
 
 
 def _recall_column(name: str) -> str:
     return f"test_recall_{name}"
 
 
-def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, Any]:
+def _judge_budget(
+    table: pd.DataFrame, grid: Grid, budget: Budget, classes: Mapping[str, int | float]
+) -> dict[str, Any]:
     """The rule of this module for one budget."""
+    metric = deciding_metric(grid)
+    chooses = f"validation_{metric}"
     fills = grid.fill_arms()
     remedies = [arm for arm in fills if not arm.recipe.uses_synthetic and not arm.recipe.uses_extra]
-    remedy = choose(table, budget, [*grid.classic_arms(), *remedies], _CHOOSES)
+    remedy = choose(table, budget, [*grid.classic_arms(), *remedies], chooses)
     candidates = [arm for arm in fills if arm.recipe.uses_synthetic]
     row: dict[str, Any] = {"budget": budget, "best_remedy": remedy.arm.name}
-    rare = " and ".join(f"class {name} ({100 * share:g} %)" for name, share in grid.imbalance.items())
     collapsed = grid.gans_of(budget).words
-    start = f"With {budget} real images and rare {rare}"
+    start = f"With {budget} real images and rare {_rare_words(classes, by_nature=not grid.imbalance)}"
     if not candidates:
         return row | {
             "best_synthetic": None,
@@ -149,11 +202,11 @@ def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             "verdict": f"{start}, no arm with synthetic images in the gap was trained"
             f"{f' ({collapsed})' if collapsed else ''}.",
         }
-    synthetic = choose(table, budget, candidates, _CHOOSES)
+    synthetic = choose(table, budget, candidates, chooses)
     gap_left = [arm and arm.baseline for arm in synthetic.before]
     differences = (
-        judged_differences(table, budget, synthetic.before, baselines, metric)
-        for baselines, metric in ((remedy.before, _RARE_RECALL), (gap_left, _MACRO_F1))
+        judged_differences(table, budget, synthetic.before, baselines, column)
+        for baselines, column in ((remedy.before, _RARE_RECALL), (gap_left, f"test_{metric}"))
     )
     recall, over_real = (
         paired_columns(
@@ -168,7 +221,7 @@ def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
         budget,
         baseline=remedy,
         candidate=synthetic,
-        metric="macro_f1",
+        metric=metric,
         over_real=over_real,
         collapsed=collapsed,
     )
@@ -181,27 +234,40 @@ def _judge_budget(table: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             arm_value=lambda arm: arm.name,
         ),
         "rare_recall": recall,
-        "verdict": f"{start}, {verdict_sentence(judgement, _wording(judgement, recall, over_real))}."
+        "verdict": f"{start}, {verdict_sentence(judgement, _wording(judgement, recall, over_real, WORDS[metric]))}."
         + grid.gans_of(budget).caveat,
     }
 
 
-def _wording(judgement: Judgement, recall: Mapping[str, Any], over_real: Mapping[str, Any]) -> Wording:
+def _rare_words(classes: Mapping[str, int | float], *, by_nature: bool) -> str:
+    """`class 3 (5 %) and class 8 (1 %)`; of many classes the first ones."""
+    of = " of the largest" if by_nature else ""
+    named = [f"class {name} ({100 * share:g} %{of})" for name, share in classes.items()]
+    if by_nature:
+        more = len(named) - _NAMED_CLASSES
+        named = [*named[:_NAMED_CLASSES], *([f"{more} more"] if more > 0 else [])]
+    return " and ".join(named)
+
+
+def _wording(
+    judgement: Judgement, recall: Mapping[str, Any], over_real: Mapping[str, Any], metric: str
+) -> Wording:
     """The words for the choices of a budget.
 
     Args:
-        judgement: of these choices, by macro-F1.
+        judgement: of these choices.
         recall: their paired difference in the mean recall of the rare classes.
-        over_real: that of synthetic images to the gap as it is, in macro-F1.
+        over_real: that of synthetic images to the gap as it is.
+        metric: that decides, in words.
     """
     policy, instead = judgement.candidate.arm.policy, _remedy(judgement.baseline.arm)
     augmentation = f" with {policy_words(policy)} augmentation" if policy != "none" else ""
     images = f"synthetic images in the gap{augmentation}"
     change = (
-        f"{change_words(judgement.on_test, f'points of macro-F1 against {instead}')},"
+        f"{change_words(judgement.on_test, f'points of {metric} against {instead}')},"
         f" and {change_words(recall, 'points of rare-class recall')}"
     )
-    gain = change_words(over_real, "points of macro-F1 over leaving the gap")
+    gain = change_words(over_real, f"points of {metric} over leaving the gap")
     return Wording(
         images=images,
         images_in_use=images,
@@ -209,7 +275,7 @@ def _wording(judgement: Judgement, recall: Mapping[str, Any], over_real: Mapping
         change=change,
         gain_over_real=f"{images} gave {gain}",
         change_beside_gain=change,
-        unit="points of macro-F1",
+        unit=f"points of {metric}",
     )
 
 

@@ -16,7 +16,7 @@ from pipeline.study.subsets import Budget
 
 
 def real_image_equivalents(
-    cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]
+    cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm], column: str
 ) -> list[dict[str, Any]]:
     """How many extra real images a synthetic one is worth, arm by arm and ratio by ratio.
 
@@ -24,19 +24,25 @@ def real_image_equivalents(
     how many real images it is as large as the gain of the synthetic ones. Only a gain whose interval lies
     above 0 has a worth. An end of the interval, or the gain itself, beyond the most extra real images that
     were tried has none: it is larger than that.
+
+    Args:
+        cells: a row per cell.
+        budget: whose cells.
+        arms: that were trained.
+        column: of test, by which gains are measured.
     """
     rows = []
     names = dict.fromkeys(arm.name for arm in arms if arm.recipe.upper_bound and not arm.recipe.rare_only)
     for extra_name in names:
         extras = [arm for arm in arms if arm.name == extra_name]
-        gains = [_gain(cells, budget, arm)["mean_difference"] for arm in extras]
+        gains = [_gain(cells, budget, arm, column)["mean_difference"] for arm in extras]
         real_per_real = [0.0, *(float(arm.synthetic_per_real) for arm in extras)]
         # More real images are never worth less: a dip of the means is noise.
         line = np.maximum.accumulate([0.0, *gains])
         for arm in arms:
             if arm.name != ARMS[extra_name].upper_bound:
                 continue
-            gain = _gain(cells, budget, arm)
+            gain = _gain(cells, budget, arm, column)
             is_gain = place_of(gain["low"], gain["high"]) == "above"
             rows.append(
                 {
@@ -57,9 +63,9 @@ def real_image_equivalents(
     return rows
 
 
-def _gain(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str, Any]:
+def _gain(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm, column: str) -> dict[str, Any]:
     assert arm.baseline is not None  # every arm with other images has one
-    return paired_columns(paired_arms(cells, budget, arm, arm.baseline, "test_accuracy"))
+    return paired_columns(paired_arms(cells, budget, arm, arm.baseline, column))
 
 
 def _equivalent(gain: float, line: Any, real_per_real: Sequence[float], arm: DeclaredArm) -> float | None:

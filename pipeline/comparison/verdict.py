@@ -1,8 +1,8 @@
 """From the cells of a study to its verdict: which arm helps, by how much, and whether replicates can show it.
 
 Per budget, validation chooses the classic arm and the arm with synthetic images (and with it the ratio) that have the
-highest mean accuracy. Ties go to fewer synthetic images, then to no augmentation. `judgement` has the rule that
-follows. Where it recommends no synthetic images (one replicate, no detectable gain, harm), the classic arm is
+highest mean of `study.metric`. Ties go to fewer synthetic images, then to no augmentation. `judgement` has the rule
+that follows. Where it recommends no synthetic images (one replicate, no detectable gain, harm), the classic arm is
 recommended, which needs no generator.
 
 The verdict rests on one difference per budget. To compare arms and ratios side by side, read the p-values after Holm:
@@ -19,8 +19,6 @@ import pandas as pd
 
 from pipeline.augmentation.policies import POLICIES
 from pipeline.comparison.cells import (
-    FEW_LABELS,
-    METRICS,
     cell_values,
     labels_that_choose,
     left_out_arms,
@@ -53,12 +51,12 @@ from pipeline.comparison.texts import change_words, p_value, points, points_inte
 from pipeline.statistics import CONFIDENCE, POWER, paired_test, sampling_error
 from pipeline.study.arms import ARMS, policy_words
 from pipeline.study.grid import DeclaredArm, Grid
+from pipeline.study.metric import WORDS, Metric, columns_on_test, few_labels_column
 from pipeline.study.subsets import Budget
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_CHOOSES = "validation_accuracy"
 _READING = "Arms and ratio are chosen on validation; each replicate is judged on test by the choice of those before it."
 _TWO_VALUES = (
     "An interval of two replicates rests on one difference: take it for an order of magnitude, and run more."
@@ -79,18 +77,24 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
     """
     budgets = [_judge_budget(cells, grid, budget) for budget in grid.budgets]
     arms = [
-        _arm_row(cells, budget, arm) for budget in grid.budgets for arm in trained_arms(cells, grid, budget)
+        _arm_row(cells, budget, arm, grid.metric)
+        for budget in grid.budgets
+        for arm in trained_arms(cells, grid, budget)
     ]
     best = max(row["test_accuracy"] for row in arms)
     comparisons = with_holm(
         [
             row
             for budget in grid.budgets
-            for row in comparison_rows(cells, budget, trained_arms(cells, grid, budget), METRICS)
+            for row in comparison_rows(
+                cells, budget, trained_arms(cells, grid, budget), columns_on_test(grid.metric)
+            )
         ]
     )
     reading = " ".join([_READING, *([_TWO_VALUES] if _rests_on_two(arms, budgets) else [])])
     return {
+        # The first version had accuracy alone, and did not say so.
+        **({} if grid.metric == "accuracy" else {"metric": grid.metric}),
         "replicates": grid.replicates,
         "test_images": test_images,
         "test_sampling_error": {
@@ -111,7 +115,9 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
         "worth_in_real_images": [
             row
             for budget in grid.budgets
-            for row in real_image_equivalents(cells, budget, trained_arms(cells, grid, budget))
+            for row in real_image_equivalents(
+                cells, budget, trained_arms(cells, grid, budget), f"test_{grid.metric}"
+            )
         ],
         "budgets": budgets,
         "reading": reading,
@@ -131,10 +137,11 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    family = next(row for row in comparison["holm_families"] if row["metric"] == "test_accuracy")
+    metric: Metric = comparison.get("metric", "accuracy")
+    family = next(row for row in comparison["holm_families"] if row["metric"] == f"test_{metric}")
     replicates = replicate_words(comparison)
     table = Table(
-        title=f"Validation and test accuracy in %, mean of {replicates}",
+        title=f"Validation and test {WORDS[metric]} in %, mean of {replicates}",
         caption="* recommended   Δ: points over the same training without   p: after Holm over all"
         f" {family['comparisons']}",
         box=SIMPLE_HEAD,
@@ -149,7 +156,7 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     differences = {
         (row["budget"], row["candidate"], row["synthetic_per_real"]): row
         for row in comparison["comparisons"]
-        if row["metric"] == "test_accuracy" and row["synthetic_per_real"]
+        if row["metric"] == f"test_{metric}" and row["synthetic_per_real"]
     }
     recommended = {
         (row["budget"], row["recommended"]["arm"], row["recommended"]["synthetic_per_real"])
@@ -166,8 +173,8 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
             str(budget),
             ("* " if key in recommended else "  ") + ARMS[row["arm"]].words,
             str(row["synthetic_per_real"]) if row["synthetic_per_real"] else "",
-            f"{100 * row['validation_accuracy']:.2f}",
-            f"{100 * row['test_accuracy']:.2f}",
+            f"{100 * row[f'validation_{metric}']:.2f}",
+            f"{100 * row[f'test_{metric}']:.2f}",
             points(difference["mean_difference"]) if difference else "",
             points_interval(difference["low"], difference["high"]) if difference else "",
             p_value(difference["p_holm"]) if difference else "",
@@ -200,7 +207,8 @@ def verdicts(comparison: dict[str, Any]) -> list[str]:
 
 def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, Any]:
     """The rule of this module for one budget."""
-    classic = _chosen(cells, budget, grid.classic_arms())
+    chooses = f"validation_{grid.metric}"
+    classic = _chosen(cells, budget, grid.classic_arms(), chooses)
     gans = grid.gans_of(budget)
     row = {"budget": budget, "best_classic": arm_key(classic.arm), **collapse_columns(grid, budget)}
     if not grid.added_arms():
@@ -213,13 +221,13 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             " study.synthetic_per_real has no value above 0, or study.arms no such arm"
             f"{f' ({gans.words})' if gans.words else ''}.",
         }
-    synthetic = _chosen(cells, budget, grid.added_arms())
+    synthetic = _chosen(cells, budget, grid.added_arms(), chooses)
     judgement = judge(
         cells,
         budget,
         baseline=classic,
         candidate=synthetic,
-        metric="accuracy",
+        metric=grid.metric,
         over_real=_plain_over_real(cells, grid, budget, synthetic.arm),
         collapsed=gans.words,
     )
@@ -234,8 +242,8 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             arm_value=arm_key,
         ),
         **few,
-        "verdict": f"With {budget} real images, {verdict_sentence(judgement, _wording(judgement))}."
-        + _few_words(few.get("few_labels"))
+        "verdict": f"With {budget} real images, {verdict_sentence(judgement, _wording(judgement, grid.metric))}."
+        + _few_words(few.get("few_labels"), grid.metric)
         + gans.caveat,
     }
 
@@ -251,9 +259,10 @@ def _with_few_labels(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[st
     if labels <= own:
         return {}
     classic, synthetic = (
-        _chosen(cells, budget, arms, FEW_LABELS) for arms in (grid.classic_arms(), grid.added_arms())
+        _chosen(cells, budget, arms, few_labels_column(grid.metric))
+        for arms in (grid.classic_arms(), grid.added_arms())
     )
-    values = judged_differences(cells, budget, synthetic.before, classic.before, "test_accuracy")
+    values = judged_differences(cells, budget, synthetic.before, classic.before, f"test_{grid.metric}")
     test = paired_test(
         baseline=np.zeros_like(values), candidate=values, overlap=subset_overlap(cells, budget)
     )
@@ -261,12 +270,12 @@ def _with_few_labels(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[st
     return {"few_labels": few | paired_columns(test)}
 
 
-def _few_words(few: Mapping[str, Any] | None) -> str:
+def _few_words(few: Mapping[str, Any] | None, metric: Metric) -> str:
     """The sentence on the choice with few labels; empty where there is none."""
     if few is None:
         return ""
     arms = (DeclaredArm(**_arm_of(few[name])) for name in ("best_synthetic", "best_classic"))
-    change = change_words(few, "points of test accuracy")
+    change = change_words(few, f"points of test {WORDS[metric]}")
     return f" With {few['labels']} validation labels, the choice is {' against '.join(map(str, arms))}: {change}."
 
 
@@ -281,22 +290,22 @@ def _plain_over_real(
     plain = DeclaredArm("synthetic", synthetic.synthetic_per_real)
     if plain not in grid.added_arms():
         return None
-    return paired_columns(paired_arms(cells, budget, plain, DeclaredArm("real", 0), "test_accuracy"))
+    return paired_columns(paired_arms(cells, budget, plain, DeclaredArm("real", 0), f"test_{grid.metric}"))
 
 
-def _wording(judgement: Judgement) -> Wording:
+def _wording(judgement: Judgement, metric: Metric) -> Wording:
     """The words for the choices of a budget."""
     classic, synthetic = judgement.baseline.arm, judgement.candidate.arm
     against = _against(classic, synthetic)
     over_real: Mapping[str, Any] = judgement.over_real or judgement.on_test
-    gain = change_words(over_real, "points of test accuracy over real only")
+    gain = change_words(over_real, f"points of test {WORDS[metric]} over real only")
     # What is known over real only is of the plain arm of this ratio; the chosen one may show its images otherwise.
     others = f"{kind}ones " if (kind := _kind(synthetic)) else ""
     return Wording(
         images=_images(synthetic),
         images_in_use=f"{_images(synthetic)}{_with(synthetic)}",
         instead=f"{_policy(classic.policy)} alone" if classic.policy != "none" else "the real images alone",
-        change=change_words(judgement.on_test, f"points of test accuracy {against}"),
+        change=change_words(judgement.on_test, f"points of test {WORDS[metric]} {against}"),
         gain_over_real=f"{synthetic.synthetic_per_real} synthetic images per real one gave {gain}",
         change_beside_gain=f"{others}{change_words(judgement.on_test, against)}",
         unit="points",
@@ -331,10 +340,8 @@ def _kind(arm: DeclaredArm) -> str:
     return "fresh " * arm.recipe.fresh + "filtered " * arm.recipe.filtered
 
 
-def _chosen(
-    cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm], column: str = _CHOOSES
-) -> Choice:
-    """On validation accuracy; of equal arms the one with fewer synthetic images, then with less augmentation."""
+def _chosen(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm], column: str) -> Choice:
+    """On a column of validation; of equal arms the one with fewer synthetic images, then with less augmentation."""
     policies = tuple(POLICIES)
 
     def rank(arm: DeclaredArm) -> tuple[float, int]:
@@ -343,7 +350,8 @@ def _chosen(
     return choose(cells, budget, sorted(arms, key=rank), column)
 
 
-def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str, Any]:
+def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm, metric: Metric) -> dict[str, Any]:
+    chooses = f"validation_{metric}"
     rows = rows_of_arm(cells, budget, arm)
     return {
         "budget": budget,
@@ -353,6 +361,6 @@ def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> dict[str,
         "training_images": int(rows["training_images"].iloc[0]),
         "optimizer_steps": int(rows["optimizer_steps"].iloc[0]),
         "batch_size": int(rows["batch_size"].iloc[0]),
-        _CHOOSES: rounded(float(cell_values(cells, budget, arm, _CHOOSES).mean())),
-        **metric_columns(cells, budget, arm, METRICS),
+        chooses: rounded(float(cell_values(cells, budget, arm, chooses).mean())),
+        **metric_columns(cells, budget, arm, columns_on_test(metric)),
     }

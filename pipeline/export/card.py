@@ -25,6 +25,11 @@ the label of this data set is the number before the last dash in a file's name."
 `datasets.load_dataset("arrow", data_files="train*.arrow")`.""",
 }
 _READ_WITH["idx_gz"] = _READ_WITH["idx"].replace("in `<root>", "unpacked in `<root>")
+_GREY_AND_COLOUR = (
+    ("8-bit greyscale", "8-bit RGB"),
+    ("(n, H, W) uint8", "(n, H, W, 3) uint8"),
+    ('.decode("l")', '.decode("rgb")'),
+)
 _METRICS = ("fid", "kid", "precision", "recall", "density", "coverage", "label_fidelity")
 
 
@@ -66,7 +71,7 @@ Keep the mark *synthetic* wherever the images go, and never put them into a vali
         f"## Counts\n\n{_counts(manifest)}",
         f"""## Files
 
-{_READ_WITH[manifest["format"]]}
+{_read_with(manifest)}
 
 `manifest.json` has counts, origin and hashes, `croissant.json` the same for Croissant readers. The sample table has,
 per image: `id`, `label`, `synthetic`, `seed`, `z_sha256`, `generator_sha256`, `label_score`, `nearest_real_distance`
@@ -118,7 +123,18 @@ def _opening(manifest: Mapping[str, Any], width: int, height: int) -> str:
         )
     else:
         origin = "None of these images is real."
-    return f"{origin} They are {width}×{height} greyscale."
+    return f"{origin} They are {width}×{height} {'in colour (RGB)' if _in_colour(manifest) else 'greyscale'}."
+
+
+def _in_colour(manifest: Mapping[str, Any]) -> bool:
+    return manifest.get("channels") == 3
+
+
+def _read_with(manifest: Mapping[str, Any]) -> str:
+    text = _READ_WITH[manifest["format"]]
+    for grey, colour in _GREY_AND_COLOUR if _in_colour(manifest) else ():
+        text = text.replace(grey, colour)
+    return text
 
 
 def _filtered(manifest: Mapping[str, Any]) -> str:

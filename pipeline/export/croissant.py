@@ -112,7 +112,7 @@ def croissant(manifest: Mapping[str, Any]) -> dict[str, Any]:
                 "name": "samples",
                 "description": "One record per image.",
                 "key": {"@id": "samples/id"},
-                "field": _fields(tables, with_images=manifest["format"] == "parquet"),
+                "field": _fields(manifest, tables),
             }
         ],
     }
@@ -148,7 +148,7 @@ def _distribution(files: Mapping[str, Any], tables: list[str]) -> list[dict[str,
     return distribution
 
 
-def _fields(tables: list[str], *, with_images: bool) -> list[dict[str, Any]]:
+def _fields(manifest: Mapping[str, Any], tables: list[str]) -> list[dict[str, Any]]:
     """The columns of the sample table; with the images where the table holds them."""
     fields = [
         {
@@ -161,12 +161,12 @@ def _fields(tables: list[str], *, with_images: bool) -> list[dict[str, Any]]:
         }
         for field in COLUMNS
     ]
-    if with_images:
+    if manifest["format"] == "parquet":
         image = {
             "@type": "cr:Field",
             "@id": "samples/image",
             "name": "image",
-            "description": "The image, 8-bit grey.",
+            "description": f"The image, 8-bit {'RGB' if manifest.get('channels') == 3 else 'grey'}.",
             "dataType": "sc:ImageObject",
             "source": {
                 **_table(tables),

@@ -24,7 +24,7 @@ from pipeline.export.manifest import CHECKSUMS, SCHEMA_VERSION, foreign_files, w
 from pipeline.export.samples import Samples
 from pipeline.export.shards import CLASSES, FORMATS, assemble, prepare, record_path, write_shard
 from pipeline.export.table import cut_shard
-from pipeline.images import beyond_a_byte
+from pipeline.images import formats_for
 from pipeline.runtime.device import Workers
 from pipeline.runtime.outputs import only_writer, write_text
 from pipeline.runtime.parallel import parallel_map
@@ -49,7 +49,7 @@ def export_dataset(
     shard_size: int = SHARD_SIZE,
     workers: int = 1,
     force: bool = False,
-) -> None:
+) -> list[str]:
     """Write `<out>/<format>/` for each format: images, sample table, card, manifest, Croissant and checksums.
 
     The same samples give the same bytes, whatever the number of workers and the order in which shards get done.
@@ -70,6 +70,9 @@ def export_dataset(
         workers: processes that write shards; 1: this process alone.
         force: see above.
 
+    Returns:
+        The formats that were written: those that cannot hold the images are left out, and a line says so.
+
     Raises:
         SynthGainError: if a format is unknown, a folder holds files that no export wrote, another process is
             writing `out`, a worker was killed, or the disk is full. What was there before is there still.
@@ -77,8 +80,9 @@ def export_dataset(
     formats = check_formats(formats)
     if shard_size < 1 or workers < 1:
         raise SynthGainError(f"shard size {shard_size}, workers {workers}: both have to be at least 1")
-    if reason := beyond_a_byte(formats, len(samples.class_names)):
-        raise SynthGainError(f"format: {reason}")
+    formats, left_out = formats_for(formats, num_classes=len(samples.class_names), channels=samples.channels)
+    if left_out:
+        print(left_out, file=sys.stderr)
     if not force:
         _refuse_foreign_files(out, formats)
     facts = {"source": source, "study": study, "metrics": metrics, "shard_size": shard_size}
@@ -100,6 +104,7 @@ def export_dataset(
                 ) from None
             raise
         shutil.rmtree(work)
+    return formats
 
 
 def _refuse_foreign_files(out: Path, formats: Sequence[str]) -> None:

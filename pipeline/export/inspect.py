@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from PIL import Image
 
 from pipeline.errors import SynthGainError
 from pipeline.export.manifest import MANIFEST
-from pipeline.export.readers import TOO_MUCH_MEMORY, Unreadable, read_samples
-from pipeline.export.source import open_images
+from pipeline.export.readers import TOO_MUCH_MEMORY, Unreadable, picture_shape, read_samples
+from pipeline.export.source import as_pictures, open_images
 from pipeline.export.verify import find_exports, read_manifest
 from pipeline.runtime.memory import memory_ceiling
 from pipeline.runtime.outputs import atomic_output
@@ -34,7 +35,7 @@ class Contents:
         counts: images per class, synthetic and real.
         image_size: (H, W).
         facts: origin and hashes, by name.
-        pictures: per class some images (n, H, W) uint8.
+        pictures: per class some images (n, H, W) uint8, in colour (n, H, W, 3).
     """
 
     kind: str
@@ -67,7 +68,7 @@ def _inspect_file(path: Path, per_class: int) -> Contents:
     counts = np.bincount(file.labels, minlength=len(file.class_names)).tolist()
     is_real = file.provenance.get("kind") != "synthetic"
     shown = [np.flatnonzero(file.labels == label)[:per_class] for label in range(len(file.class_names))]
-    pixels = file.rows(np.concatenate(shown))  # at once: a compressed file is unpacked once
+    pixels = as_pictures(file.rows(np.concatenate(shown)))  # at once: a compressed file is unpacked once
     pictures = np.split(pixels, np.cumsum([len(positions) for positions in shown])[:-1])
     return Contents(
         f"file of {'real' if is_real else 'synthetic'} images",
@@ -88,7 +89,8 @@ def _inspect_export(path: Path, per_class: int) -> Contents:
         for synthetic, real in zip(manifest["counts"], manifest["real_counts"], strict=True)
     ]
     height, width = manifest["image_size"]
-    if (size := sum(wanted) * height * width) > _MOST_BYTES:
+    shape = picture_shape(manifest)
+    if (size := sum(wanted) * math.prod(shape)) > _MOST_BYTES:
         raise SynthGainError(
             f"--per-class: found {per_class}; {sum(wanted)} pictures of {width}×{height} pixels have {size:,} bytes,"
             f" {_MOST_BYTES:,} are allowed: lower it"
@@ -115,7 +117,7 @@ def _inspect_export(path: Path, per_class: int) -> Contents:
         facts["minimum_label_score"] = manifest["label_filter"]["minimum_label_score"]
     if manifest["study"]:
         facts["study"] = manifest["study"]["note"]
-    pictures = [np.stack(images) if images else np.empty((0, height, width), np.uint8) for images in found]
+    pictures = [np.stack(images) if images else np.empty((0, *shape), np.uint8) for images in found]
     counts = list(zip(manifest["counts"], manifest["real_counts"], strict=True))
     return Contents(f"export, {formats}", manifest["class_names"], counts, (height, width), facts, pictures)
 
@@ -125,7 +127,9 @@ def save_contact_sheet(contents: Contents, path: Path) -> None:
     height, width = contents.image_size
     columns = max(1, *(len(pictures) for pictures in contents.pictures), 1)
     rows = len(contents.class_names)
-    sheet = np.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP), _BLANK, dtype=np.uint8)
+    colour = contents.pictures[0].shape[3:]
+    size = (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, *colour)
+    sheet = np.full(size, _BLANK, dtype=np.uint8)
     for row, pictures in enumerate(contents.pictures):
         for column, picture in enumerate(pictures):
             top, left = _GAP + row * (height + _GAP), _GAP + column * (width + _GAP)

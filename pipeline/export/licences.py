@@ -53,6 +53,20 @@ REAL_SOURCES = {
         "https://creativecommons.org/licenses/by-sa/4.0/",
         "T. Clanuwat et al.: Deep learning for classical Japanese literature, arXiv:1812.01718, 2018",
     ),
+    "cifar10": RealSource(
+        "CIFAR-10",
+        "not confirmed. Its page (https://www.cs.toronto.edu/~kriz/cifar.html) names none; the images come from the"
+        " Tiny Images collection, which its authors withdrew",
+        "",
+        "A. Krizhevsky: Learning multiple layers of features from tiny images, technical report, 2009",
+    ),
+    "svhn": RealSource(
+        "SVHN (Street View House Numbers, cropped digits)",
+        "not confirmed. Its page (http://ufldl.stanford.edu/housenumbers/) names none, and says: for non-commercial use"
+        " only",
+        "",
+        "Y. Netzer et al.: Reading digits in natural images with unsupervised feature learning, 2011",
+    ),
     "emnist_balanced": _EMNIST,
     "emnist_digits": _EMNIST,
     "emnist_letters": _EMNIST,

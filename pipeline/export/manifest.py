@@ -100,6 +100,9 @@ def _facts_of_samples(samples: Samples, format_name: str) -> dict[str, Any]:
         "images": len(samples),
         "real_images": int(samples.real.sum()),
         "image_size": list(samples.synthetic_file.image_size),
+        **(
+            {"channels": 3} if samples.channels == 3 else {}
+        ),  # without it they are grey, as in all earlier exports
         "class_names": list(samples.class_names),
         "counts": samples.counts(real=False),
         "real_counts": samples.counts(real=True),

@@ -24,7 +24,10 @@ _ATTRIBUTES = 0o600 << 16
 
 
 def write_shard(shard: Shard, folder: Path) -> None:
-    """Write `images` (n, H, W) uint8, `labels` (n,) int64, `ids` (n,) and `class_names` (classes,) text."""
+    """Write `images` (n, H, W) uint8, `labels` (n,) int64, `ids` (n,) and `class_names` (classes,) text.
+
+    In colour, `images` are (n, H, W, 3).
+    """
     arrays: dict[str, npt.NDArray[Any]] = {
         "labels": np.array(shard.labels, dtype=np.int64),
         "ids": np.array(shard.ids, dtype=np.str_),

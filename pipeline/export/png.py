@@ -13,7 +13,7 @@ from pipeline.export.table import Shard
 
 
 def write_shard(shard: Shard, folder: Path) -> dict[str, str]:
-    """Write `<class folder>/<id>.png`, 8-bit greyscale; the SHA-256 of each file."""
+    """Write `<class folder>/<id>.png`, 8-bit grey or RGB; the SHA-256 of each file."""
     folders = class_folders(shard.class_names)
     for name in folders:
         (folder / name).mkdir(exist_ok=True)

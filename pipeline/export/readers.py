@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import struct
 import tarfile
 import zipfile
@@ -29,6 +30,8 @@ from pipeline.export.plain_files import NoPlainFile, plain_file, read_plain, str
 from pipeline.export.table import COLUMNS, IMAGE, shard_name
 from pipeline.npz import read_array, read_rows
 from pipeline.runtime.memory import MOST_BYTES
+
+Shape = tuple[int, ...]  # of a picture: (H, W), in colour (H, W, 3)
 
 _BATCH = 1000
 _BYTES_AT_ONCE = 64_000_000  # of pixels
@@ -67,7 +70,7 @@ class Batch:
     Attributes:
         rows: their rows of the sample table.
         labels: (n,) int64 as the format itself has them, which is not always the table.
-        images: (n, H, W) uint8.
+        images: (n, H, W) uint8, in colour (n, H, W, 3).
     """
 
     rows: pa.Table
@@ -83,7 +86,7 @@ def read_samples(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Batch]:
     Raises:
         Unreadable: if a file is missing, damaged, or not what the manifest says.
     """
-    shape = (int(manifest["image_size"][0]), int(manifest["image_size"][1]))
+    shape = picture_shape(manifest)
     samples = int(manifest["images"])
     match manifest["format"]:
         case "idx":
@@ -107,8 +110,14 @@ def read_samples(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Batch]:
                     yield from _read_tar(path, shape)
 
 
-def decode_png(content: bytes, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """The pixels of an 8-bit grey PNG of this (H, W).
+def picture_shape(manifest: Mapping[str, Any]) -> Shape:
+    """(H, W) of grey pictures, (H, W, 3) of those in colour."""
+    height, width = manifest["image_size"]
+    return (int(height), int(width), 3) if manifest.get("channels") == 3 else (int(height), int(width))
+
+
+def decode_png(content: bytes, shape: Shape) -> npt.NDArray[np.uint8]:
+    """The pixels of an 8-bit PNG, grey for (H, W), RGB for (H, W, 3).
 
     Raises:
         Unreadable: if it is damaged, of another size or kind; a bomb is not unpacked.
@@ -117,10 +126,11 @@ def decode_png(content: bytes, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
         raise Unreadable(f"a PNG of {len(content)} bytes for {shape[1]}×{shape[0]} pixels")
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            if image.size != (shape[1], shape[0]) or image.mode != "L":
+            mode = "RGB" if len(shape) == 3 else "L"
+            if image.size != (shape[1], shape[0]) or image.mode != mode:
                 raise Unreadable(
                     f"a PNG of {image.size[0]}×{image.size[1]} pixels, mode {image.mode};"
-                    f" {shape[1]}×{shape[0]}, L is needed"
+                    f" {shape[1]}×{shape[0]}, {mode} is needed"
                 )
             return np.asarray(image)
     except Unreadable:
@@ -153,13 +163,13 @@ def _opened(folder: Path, name: str) -> Iterator[Path]:
         raise _OfAFile(f"{name}: cannot be read ({' '.join(str(error).split())[:200]})") from None
 
 
-def _at_once(shape: tuple[int, int]) -> int:
+def _at_once(shape: Shape) -> int:
     """How many images are in memory at the same time."""
-    return max(1, min(_BATCH, _BYTES_AT_ONCE // (shape[0] * shape[1])))
+    return max(1, min(_BATCH, _BYTES_AT_ONCE // math.prod(shape)))
 
 
-def _most_of_a_png(shape: tuple[int, int]) -> int:
-    return shape[0] * (shape[1] + 8) + _OVERHEAD
+def _most_of_a_png(shape: Shape) -> int:
+    return shape[0] * (math.prod(shape[1:]) + 8) + _OVERHEAD
 
 
 def _rows(table: pa.Table) -> pa.Table:
@@ -201,7 +211,7 @@ def _check_columns(schema: pa.Schema, *, with_images: bool) -> None:
 
 
 def _parquet_batches(
-    folder: Path, name: str, samples: int, shape: tuple[int, int], *, with_images: bool = True
+    folder: Path, name: str, samples: int, shape: Shape, *, with_images: bool = True
 ) -> Iterator[pa.Table]:
     """The rows of a Parquet file in batches, its footer checked first: rows, columns and the size of each column."""
     with _opened(folder, name) as path:
@@ -220,7 +230,7 @@ def _parquet_batches(
                 yield pa.Table.from_batches([batch])
 
 
-def _check_footer(footer: pq.FileMetaData, samples: int, shape: tuple[int, int]) -> None:
+def _check_footer(footer: pq.FileMetaData, samples: int, shape: Shape) -> None:
     if footer.num_rows > samples:
         raise Unreadable(f"{footer.num_rows:,} rows; the manifest has {samples:,} images")
     if footer.num_row_groups > footer.num_rows:
@@ -241,14 +251,14 @@ def _check_footer(footer: pq.FileMetaData, samples: int, shape: tuple[int, int])
                 raise Unreadable(f"column {column.path_in_schema[:80]} is encoded as {min(more)}")
 
 
-def _table_batches(folder: Path, samples: int, shape: tuple[int, int]) -> Iterator[pa.Table]:
+def _table_batches(folder: Path, samples: int, shape: Shape) -> Iterator[pa.Table]:
     for table in _parquet_batches(folder, TABLE, samples, shape, with_images=False):
         with _opened(folder, TABLE):
             rows = _rows(table)
         yield rows
 
 
-def _arrow_batches(folder: Path, name: str, shape: tuple[int, int]) -> Iterator[pa.Table]:
+def _arrow_batches(folder: Path, name: str, shape: Shape) -> Iterator[pa.Table]:
     with (
         _opened(folder, name) as path,
         pa.memory_map(str(path)) as file,
@@ -261,9 +271,7 @@ def _arrow_batches(folder: Path, name: str, shape: tuple[int, int]) -> Iterator[
                 yield pa.Table.from_batches([batch.slice(start, _at_once(shape))])
 
 
-def _with_images(
-    folder: Path, name: str, tables: Iterator[pa.Table], shape: tuple[int, int]
-) -> Iterator[Batch]:
+def _with_images(folder: Path, name: str, tables: Iterator[pa.Table], shape: Shape) -> Iterator[Batch]:
     for table in tables:
         with _opened(folder, name):
             pngs = table["image"].combine_chunks().field("bytes")
@@ -274,15 +282,13 @@ def _with_images(
         yield batch
 
 
-def _png(content: bytes | None, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def _png(content: bytes | None, shape: Shape) -> npt.NDArray[np.uint8]:
     if content is None:
         raise Unreadable("an image is missing")
     return decode_png(content, shape)
 
 
-def _batch(
-    rows: pa.Table, labels: Sequence[Any], images: list[npt.NDArray[np.uint8]], shape: tuple[int, int]
-) -> Batch:
+def _batch(rows: pa.Table, labels: Sequence[Any], images: list[npt.NDArray[np.uint8]], shape: Shape) -> Batch:
     stacked = np.stack(images) if images else np.empty((0, *shape), dtype=np.uint8)
     if any(label is None for label in labels):
         raise Unreadable("a label is missing")
@@ -290,7 +296,7 @@ def _batch(
 
 
 def _read_idx(
-    folder: Path, samples: int, shape: tuple[int, int], suffix: str, opened: Callable[..., Any]
+    folder: Path, samples: int, shape: Shape, suffix: str, opened: Callable[..., Any]
 ) -> Iterator[Batch]:
     with (
         _opened(folder, f"{IMAGES}{suffix}") as images_path,
@@ -316,9 +322,7 @@ def _read_idx(
             raise Unreadable("goes on after its last sample")
 
 
-def _read_png_tree(
-    folder: Path, samples: int, folders: Sequence[str], shape: tuple[int, int]
-) -> Iterator[Batch]:
+def _read_png_tree(folder: Path, samples: int, folders: Sequence[str], shape: Shape) -> Iterator[Batch]:
     for rows in _table_batches(folder, samples, shape):
         images = []
         for sample_id, label in zip(rows["id"].to_pylist(), rows["label"].to_pylist(), strict=True):
@@ -330,7 +334,7 @@ def _read_png_tree(
         yield _batch(rows, rows["label"].to_pylist(), images, shape)
 
 
-def _read_npz(folder: Path, names: list[str], samples: int, shape: tuple[int, int]) -> Iterator[Batch]:
+def _read_npz(folder: Path, names: list[str], samples: int, shape: Shape) -> Iterator[Batch]:
     tables = _table_batches(folder, samples, shape)
     left: pa.Table = COLUMNS.empty_table()
     for name in names:
@@ -372,7 +376,7 @@ def _labels_and_ids(archive: zipfile.ZipFile, samples: int) -> tuple[npt.NDArray
     return labels, ids
 
 
-def _read_tar(path: Path, shape: tuple[int, int]) -> Iterator[Batch]:
+def _read_tar(path: Path, shape: Shape) -> Iterator[Batch]:
     rows: list[dict[str, Any]] = []
     labels: list[int] = []
     images: list[npt.NDArray[np.uint8]] = []

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
 from pipeline.export.ids import place_in_class, sample_id
-from pipeline.export.source import ImageFile
+from pipeline.export.source import ImageFile, as_pictures
 from pipeline.images import LabeledImages
 
 Indices = npt.NDArray[np.int64]
@@ -56,6 +56,11 @@ class Samples:
         return self.synthetic_file.class_names
 
     @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for colour."""
+        return self.synthetic_file.channels
+
+    @property
     def provenance(self) -> Mapping[str, Any]:
         """Where the synthetic images come from."""
         return self.synthetic_file.provenance
@@ -74,12 +79,14 @@ class Samples:
         return [sample_id(label, place, real=real) for label, place, real in zip(*columns, strict=True)]
 
     def images(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """The pixels of samples start..stop−1, (n, H, W)."""
+        """The pixels of samples start..stop−1: (n, H, W), in colour (n, H, W, 3)."""
         real, positions = self.real[start:stop], self.positions[start:stop]
-        pixels = np.empty((len(real), *self.synthetic_file.image_size), dtype=np.uint8)
-        pixels[~real] = self.synthetic_file.rows(positions[~real])
+        colour = (3,) if self.channels == 3 else ()
+        pixels = np.empty((len(real), *self.synthetic_file.image_size, *colour), dtype=np.uint8)
+        pixels[~real] = as_pictures(self.synthetic_file.rows(positions[~real]))
         if self.real_images is not None:
-            pixels[real] = self.real_images.images[positions[real], 0]
+            images = self.real_images.images[positions[real]]
+            pixels[real] = as_pictures(images if colour else images[:, 0])
         return pixels
 
     def z_sha256(self, start: int, stop: int) -> list[str | None]:
@@ -173,10 +180,11 @@ def select_samples(
 def _with_real(samples: Samples, real: LabeledImages) -> Samples:
     """The samples, and all real images after them."""
     synthetic = samples.synthetic_file
-    if real.class_names != synthetic.class_names or real.images.shape[2:] != synthetic.image_size:
+    shape = (synthetic.channels, *synthetic.image_size)
+    if real.class_names != synthetic.class_names or real.images.shape[1:] != shape:
         raise SynthGainError(
-            f"{synthetic.path}: classes or size differ from those of the real images"
-            f" ({real.num_classes} classes, {real.images.shape[2]}×{real.images.shape[3]})"
+            f"{synthetic.path}: classes, size or channels differ from those of the real images"
+            f" ({real.num_classes} classes, {real.images.shape[2]}×{real.images.shape[3]}, {real.channels} channels)"
         )
     unknown = np.full(len(real), np.nan, dtype=np.float32)
     return replace(

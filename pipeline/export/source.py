@@ -40,9 +40,10 @@ class ImageFile:
         labels: (N,) int64 in 0..len(class_names)−1.
         class_names: in label order.
         image_size: (H, W).
+        channels: 1 or 3.
         provenance: JSON values; `kind` is synthetic or real.
         measurements: (N,) float32 by name, of `MEASUREMENTS`, as far as the file has them.
-        rows: positions (n,) → pixels (n, H, W) uint8.
+        rows: positions (n,) → pixels (n, H, W) uint8, in colour (n, 3, H, W).
     """
 
     path: Path
@@ -50,6 +51,7 @@ class ImageFile:
     labels: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
+    channels: int
     provenance: Mapping[str, Any]
     measurements: Mapping[str, npt.NDArray[np.float32]]
     rows: Rows
@@ -77,8 +79,21 @@ def open_images(path: Path, *, in_memory: bool = True) -> ImageFile:
         raise SynthGainError(f"{path}: {problem}")
     _check(path, shape, labels, len(class_names), measurements)
     return ImageFile(
-        path, file_sha256(path), labels, class_names, (shape[2], shape[3]), provenance, measurements, rows
+        path=path,
+        sha256=file_sha256(path),
+        labels=labels,
+        class_names=class_names,
+        image_size=(shape[2], shape[3]),
+        channels=shape[1],
+        provenance=provenance,
+        measurements=measurements,
+        rows=rows,
     )
+
+
+def as_pictures(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Rows of an `ImageFile`, (n, H, W) or (n, 3, H, W), as pictures: (n, H, W) or (n, H, W, 3), as Pillow has them."""
+    return pixels if pixels.ndim == 3 else np.ascontiguousarray(np.moveaxis(pixels, 1, -1))
 
 
 def _check(
@@ -88,10 +103,10 @@ def _check(
     classes: int,
     measurements: Mapping[str, npt.NDArray[np.float32]],
 ) -> None:
-    if len(shape) != 4 or shape[1] != 1 or labels.shape != shape[:1] or labels.dtype != np.int64:
+    if len(shape) != 4 or shape[1] not in (1, 3) or labels.shape != shape[:1] or labels.dtype != np.int64:
         raise SynthGainError(
-            f"{path}: found images {shape} and labels {labels.shape} {labels.dtype}; (N, 1, H, W) uint8 and"
-            " (N,) int64 are needed"
+            f"{path}: found images {shape} and labels {labels.shape} {labels.dtype}; (N, 1, H, W) or"
+            " (N, 3, H, W) uint8 and (N,) int64 are needed"
         )
     if not len(labels):
         raise SynthGainError(f"{path}: holds no image; generate it again")
@@ -109,7 +124,7 @@ def _image_rows(
 ) -> tuple[tuple[int, ...], Rows]:
     """The shape of the images, and what reads some of them: from the disk where they are not compressed."""
     if on_disk := find_on_disk(path, "images"):
-        return on_disk.shape, lambda positions: on_disk.rows(positions)[:, 0]
+        return on_disk.shape, lambda positions: _without_grey_axis(on_disk.rows(positions))
     if not in_memory:
         with zipfile.ZipFile(path) as archive:
             shape = array_shape(archive, "images")
@@ -117,14 +132,18 @@ def _image_rows(
     images = arrays["images"]
     if images.dtype != np.uint8:
         raise ValueError(f"images are {images.dtype}, not uint8")
-    return images.shape, lambda positions: images[positions, 0]
+    return images.shape, lambda positions: _without_grey_axis(images[positions])
+
+
+def _without_grey_axis(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return images[:, 0] if images.shape[1] == 1 else images
 
 
 def _unpacked_rows(
     path: Path, shape: tuple[int, ...], positions: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint8]:
-    """(n, H, W): these of (N, 1, H, W) compressed images, of which only some are in memory at a time."""
-    found = np.empty((len(positions), *shape[2:]), dtype=np.uint8)
+    """These of (N, C, H, W) compressed images, of which only some are in memory at a time."""
+    found = np.empty((len(positions), *shape[1:]), dtype=np.uint8)
     at_once = max(1, _BYTES_AT_ONCE // math.prod(shape[1:]))
     with open_npz(path, **_MESSAGES), zipfile.ZipFile(path) as archive:
         for start, part in zip(
@@ -133,8 +152,8 @@ def _unpacked_rows(
             strict=True,
         ):
             here = (positions >= start) & (positions < start + len(part))
-            found[here] = part[positions[here] - start, 0]
-    return found
+            found[here] = part[positions[here] - start]
+    return _without_grey_axis(found)
 
 
 def open_study_images(path: Path, *, budget: int | str, replicate: int) -> ImageFile:

@@ -49,7 +49,7 @@ class Shard:
         start: place of its first sample in the export.
         count: of the shards of the export.
         class_names: in label order.
-        images: (n, H, W) uint8.
+        images: (n, H, W) uint8, in colour (n, H, W, 3).
         columns: the values of the sample table by column, all but `pixel_sha256`; None where not known.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from pipeline.export.manifest_rules import (
     parse_manifest,
 )
 from pipeline.export.plain_files import MOST_FILES, Listing, NoPlainFile, list_files, plain_file
-from pipeline.export.readers import TOO_MUCH_MEMORY, Batch, Unreadable, read_samples
+from pipeline.export.readers import TOO_MUCH_MEMORY, Batch, Unreadable, picture_shape, read_samples
 from pipeline.export.shards import FORMATS
 from pipeline.runtime.memory import memory_ceiling
 from pipeline.runtime.progress import progress
@@ -179,8 +180,8 @@ def _check_hashes(
 
 def _most_bytes(manifest: Mapping[str, Any]) -> int:
     """What a file of so many images has at most: pixels that do not shrink, and generously what stands beside them."""
-    height, width = manifest["image_size"]
-    beside = manifest["images"] * (height * (width + 8) + _MOST_BESIDE_AN_IMAGE)
+    height, *row = picture_shape(manifest)
+    beside = manifest["images"] * (height * (math.prod(row) + 8) + _MOST_BESIDE_AN_IMAGE)
     return int(beside + 200 * len(manifest["files"]) + 1000 * len(manifest["class_names"]) + _MOST_OF_A_FRAME)
 
 

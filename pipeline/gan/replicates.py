@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from pipeline.augmentation.geometry import DIGITS, ImageFacts
 from pipeline.errors import SynthGainError
 from pipeline.gan.film import save_film_strip
 from pipeline.gan.generators import generator_path, save_generator
@@ -55,6 +56,7 @@ class GanJob:
         seed: of the training.
         folder: where generator and film strip go, and the history of all but the first.
         label: a name for messages.
+        facts: what is true of the images.
     """
 
     replicate: int
@@ -63,6 +65,7 @@ class GanJob:
     seed: int
     folder: Path
     label: str
+    facts: ImageFacts = DIGITS
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -75,6 +78,7 @@ class GanJob:
             "gan": gan.model_dump(exclude={"collapse_patience_images"}),
             "provenance": self.provenance,
             "class_names": list(self.real.class_names),
+            "facts": asdict(self.facts),
         }
         data = images_sha256(self.real)
         return result_key("gan", train_gan, recipe=recipe, data=data, device=device, dtype=dtype)
@@ -96,7 +100,13 @@ class Outcome:
 
 
 def train_replicates(
-    train: LabeledImages, study: GanStudy, gan: Gan, execution: Execution, *, folder: Path
+    train: LabeledImages,
+    study: GanStudy,
+    gan: Gan,
+    execution: Execution,
+    *,
+    folder: Path,
+    facts: ImageFacts = DIGITS,
 ) -> tuple[pd.DataFrame, TrainedGans]:
     """Train and save the generators of every replicate below `folder`; none of a replicate that is left out.
 
@@ -106,6 +116,7 @@ def train_replicates(
         gan: its section of the parameters.
         execution: where and in what to compute.
         folder: gets a folder for each replicate that is not left out.
+        facts: what is true of the images.
 
     Returns:
         The history of each replicate's first generator: a row per evaluation point, with its `replicate` (from 1);
@@ -116,7 +127,7 @@ def train_replicates(
             unfinished training is kept.
     """
     outcomes = train_generators(
-        _jobs(train, study, folder=folder),
+        _jobs(train, study, folder=folder, facts=facts),
         count=study.trainings,
         gan=gan,
         execution=execution,
@@ -149,7 +160,7 @@ def _refuse_too_few(gans: TrainedGans, study: GanStudy) -> None:
     )
 
 
-def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path) -> Iterator[GanJob]:
+def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path, facts: ImageFacts) -> Iterator[GanJob]:
     for replicate in range(study.replicates):
         real = real_subset(
             train, budget=study.budget, replicate=replicate, seed=study.seed, imbalance=study.imbalance
@@ -165,6 +176,7 @@ def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path) -> Iterator[Ga
                 seed=derive_seed(study.seed, "gan", study.budget, replicate, *number),
                 folder=folder / str(replicate),
                 label=f"GAN {study.budget}{suffix}, replicate {replicate_number(replicate)} of {study.replicates}",
+                facts=facts,
             )
 
 
@@ -238,6 +250,7 @@ def _find_or_train(
                         seed=job.seed,
                         device=device,
                         dtype=dtype,
+                        facts=job.facts,
                         scratch=scratch / "state",  # which is there as soon as there is a state
                         label=job.label,
                         advance=advance_and_count,

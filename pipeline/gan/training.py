@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pipeline.augmentation.differentiable import Differentiable, augment, augment_real
+from pipeline.augmentation.geometry import DIGITS, ImageFacts
 from pipeline.gan.batches import real_batches
 from pipeline.gan.history import Interval
 from pipeline.gan.losses import (
@@ -76,6 +77,7 @@ def train_gan(
     seed: int,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
+    facts: ImageFacts = DIGITS,
     scratch: Path | None = None,
     label: str,
     advance: Advance,
@@ -94,6 +96,7 @@ def train_gan(
         device: where to compute.
         dtype: what convolutions and dense layers compute in (autocast); weights, losses, Adam and the average
             stay float32.
+        facts: what is true of the images; augmentation of all kinds keeps to it.
         scratch: a folder of this training's own. Its state is kept there at every evaluation point; a training that
             finds one goes on from it and ends with the same bytes. None: nothing is kept.
         label: a name for messages.
@@ -111,7 +114,7 @@ def train_gan(
     state = resumed_state(real, gan, seed=seed, device=device, folder=scratch)
     batch = real_batches(real, gan, seed=seed, device=device)
     strength = gan.real_augmentation if len(real) <= gan.real_augmentation_up_to else 0.0
-    differentiable = pair_augmentation(gan)
+    differentiable = pair_augmentation(gan, facts)
     autocast = partial(torch.autocast, device.type, dtype=dtype, enabled=dtype != torch.float32)
     monitor = Monitor(real, has_labels=gan.conditioning != "none", seed=seed, device=device)
     interval = Interval(device)
@@ -127,7 +130,7 @@ def train_gan(
         for turn in range(gan.discriminator_steps):
             number = (step - 1) * gan.discriminator_steps + turn
             real_images, labels = batch(number)
-            real_images = augment_real(real_images, strength, state.augment_rng)
+            real_images = augment_real(real_images, strength, state.augment_rng, facts)
             # One pass of the generator serves the last of these turns and, as a rule, the generator's own step.
             with torch.set_grad_enabled(turn == gan.discriminator_steps - 1 and not gan.fresh_fakes):
                 fake_images = draw_fakes(state, labels, autocast)
@@ -169,7 +172,7 @@ def train_gan(
     return GanRun(on_cpu, state.history, np.stack(state.film))
 
 
-def pair_augmentation(gan: PaperGan) -> Differentiable:
+def pair_augmentation(gan: PaperGan, facts: ImageFacts) -> Differentiable:
     """How strongly real and fake images are augmented alike."""
     return Differentiable(
         probability=gan.augment_probability,
@@ -177,6 +180,7 @@ def pair_augmentation(gan: PaperGan) -> Differentiable:
         rotation_degrees=gan.augment_rotation_degrees,
         scale=gan.augment_scale,
         cutout=gan.augment_cutout,
+        facts=facts,
     )
 
 

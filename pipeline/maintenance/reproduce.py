@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipeline.augmentation.geometry import ImageFacts
 from pipeline.checkpoints import file_sha256, load_checkpoint, refused_if_edited, tensors_sha256
 from pipeline.classifier.replicates import CellTraining, cell_jobs, train_cell
 from pipeline.classifier.saved_cells import load_cells
@@ -206,7 +207,14 @@ def reproduce_gan(
         name = f"GAN of {budget} real images"
         with progress(name, total=images_shown(params.gan), unit="images") as advance:
             run = train_gan(
-                subset, params.gan, seed=seed, device=device, dtype=dtype, label=name, advance=advance
+                subset,
+                params.gan,
+                seed=seed,
+                device=device,
+                dtype=dtype,
+                facts=ImageFacts(params.augmentation.fill, params.augmentation.flips),
+                label=name,
+                advance=advance,
             )
         return run.generator.state_dict()
 

@@ -24,6 +24,7 @@ from pipeline.comparison.texts import percent_interval, points, points_interval
 from pipeline.report.drawing import LIGHT, say, stand_in, style, text_width, write
 from pipeline.statistics import mean_interval
 from pipeline.study.arms import ARMS, Arm, policy_words
+from pipeline.study.metric import WORDS, Metric
 from pipeline.study.subsets import replicate_numbers
 
 Rows = Sequence[Mapping[str, Any]]
@@ -108,17 +109,18 @@ def ratio_panels(arms: Rows) -> list[tuple[str, list[Line]]]:
 
 
 @style()
-def ratio_curve(cells: pd.DataFrame, arms: Rows) -> Figure:
-    """Test accuracy of one budget against synthetic images per real one, a line per augmentation or arm.
+def ratio_curve(cells: pd.DataFrame, arms: Rows, *, metric: Metric = "accuracy") -> Figure:
+    """A metric on test of one budget against synthetic images per real one, a line per augmentation or arm.
 
     Lines are means over replicates, bands their intervals, dots the replicates. Controls have a panel of their own,
     and so have classifiers that saw only synthetic images: they lie too far down for a common scale. The ratios
     stand side by side at even distances.
 
     Args:
-        cells: one row per cell: `arm, synthetic_per_real, replicate, test_accuracy` (fraction).
-        arms: one per arm: `budget, arm, synthetic_per_real, test_accuracy` and its `_low` and `_high`
+        cells: one row per cell: `arm, synthetic_per_real, replicate, test_<metric>` (fraction).
+        arms: one per arm: `budget, arm, synthetic_per_real, test_<metric>` and its `_low` and `_high`
             (null with one replicate).
+        metric: that decides.
     """
     ratios = sorted({row["synthetic_per_real"] for row in arms})
     panels = ratio_panels(arms)
@@ -129,9 +131,9 @@ def ratio_curve(cells: pd.DataFrame, arms: Rows) -> Figure:
     )
     panes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (title, lines) in zip(panes, panels, strict=True):
-        _accuracy_lines(axes, lines, cells, arms, ratios)
+        _metric_lines(axes, lines, cells, arms, ratios, f"test_{metric}")
         _title(axes, f"{title} (own scale)" if title else f"{arms[0]['budget']} real images")
-        axes.set_ylabel("test accuracy (%)")
+        axes.set_ylabel(f"test {WORDS[metric]} (%)")
     panes[-1].set_xticks(
         range(len(ratios)), [f"{ratio}\nreal only" if ratio == 0 else str(ratio) for ratio in ratios]
     )
@@ -143,14 +145,17 @@ def ratio_curve(cells: pd.DataFrame, arms: Rows) -> Figure:
 
 
 @style()
-def differences(comparisons: Rows, *, numbers: Sequence[int] | None = None) -> Figure:
-    """Paired change of test accuracy by adding synthetic images: mean, interval and replicates, per arm and ratio.
+def differences(
+    comparisons: Rows, *, numbers: Sequence[int] | None = None, metric: Metric = "accuracy"
+) -> Figure:
+    """Paired change of a metric on test by adding synthetic images: mean, interval and replicates, per arm and ratio.
 
     Args:
         comparisons: one per comparison of a budget: `budget, candidate,
             synthetic_per_real, mean_difference, low, high` (fractions; null with one replicate), and `differences`,
             one per replicate.
         numbers: of the replicates; None: from 1 on.
+        metric: of the differences.
     """
     candidates = dict.fromkeys(str(row["candidate"]) for row in comparisons)
     groups = [
@@ -178,17 +183,18 @@ def differences(comparisons: Rows, *, numbers: Sequence[int] | None = None) -> F
     axes.set_ylabel("synthetic images per real image")
     axes.set_title(f"{comparisons[0]['budget']} real images")
     figure.set_size_inches(_WIDTH, 1.1 + 0.33 * y)
-    figure.supxlabel("change of test accuracy (percentage points)", fontsize=10)
+    figure.supxlabel(f"change of test {WORDS[metric]} (percentage points)", fontsize=10)
     return figure
 
 
 @style()
-def low_data_curve(means: pd.DataFrame, dots: pd.DataFrame) -> Figure:
-    """Test accuracy against the number of real images (logarithmic), a line per kind of arm.
+def low_data_curve(means: pd.DataFrame, dots: pd.DataFrame, *, metric: Metric = "accuracy") -> Figure:
+    """A metric on test against the number of real images (logarithmic), a line per kind of arm.
 
     Args:
         means: `line, budget, real_images, mean, low, high` in percent; low and high are NaN with one replicate.
         dots: `line, budget, real_images, value` in percent, one row per replicate.
+        metric: that these are of.
     """
     names = list(dict.fromkeys(means["line"]))
     figure = Figure(figsize=(_WIDTH, 3.8 + 0.19 * _legend_rows(names)), layout="constrained")
@@ -225,7 +231,7 @@ def low_data_curve(means: pd.DataFrame, dots: pd.DataFrame) -> Figure:
     axes.set_xticks(budgets["real_images"].tolist(), [str(budget) for budget in budgets["budget"]])
     axes.minorticks_off()
     axes.set_xlabel("real images (logarithmic)")
-    axes.set_ylabel("test accuracy (%)")
+    axes.set_ylabel(f"test {WORDS[metric]} (%)")
     _title(axes, "")
     return figure
 
@@ -477,8 +483,8 @@ def _place(line: Line) -> tuple[int, int]:
     return 1, list(ARMS).index(line.arms[-1])
 
 
-def _accuracy_lines(
-    axes: Axes, lines: Sequence[Line], cells: pd.DataFrame, arms: Rows, ratios: Sequence[float]
+def _metric_lines(
+    axes: Axes, lines: Sequence[Line], cells: pd.DataFrame, arms: Rows, ratios: Sequence[float], column: str
 ) -> None:
     """One panel of the ratio curve; lines stand beside each other, so that dots and bands are all seen."""
     step = min(0.16, 0.6 / len(lines))
@@ -493,32 +499,32 @@ def _accuracy_lines(
         x = np.array([ratios.index(row["synthetic_per_real"]) for row in rows]) + step * (
             place - (len(lines) - 1) / 2
         )
-        if rows[0]["test_accuracy_low"] is not None:
-            low, high = ([100 * row[f"test_accuracy_{end}"] for row in rows] for end in ("low", "high"))
+        if rows[0][f"{column}_low"] is not None:
+            low, high = ([100 * row[f"{column}_{end}"] for row in rows] for end in ("low", "high"))
             axes.fill_between(x, low, high, color=LIGHT[line.colour], alpha=0.15, linewidth=0)
             ends += [*low, *high]
         for row, at in zip(rows, x, strict=True):
             found = (cells["arm"] == row["arm"]) & (cells["synthetic_per_real"] == row["synthetic_per_real"])
-            replicates = _pairs(cells[found], "replicate", "test_accuracy")
+            replicates = _pairs(cells[found], "replicate", column)
             dots = [100 * value for _, value in replicates]
             words = [
                 f"{ARMS[row['arm']].words}\nreplicate {i}: {100 * value:.2f} %" for i, value in replicates
             ]
             _dots(axes, np.full(len(dots), at + 0.07), dots, words, line.colour)
             values += dots
-        y = [100 * row["test_accuracy"] for row in rows]
+        y = [100 * row[column] for row in rows]
         colour = LIGHT[line.colour]
         (drawn,) = axes.plot(
             x, y, f"{line.marker}-", color=colour, linewidth=2, markersize=7, label=_wrapped(line.words)
         )
-        say(drawn, [_mean_words(row) for row in rows])
+        say(drawn, [_mean_words(row, column) for row in rows])
     axes.set_ylim(*_accuracy_limits(values, ends))
 
 
-def _mean_words(row: Mapping[str, Any]) -> str:
-    interval = percent_interval(row["test_accuracy_low"], row["test_accuracy_high"])
+def _mean_words(row: Mapping[str, Any], column: str) -> str:
+    interval = percent_interval(row[f"{column}_low"], row[f"{column}_high"])
     arm = f"{ARMS[row['arm']].words}, {row['synthetic_per_real']} per real"
-    return f"{arm}\nmean {100 * row['test_accuracy']:.2f} %, interval {interval}"
+    return f"{arm}\nmean {100 * row[column]:.2f} %, interval {interval}"
 
 
 def _difference(

@@ -28,6 +28,7 @@ from pipeline.results import BudgetResults, Results, require_class_columns
 from pipeline.runtime.outputs import atomic_output
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm
+from pipeline.study.metric import WORDS
 
 _TEMPLATES = Path(__file__).resolve().parents[1] / "templates/report"
 _PAGE_BYTES = 7_500_000
@@ -173,16 +174,17 @@ def _curve(results: Results, budget_results: BudgetResults, folder: Path) -> dic
     """The ratio curve of a budget, and what adding synthetic images changed, ratio by ratio."""
     arms = results.arm_rows(budget_results.budget)
     cells = results.cells[results.cells["budget"] == str(budget_results.budget)]
+    metric = results.grid.metric
     words = "; ".join(
-        f"{ARMS[row['arm']].words}, {row['synthetic_per_real']} per real: {100 * row['test_accuracy']:.2f} %"
+        f"{ARMS[row['arm']].words}, {row['synthetic_per_real']} per real: {100 * row[f'test_{metric}']:.2f} %"
         for row in arms
     )
     curve = pictures.drawing(
         folder,
         f"ratio_curve_{budget_results.budget}",
-        partial(charts.ratio_curve, cells, arms),
-        f"Test accuracy against synthetic images per real image, {budget_results.budget} real images. {words}.",
-        "Mean test accuracy (line), its interval (band, cut off where it would squeeze the rest) and each"
+        partial(charts.ratio_curve, cells, arms, metric=metric),
+        f"Test {WORDS[metric]} against synthetic images per real image, {budget_results.budget} real images. {words}.",
+        f"Mean test {WORDS[metric]} (line), its interval (band, cut off where it would squeeze the rest) and each"
         f" replicate (small dots).{_CONTROL_WORDS if charts.CONTROLS in dict(charts.ratio_panels(arms)) else ''}",
     )
     return {
@@ -193,11 +195,12 @@ def _curve(results: Results, budget_results: BudgetResults, folder: Path) -> dic
 
 
 def _differences(results: Results, budget_results: BudgetResults, folder: Path) -> Drawing | None:
+    metric = results.grid.metric
     rows = [
         row
         for row in results.comparison["comparisons"]
         if row["budget"] == budget_results.budget
-        and row["metric"] == "test_accuracy"
+        and row["metric"] == f"test_{metric}"
         and DeclaredArm(row["candidate"], row["synthetic_per_real"]) in results.grid.added_arms()
     ]
     if not rows:
@@ -212,8 +215,9 @@ def _differences(results: Results, budget_results: BudgetResults, folder: Path) 
     return pictures.drawing(
         folder,
         f"differences_{budget_results.budget}",
-        partial(charts.differences, rows, numbers=budget_results.numbers),
-        f"Paired change of test accuracy by adding synthetic images, {budget_results.budget} real images. {words}.",
+        partial(charts.differences, rows, numbers=budget_results.numbers, metric=metric),
+        f"Paired change of test {WORDS[metric]} by adding synthetic images, {budget_results.budget} real images."
+        f" {words}.",
         "What adding synthetic images changed, replicate by replicate (dots), with mean and interval."
         " An interval that crosses 0 shows no detectable change.",
     )
@@ -224,7 +228,7 @@ def _low_data(results: Results, folder: Path) -> dict[str, Any] | None:
     if len(results.budgets) < 2:
         return None
     means, dots = low_data_points(results)
-    table = tables.low_data(means)
+    table = tables.low_data(means, results.grid.metric)
     words = "; ".join(
         f"{row[0].text} real images: "
         + ", ".join(f"{line} {cell.text}" for line, cell in zip(table.columns[1:], row[1:], strict=True))
@@ -233,8 +237,8 @@ def _low_data(results: Results, folder: Path) -> dict[str, Any] | None:
     curve = pictures.drawing(
         folder,
         "low_data_curve",
-        partial(charts.low_data_curve, means, dots),
-        f"Test accuracy in percent against the number of real images. {words}.",
+        partial(charts.low_data_curve, means, dots, metric=results.grid.metric),
+        f"Test {WORDS[results.grid.metric]} in percent against the number of real images. {words}.",
         "Mean, interval and replicates of the arms without synthetic images, and of the arm with them that"
         " validation chose for each budget (its ratio may differ).",
     )
@@ -242,11 +246,11 @@ def _low_data(results: Results, folder: Path) -> dict[str, Any] | None:
 
 
 def low_data_points(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The points of the low-data curve, and its dots, one per replicate; accuracies in percent.
+    """The points of the low-data curve, and its dots, one per replicate; percent of `study.metric`.
 
     Lines: each classic arm, and the best arm with synthetic images of each budget.
     """
-    means, dots = [], []
+    means, dots, column = [], [], f"test_{results.grid.metric}"
     for budget_results in results.budgets:
         real_images = int(results.arm_row(budget_results.budget, DeclaredArm("real", 0))["training_images"])
         lines = [(arm.recipe.words, arm) for arm in results.grid.classic_arms()]
@@ -255,15 +259,15 @@ def low_data_points(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
         for name, arm in lines:
             row = results.arm_row(budget_results.budget, arm)
             key = {"line": name, "budget": str(budget_results.budget), "real_images": real_images}
-            interval = {end: row[f"test_accuracy_{end}"] for end in ("low", "high")}
+            interval = {end: row[f"{column}_{end}"] for end in ("low", "high")}
             means.append(
                 key
-                | {"mean": 100 * row["test_accuracy"]}
+                | {"mean": 100 * row[column]}
                 | {end: np.nan if value is None else 100 * value for end, value in interval.items()}
             )
             dots += [
                 key | {"value": 100 * value}
-                for value in cell_values(results.cells, budget_results.budget, arm, "test_accuracy").tolist()
+                for value in cell_values(results.cells, budget_results.budget, arm, column).tolist()
             ]
     table = pd.DataFrame(means)
     order = {name: place for place, name in enumerate(dict.fromkeys(table["line"]))}

@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.comparison.cells import METRICS, cell_values, subset_overlap
+from pipeline.comparison.cells import cell_values, subset_overlap
 from pipeline.comparison.texts import detectable_points, p_value, percent_interval, points, points_interval
 from pipeline.results import BudgetResults, Results
 from pipeline.statistics import paired_difference
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm
+from pipeline.study.metric import WORDS, Metric, measured
 from pipeline.study.subsets import Budget
 
 HASH_LENGTH = 12  # of 64: enough to compare by eye
@@ -76,15 +77,15 @@ def arm_text(arm: DeclaredArm) -> str:
 
 def verdict_basis(results: Results) -> Table:
     """The numbers behind each budget's verdict, all from `comparison.json`: a column per budget."""
-    columns = []
+    columns, metric = [], WORDS[results.grid.metric]
     for budget_results in results.budgets:
         judged = budget_results.judged
         validation = judged.get("validation") or {}
         columns.append(
             [
                 Cell(arm_text(budget_results.recommended)),
-                _arm_accuracy(results, budget_results, budget_results.classic),
-                _arm_accuracy(results, budget_results, budget_results.best_synthetic),
+                _arm_mean(results, budget_results, budget_results.classic),
+                _arm_mean(results, budget_results, budget_results.best_synthetic),
                 _points_cell(
                     validation.get("mean_difference"), validation.get("low"), validation.get("high")
                 ),
@@ -98,8 +99,8 @@ def verdict_basis(results: Results) -> Table:
         )
     names = (
         "recommended",
-        "best classic arm: test accuracy (%)",
-        "best with synthetic images: test accuracy (%)",
+        f"best classic arm: test {metric} (%)",
+        f"best with synthetic images: test {metric} (%)",
         "difference of the choices on validation (points)",
         "difference of the choices on test (points)",
         "difference on test if as many validation labels as training labels choose (points)",
@@ -201,16 +202,17 @@ def _families(section: Mapping[str, Any]) -> str:
 
 
 def _rare_metric(name: str) -> str:
-    if name == "test_macro_f1":
-        return "macro F1"
     if name == "test_rare_recall":
         return "recall, mean of rare classes"
+    if name in (columns := {f"test_{metric}": words for metric, words in WORDS.items()}):
+        return columns[name]
     return f"recall of {name.removeprefix('test_recall_')}"
 
 
 def arms(results: Results) -> Table:
     """Every arm that was trained or left out; the recommended ones are marked."""
     rows = results.comparison["arms"]
+    metric, other = measured(results.grid.metric)[:2]
     recommended = [(budget_results.budget, budget_results.recommended) for budget_results in results.budgets]
     marked = (
         index
@@ -223,10 +225,10 @@ def arms(results: Results) -> Table:
             *_budget_heading(results),
             "arm",
             "per real",
-            "test accuracy",
+            f"test {WORDS[metric]}",
             "interval",
-            "validation accuracy",
-            "test macro F1",
+            f"validation {WORDS[metric]}",
+            f"test {WORDS[other]}",
             "interval",
             "images",
             "steps",
@@ -237,11 +239,9 @@ def arms(results: Results) -> Table:
                 *_budget_cells(results, row["budget"]),
                 Cell(ARMS[row["arm"]].words),
                 _ratio_cell(row["synthetic_per_real"]),
-                _percent(row["test_accuracy"]),
-                Cell(percent_interval(row["test_accuracy_low"], row["test_accuracy_high"])),
-                _percent(row["validation_accuracy"]),
-                _percent(row["test_macro_f1"]),
-                Cell(percent_interval(row["test_macro_f1_low"], row["test_macro_f1_high"])),
+                *_mean_cells(row, f"test_{metric}"),
+                _percent(row[f"validation_{metric}"]),
+                *_mean_cells(row, f"test_{other}"),
                 _count(row["training_images"]),
                 _count(row["optimizer_steps"]),
                 _count(row["batch_size"]),
@@ -266,9 +266,11 @@ def arms(results: Results) -> Table:
 
 
 def comparisons(results: Results) -> Table:
-    """Each arm against its baseline, accuracy and macro F1 in one row."""
+    """Each arm against its baseline, in one row by the metric that decides and by another one."""
     rows = results.comparison["comparisons"]
-    by_metric = [[row for row in rows if row["metric"] == metric] for metric in METRICS]
+    metrics = measured(results.grid.metric)[:2]
+    deciding, other = (WORDS[metric] for metric in metrics)
+    by_metric = [[row for row in rows if row["metric"] == f"test_{metric}"] for metric in metrics]
     return Table(
         "Candidate minus baseline on test, in percentage points; intervals of the paired difference."
         f" {_families(results.comparison)}",
@@ -276,39 +278,39 @@ def comparisons(results: Results) -> Table:
             *_budget_heading(results),
             "candidate",
             "per real",
-            "accuracy",
+            deciding,
             "interval",
             "p (Holm)",
             "detectable",
             "P(better)",
             "baseline",
-            "macro F1",
+            other,
             "interval",
-            "accuracy, each replicate",
+            f"{deciding}, each replicate",
         ),
         [
             [
-                *_budget_cells(results, accuracy["budget"]),
-                Cell(ARMS[accuracy["candidate"]].words),
-                _ratio_cell(accuracy["synthetic_per_real"]),
-                *_difference_cells(accuracy["mean_difference"], accuracy["low"], accuracy["high"]),
-                Cell(p_value(accuracy["p_holm"]), _or_infinite(accuracy["p_holm"])),
-                _detectable(accuracy["minimum_detectable_effect"]),
-                _improvement(accuracy),
-                Cell(ARMS[accuracy["baseline"]].words),
-                *_difference_cells(f1["mean_difference"], f1["low"], f1["high"]),
-                Cell("  ".join(points(value) for value in accuracy["differences"])),
+                *_budget_cells(results, row["budget"]),
+                Cell(ARMS[row["candidate"]].words),
+                _ratio_cell(row["synthetic_per_real"]),
+                *_difference_cells(row["mean_difference"], row["low"], row["high"]),
+                Cell(p_value(row["p_holm"]), _or_infinite(row["p_holm"])),
+                _detectable(row["minimum_detectable_effect"]),
+                _improvement(row),
+                Cell(ARMS[row["baseline"]].words),
+                *_difference_cells(beside["mean_difference"], beside["low"], beside["high"]),
+                Cell("  ".join(points(value) for value in row["differences"])),
             ]
-            for accuracy, f1 in zip(*by_metric, strict=True)
+            for row, beside in zip(*by_metric, strict=True)
         ],
     )
 
 
-def low_data(points_of_lines: pd.DataFrame) -> Table:
+def low_data(points_of_lines: pd.DataFrame, metric: Metric) -> Table:
     """The points of the low-data curve: a row per budget, a column per line."""
     lines = list(dict.fromkeys(points_of_lines["line"]))
     return Table(
-        "Test accuracy in %, with intervals.",
+        f"Test {WORDS[metric]} in %, with intervals.",
         ("real images", *lines),
         [
             [
@@ -590,12 +592,18 @@ def _ratio_cell(ratio: float) -> Cell:
     return Cell(str(ratio), ratio)
 
 
-def _arm_accuracy(results: Results, budget_results: BudgetResults, arm: DeclaredArm | None) -> Cell:
+def _arm_mean(results: Results, budget_results: BudgetResults, arm: DeclaredArm | None) -> Cell:
     if arm is None:
         return Cell(NO_VALUE)
     row = results.arm_row(budget_results.budget, arm)
-    interval = _bracketed(percent_interval(row["test_accuracy_low"], row["test_accuracy_high"]))
-    return Cell(f"{arm_text(arm)}: {100 * row['test_accuracy']:.2f}{interval}")
+    column = f"test_{results.grid.metric}"
+    interval = _bracketed(percent_interval(row[f"{column}_low"], row[f"{column}_high"]))
+    return Cell(f"{arm_text(arm)}: {100 * row[column]:.2f}{interval}")
+
+
+def _mean_cells(row: Mapping[str, Any], column: str) -> list[Cell]:
+    """A mean over replicates and its interval."""
+    return [_percent(row[column]), Cell(percent_interval(row[f"{column}_low"], row[f"{column}_high"]))]
 
 
 def _points_cell(mean: float | None, low: float | None, high: float | None) -> Cell:

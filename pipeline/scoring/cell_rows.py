@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pipeline.images import LabeledImages, stratified_indices
 from pipeline.runtime.seeds import derive_seed
 from pipeline.scoring.scores import scores_from_predictions
+from pipeline.study.metric import Metric, few_labels_column, measured
 from pipeline.study.subsets import Budget, replicate_number
 
 Predictions = npt.NDArray[np.int64]
@@ -38,6 +39,7 @@ def few_of_validation(validation: LabeledImages, budget: Budget, *, seed: int) -
 def cell_row(
     facts: Mapping[str, Any],
     *,
+    metric: Metric,
     subset_overlap: float,
     few: npt.NDArray[np.int64],
     validation: LabeledImages,
@@ -49,15 +51,23 @@ def cell_row(
 
     Args:
         facts: of the cell.
+        metric: by which the study chooses: it has columns of its own beside those of accuracy and macro-F1.
         subset_overlap: 0..1, the mean share of its replicate's real images that another replicate has too.
         few: positions in the validation split of as many images as the budget has, or of all (`few_of_validation`).
         validation, test: the splits.
         validation_predictions, test_predictions: (N,) int64, what the classifier says of each.
     """
+    on_few = scores_from_predictions(
+        labels=validation.labels[few],
+        predictions=validation_predictions[few],
+        num_classes=validation.num_classes,
+    )
+    few_accuracy, few_metric = few_labels_column("accuracy"), few_labels_column(metric)
     row = numbered(facts) | {
         "real_subset_overlap": subset_overlap,
         "validation_images": len(validation),
-        "validation_few_accuracy": float((validation_predictions[few] == validation.labels[few]).mean()),
+        few_accuracy: on_few.accuracy,
+        few_metric: getattr(on_few, metric),
     }
     for split, images, predictions in (
         ("validation", validation, validation_predictions),
@@ -67,6 +77,7 @@ def cell_row(
             labels=images.labels, predictions=predictions, num_classes=images.num_classes
         )
         row |= {f"{split}_accuracy": scores.accuracy, f"{split}_macro_f1": scores.macro_f1}
+        row |= {f"{split}_{name}": getattr(scores, name) for name in measured(metric)}
     per_class = zip(test.class_names, scores.f1, strict=True)
     return row | {f"test_f1_{name}": float(f1) for name, f1 in per_class}
 

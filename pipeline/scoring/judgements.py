@@ -24,29 +24,35 @@ import pandas as pd
 from pipeline.errors import SynthGainError
 from pipeline.runtime.outputs import only_writer, write_text
 from pipeline.study.arms import ARMS
+from pipeline.study.metric import WORDS, Metric
 
 COLUMNS = ("key", "date", "study", "params", "commit", "seed", "test", "cells", "result")
 _WAIT_SECONDS = 0.02
 
 
-def content_key(test_sha256: str, judged: Sequence[tuple[Mapping[str, Any], npt.NDArray[np.int64]]]) -> str:
-    """What was judged, as a hash: the test images, each cell's facts, and what it said of each image.
+def content_key(
+    test_sha256: str, judged: Sequence[tuple[Mapping[str, Any], npt.NDArray[np.int64]]], metric: Metric
+) -> str:
+    """What was judged, as a hash: the test images, each cell's facts, what it said of each image, and by what.
 
     Args:
         test_sha256: of the test split's images.
         judged: the facts of each cell and its predictions (N,) on test, in any order.
+        metric: by which the study judges: to judge the same cells by another one is another judgement.
     """
     cells = sorted(
         json.dumps([dict(facts), hashlib.sha256(predictions.tobytes()).hexdigest()], sort_keys=True)
         for facts, predictions in judged
     )
-    return hashlib.sha256("\n".join([test_sha256, *cells]).encode()).hexdigest()
+    by = [] if metric == "accuracy" else [metric]  # keys of earlier versions stay
+    return hashlib.sha256("\n".join([test_sha256, *cells, *by]).encode()).hexdigest()
 
 
 def judgement_line(
     cells: pd.DataFrame,
     *,
     key: str,
+    metric: Metric,
     test_sha256: str,
     study: str,
     params_sha256: str,
@@ -55,12 +61,13 @@ def judgement_line(
 ) -> dict[str, str]:
     """The line of a judgement, column by column; the date is today's, in UTC.
 
-    Its result is what this stage knows: of each budget the mean test accuracy of the two arms, without and with
-    synthetic images, that are best on validation. Intervals and the verdict are `comparison.json`'s.
+    Its result is what this stage knows: of each budget the mean on test, by the study's metric, of the two arms,
+    without and with synthetic images, that are best on validation. Intervals and the verdict are `comparison.json`'s.
 
     Args:
         cells: the rows of `cells.csv`.
         key: `content_key`.
+        metric: of the study.
         test_sha256: of the test split's images.
         study: what it is, in words.
         params_sha256: of params.yaml.
@@ -76,7 +83,9 @@ def judgement_line(
         "seed": str(seed),
         "test": test_sha256,
         "cells": str(len(cells)),
-        "result": "; ".join(_result(budget, rows) for budget, rows in cells.groupby("budget", sort=False)),
+        "result": "; ".join(
+            _result(budget, rows, metric) for budget, rows in cells.groupby("budget", sort=False)
+        ),
     }
 
 
@@ -142,11 +151,10 @@ def _after_other_writers(path: Path) -> Iterator[None]:
         lock.__exit__(None, None, None)
 
 
-def _result(budget: Any, rows: pd.DataFrame) -> str:
+def _result(budget: Any, rows: pd.DataFrame, metric: Metric) -> str:
     """`100 real images: real_affine 0.9694, synthetic_fresh_affine at 2.0 0.9696`."""
-    means = rows.groupby(["arm", "synthetic_per_real"], sort=False)[
-        ["validation_accuracy", "test_accuracy"]
-    ].mean()
+    chooses, judges = f"validation_{metric}", f"test_{metric}"
+    means = rows.groupby(["arm", "synthetic_per_real"], sort=False)[[chooses, judges]].mean()
     found = []
     for wanted in ("classic", "synthetic"):
         of_kind = [
@@ -156,7 +164,7 @@ def _result(budget: Any, rows: pd.DataFrame) -> str:
             and not ARMS[arm[0]].rare_only
         ]
         if of_kind:
-            name, ratio = best = means.loc[of_kind, "validation_accuracy"].idxmax()
-            accuracy = means.loc[best, "test_accuracy"]
-            found.append(f"{name}{f' at {ratio:g}' if ratio else ''} {accuracy:.4f}")
-    return f"{budget} real images: {', '.join(found)}"
+            name, ratio = best = means.loc[of_kind, chooses].idxmax()
+            found.append(f"{name}{f' at {ratio:g}' if ratio else ''} {means.loc[best, judges]:.4f}")
+    by = "" if metric == "accuracy" else f" by {WORDS[metric]}"
+    return f"{budget} real images{by}: {', '.join(found)}"

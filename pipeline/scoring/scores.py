@@ -16,12 +16,14 @@ class ClassificationScores:
 
     Attributes:
         accuracy: share of correct predictions, 0..1.
+        balanced_accuracy: unweighted mean of the classes' recalls, 0..1.
         macro_f1: unweighted mean of the classes' F1, 0..1.
         f1: (C,) float64, the F1 of each class.
         confusion: (C, C) int64 counts; rows are the actual classes, columns the predicted ones.
     """
 
     accuracy: float
+    balanced_accuracy: float
     macro_f1: float
     f1: npt.NDArray[np.float64]
     confusion: npt.NDArray[np.int64]
@@ -30,7 +32,9 @@ class ClassificationScores:
 def scores_from_predictions(
     *, labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64], num_classes: int
 ) -> ClassificationScores:
-    """Accuracy, F1 = 2TP/(2TP+FP+FN) per class, their mean, and the confusion matrix.
+    """Accuracy, balanced accuracy, F1 = 2TP/(2TP+FP+FN) per class, their mean, and the confusion matrix.
+
+    Balanced accuracy is the mean recall of the classes that occur (scikit-learn's `balanced_accuracy_score`).
 
     A class that neither occurs nor is predicted (0/0) has F1 0 and counts in the mean: scikit-learn's
     `zero_division=0` with all classes given. (Importing sklearn.metrics takes two seconds, this takes
@@ -60,4 +64,7 @@ def scores_from_predictions(
     # 2TP + FP + FN: everything predicted as the class and everything of the class.
     involved = confusion.sum(axis=0) + confusion.sum(axis=1)
     f1 = 2 * correct / np.maximum(involved, 1)
-    return ClassificationScores(float(correct.sum() / len(labels)), float(f1.mean()), f1, confusion)
+    actual = confusion.sum(axis=1)
+    recall = correct[actual > 0] / actual[actual > 0]
+    accuracy = float(correct.sum() / len(labels))
+    return ClassificationScores(accuracy, float(recall.mean()), float(f1.mean()), f1, confusion)

@@ -23,6 +23,7 @@ def download_raw(
     mirrors: Sequence[str],
     folder: Path,
     image_size: int,
+    channels: Literal["auto", "grey", "colour"],
     unusable: Literal["stop", "leave_out"],
     say: Callable[[str], None],
 ) -> None:
@@ -38,6 +39,7 @@ def download_raw(
         mirrors: base URLs or local folders, tried in order; `SYNTHGAIN_MIRROR` goes before them.
         folder: the team's own images.
         image_size: pixels per side that own images are resized to.
+        channels: of own images; published ones have their own.
         unusable: whether an own image that cannot be used stops all, or is left out.
         say: gets one line per event worth a log line.
 
@@ -53,7 +55,7 @@ def download_raw(
     elif source == "folder":
         from pipeline.sources import folder as own
 
-        for line in own.write_raw(folder, out, image_size=image_size, unusable=unusable):
+        for line in own.write_raw(folder, out, image_size=image_size, channels=channels, unusable=unusable):
             say(line)
     else:
         from pipeline.sources import published

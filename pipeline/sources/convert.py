@@ -1,4 +1,4 @@
-"""Any image to one square grey image: the rules that docs/own-data.md states, and nothing else."""
+"""Any image to one square image, grey or in colour: the rules that docs/own-data.md states, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-Grey = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.float32]
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".mpo")
 MAX_PIXELS = 64_000_000
@@ -31,15 +31,20 @@ class UnusableImage(Exception):
     """Why a file cannot be used as an image."""
 
 
-def read_grey(path: Path) -> tuple[Grey, set[str]]:
-    """One image file as (H, W) float32 in 0..255, and what was done to it.
+def read_image(path: Path, *, grey: bool) -> tuple[Pixels, set[str]]:
+    """One image file as (C, H, W) float32 in 0..255, and what was done to it.
 
-    8-bit grey: as is. Colour and palette: ITU-R 601-2 luma, as Pillow's mode "L". Transparency: over black.
-    16 bits: × 255/65535. An EXIF orientation is applied. Of an MPO file, as phones write it, the first picture.
+    C is 3 where a pixel has colour, whatever the file's mode, and 1 where none has. Palettes give their colours, and
+    transparency lies over black. 16-bit grey: × 255/65535; of 16-bit colour, the upper 8 bits. An EXIF orientation is
+    applied. Of an MPO file, as phones write it, the first picture.
+
+    Args:
+        path: the file.
+        grey: colour becomes ITU-R 601-2 luma, as Pillow's mode "L", so that C is 1.
 
     Returns:
-        The image, and which of "luminance", "alpha over black", "16 bits scaled", "first picture of several (MPO)" and
-        "EXIF orientation applied" were done.
+        The image, and which of "luminance", "alpha over black", "16 bits scaled", "upper 8 of 16 bits", "first picture
+        of several (MPO)" and "EXIF orientation applied" were done.
 
     Raises:
         UnusableImage: if it is empty, corrupt, no image, of several frames, or of an unusable size or depth.
@@ -61,10 +66,12 @@ def read_grey(path: Path) -> tuple[Grey, set[str]]:
                     raise UnusableImage(f"{frames} frames; one image per file")
                 _check_samples(image)
                 transparent = _transparent_grey(image)
+                deep_colour = _mode_in_file(image).startswith(("RGB", "LA")) and ";16" in _mode_in_file(image)
                 is_inverted = image.mode.startswith("I;16") and _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO
                 image.load()
-                grey, done = _grey(image, transparent, is_inverted=is_inverted)
-                return grey, done | ({"first picture of several (MPO)"} if frames > 1 else set())
+                pixels, done = _pixels(image, transparent, is_inverted=is_inverted, grey=grey)
+                done |= {"first picture of several (MPO)"} if frames > 1 else set()
+                return pixels, done | ({"upper 8 of 16 bits"} if deep_colour else set())
     except FileNotFoundError:
         raise UnusableImage("broken link" if path.is_symlink() else "no such file") from None
     except PermissionError:
@@ -97,8 +104,8 @@ def check_size(width: int, height: int) -> None:
         raise UnusableImage(f"{width} × {height}: sides more than {MAX_ASPECT} : 1")
 
 
-def to_square(grey: Grey, size: int) -> npt.NDArray[np.uint8]:
-    """An (H, W) image in 0..255 as (size, size) uint8.
+def to_square(grey: Pixels, size: int) -> npt.NDArray[np.uint8]:
+    """An (H, W) image, or one channel of it, in 0..255 as (size, size) uint8.
 
     The shorter side is padded on both ends with the median grey of the image's border, then the square is
     resized with Pillow's bicubic filter (which averages when it shrinks), clipped and rounded. An image that
@@ -143,7 +150,7 @@ def _transparent_grey(image: Image.Image) -> int | None:
     level = image.info.get("transparency")
     if image.format != "PNG" or level is None:
         return None
-    mode = str(image.tile[0][3]) if image.tile else ""  # type: ignore[attr-defined]
+    mode = _mode_in_file(image)
     if mode.startswith("RGB;16"):  # of which Pillow keeps the upper 8 bits
         raise UnusableImage(
             "16-bit colour with one transparent colour; an alpha channel, or 8 bits, are needed"
@@ -153,7 +160,15 @@ def _transparent_grey(image: Image.Image) -> int | None:
     return int(level) * _STEPS.get(mode, 1)
 
 
-def _grey(image: Image.Image, transparent: int | None, *, is_inverted: bool) -> tuple[Grey, set[str]]:
+def _mode_in_file(image: Image.Image) -> str:
+    """How the pixels lie in the file, in Pillow's words (`RGB;16B`); Pillow's own mode does not say it."""
+    arguments = image.tile[0][3] if image.tile else ""  # type: ignore[attr-defined]
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _pixels(
+    image: Image.Image, transparent: int | None, *, is_inverted: bool, grey: bool
+) -> tuple[Pixels, set[str]]:
     done: set[str] = set()
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
@@ -168,9 +183,7 @@ def _grey(image: Image.Image, transparent: int | None, *, is_inverted: bool) -> 
         if image.mode.startswith("I;16"):
             values *= 255 / 65535
             done.add("16 bits scaled")
-        return values.astype(np.float32), done
-    if image.mode not in ("1", "L", "LA", "La"):
-        done.add("luminance")
+        return values.astype(np.float32)[np.newaxis], done
     if image.has_transparency_data:
         image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
@@ -178,4 +191,10 @@ def _grey(image: Image.Image, transparent: int | None, *, is_inverted: bool) -> 
         done.add("alpha over black")
     elif image.mode not in ("1", "L", "RGB"):
         image = image.convert("RGB")
-    return np.asarray(image.convert("L")).astype(np.float32), done
+    if image.mode == "RGB":
+        colours = np.asarray(image)
+        if (colours[..., :1] != colours[..., 1:]).any():
+            if not grey:
+                return np.moveaxis(colours, -1, 0).astype(np.float32), done
+            done.add("luminance")
+    return np.asarray(image.convert("L")).astype(np.float32)[np.newaxis], done

@@ -20,8 +20,10 @@ from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, index_sha256, stratified_indices
 from pipeline.redaction import without_control_characters
 from pipeline.runtime.progress import progress
-from pipeline.sources.convert import EXTENSIONS, UnusableImage, check_size, read_grey, to_square
+from pipeline.sources.convert import EXTENSIONS, Pixels, UnusableImage, check_size, read_image, to_square
 from pipeline.sources.idx import read_idx
+
+Channels = Literal["auto", "grey", "colour"]
 
 RAW_FILE = "folder.npz"
 SHAPE_OF_FOLDER = (
@@ -37,8 +39,10 @@ _CLUTTER = (
     *("readme.md", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"),
     *("#recycle", "$recycle.bin", "system volume information", "lost+found"),
 )
+_ENLARGED = "smaller than data.image_size, enlarged"
 _PROBLEMS_SHOWN = 1000
 _LEFT_OUT_SHOWN = 20
+_TO_LEAVE = 2  # of each class when the test images are held out: one for train, one for validation
 _SPLITS = ("train", "test")
 _HOW_TO_GO_ON = (
     "  mend or remove these files; or set data.unusable_images to leave_out, and the others are used"
@@ -47,8 +51,16 @@ _HOW_TO_GO_ON = (
 
 @dataclass
 class _Pack:
-    """What is found on the way through the folder."""
+    """What is found on the way through the folder.
 
+    Attributes:
+        side: pixels per side of what is packed.
+        channels: as `data.channels`.
+        images: (C, side, side) each, C = 3 only of those with colour.
+    """
+
+    side: int
+    channels: Channels
     images: dict[str, list[npt.NDArray[np.uint8]]] = field(default_factory=lambda: {"train": [], "test": []})
     names: dict[str, list[str]] = field(
         default_factory=lambda: {"train": [], "test": []}
@@ -62,7 +74,12 @@ class _Pack:
 
 
 def write_raw(
-    folder: Path, out: Path, *, image_size: int, unusable: Literal["stop", "leave_out"] = "stop"
+    folder: Path,
+    out: Path,
+    *,
+    image_size: int,
+    channels: Channels = "auto",
+    unusable: Literal["stop", "leave_out"] = "stop",
 ) -> list[str]:
     """Check every image of a folder, convert it, pack all into `folder.npz`: train images, then test images.
 
@@ -70,6 +87,8 @@ def write_raw(
         folder: the images.
         out: where `folder.npz` goes.
         image_size: pixels per side.
+        channels: `grey` and `colour` give every image one channel or three; `auto` gives three to all as soon as one
+            has colour.
         unusable: `stop` refuses a folder with a file that cannot be used; `leave_out` packs the others, and keeps a
             record.
 
@@ -81,7 +100,7 @@ def write_raw(
     """
     if not folder.is_dir():
         raise SynthGainError(f"{folder}: no such folder; {SHAPE_OF_FOLDER}")
-    pack = _Pack()
+    pack = _Pack(image_size, channels)
     top = list(_visible(folder))
     idx = [
         path
@@ -91,9 +110,9 @@ def write_raw(
     if not top:
         raise SynthGainError(f"{folder}: empty; {SHAPE_OF_FOLDER}")
     if idx:
-        _read_idx_files(folder, [path for path in top if path not in idx], pack, image_size)
+        _read_idx_files(folder, [path for path in top if path not in idx], pack)
     else:
-        _read_tree(folder, top, pack, image_size)
+        _read_tree(folder, top, pack)
     class_names = tuple(sorted(set(pack.names["train"]) | set(pack.names["test"])))
     if idx:  # labels are numbers: 10 comes after 9
         class_names = tuple(sorted(class_names, key=int))
@@ -108,6 +127,9 @@ def write_raw(
         advice = _HOW_TO_GO_ON if described and unusable == "stop" else ""
         _refuse(folder, [*pack.problems, *described, *of_classes], advice)
 
+    images = pack.images["train"] + pack.images["test"]
+    in_colour = sum(len(image) == 3 for image in images)
+    packed_channels = 3 if in_colour or channels == "colour" else 1
     position = {name: label for label, name in enumerate(class_names)}
     record = {
         "classes": len(class_names),
@@ -117,6 +139,7 @@ def write_raw(
         "train_images": len(pack.names["train"]),
         "test_images": len(pack.names["test"]),
         "image_size": image_size,
+        **({"channels": packed_channels, "images_in_colour": in_colour} if packed_channels == 3 else {}),
         **(
             {"left_out": [{"file": name, "reason": why} for name, why in pack.unusable]}
             if pack.unusable
@@ -124,7 +147,7 @@ def write_raw(
         ),
     }
     packed = LabeledImages(
-        np.stack(pack.images["train"] + pack.images["test"])[:, np.newaxis],
+        np.stack([np.broadcast_to(image, (packed_channels, *image.shape[1:])) for image in images]),
         np.array([position[name] for name in pack.names["train"] + pack.names["test"]], dtype=np.int64),
         class_names,
         {"kind": "real", "source": "folder", "conversion": record},
@@ -153,21 +176,16 @@ def load(
     if record["test_images"]:
         test = np.arange(record["train_images"], len(packed))
     else:
-        wanted = round(test_fraction * len(packed))
-        advice = "; more images or another data.folder_test_fraction are needed"
-        if wanted < packed.num_classes:
+        wanted, classes = round(test_fraction * len(packed)), packed.num_classes
+        most = len(packed) - _TO_LEAVE * classes
+        if not classes <= wanted <= most:
             raise SynthGainError(
-                f"data.folder_test_fraction: found {test_fraction}; {wanted} of {len(packed)} images are"
-                f" too few for one test image of each of {packed.num_classes} classes{advice}"
+                f"data.folder_test_fraction: found {test_fraction}, which holds out {wanted} of {len(packed)} images;"
+                f" each of {classes} classes needs one for test, and {_TO_LEAVE} for train and validation:"
+                f" {classes / len(packed):.4g} to {most / len(packed):.4g} is allowed"
             )
-        test = stratified_indices(packed.labels, wanted, packed.num_classes, np.random.default_rng(seed))
-        left = np.bincount(np.delete(packed.labels, test), minlength=packed.num_classes)
-        if left.min() < 2:
-            short = int(left.argmin())
-            raise SynthGainError(
-                f"class {packed.class_names[short]}: {packed.counts()[short]} images, of which {left[short]}"
-                f" are left when the test images are held out; 2 are needed (train and validation){advice}"
-            )
+        rng = np.random.default_rng(seed)
+        test = stratified_indices(packed.labels, wanted, classes, rng, leave=_TO_LEAVE)
         provenance |= {
             "held_out_index_sha256": index_sha256(test),
             "test_fraction": test_fraction,
@@ -187,7 +205,7 @@ def _visible(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _read_tree(folder: Path, top: list[Path], pack: _Pack, image_size: int) -> None:
+def _read_tree(folder: Path, top: list[Path], pack: _Pack) -> None:
     """Class folders, at the top or under train/ and test/."""
     folders = {path.name: path for path in top if path.is_dir()}
     holds_classes = [
@@ -226,14 +244,14 @@ def _read_tree(folder: Path, top: list[Path], pack: _Pack, image_size: int) -> N
             try:
                 if path.suffix.lower() not in EXTENSIONS:
                     raise UnusableImage(f"not an image file ({', '.join(EXTENSIONS)})")
-                grey, done = read_grey(path)
+                pixels, done = read_image(path, grey=pack.channels == "grey")
             except UnusableImage as problem:
                 pack.unusable.append(
                     (without_control_characters(path.relative_to(folder).as_posix()), str(problem))
                 )
             else:
                 pack.converted.update(done)
-                _add(pack, split, name, grey, image_size)
+                _add(pack, split, name, pixels)
             advance(1)
 
 
@@ -251,7 +269,7 @@ def _files_below(folder: Path, root: Path, seen: set[str], problems: list[str]) 
             yield path
 
 
-def _read_idx_files(folder: Path, others: list[Path], pack: _Pack, image_size: int) -> None:
+def _read_idx_files(folder: Path, others: list[Path], pack: _Pack) -> None:
     pack.problems += [f"{path.name}: beside IDX files; take it away" for path in others]
     for split, names in _IDX_NAMES.items():
         found = [[p for p in (folder / name, folder / f"{name}.gz") if p.is_file()] for name in names]
@@ -279,21 +297,23 @@ def _read_idx_files(folder: Path, others: list[Path], pack: _Pack, image_size: i
         else:
             with progress("read own images", len(images), "images") as advance:
                 for image, label in zip(images, labels, strict=True):
-                    _add(pack, split, str(label), image.astype(np.float32), image_size)
+                    _add(pack, split, str(label), image.astype(np.float32)[np.newaxis])
                     advance(1)
 
 
-def _add(pack: _Pack, split: str, name: str, grey: npt.NDArray[np.float32], image_size: int) -> None:
-    height, width = grey.shape
-    square = to_square(grey, image_size)
+def _add(pack: _Pack, split: str, name: str, pixels: Pixels) -> None:
+    height, width = pixels.shape[1:]
+    square = np.stack([to_square(channel, pack.side) for channel in pixels])
     pack.images[split].append(square)
     pack.names[split].append(name)
     pack.sizes[width, height] += 1
     if height != width:
         pack.converted["padded to a square"] += 1
-    if max(height, width) != image_size:
+    if max(height, width) != pack.side:
         pack.converted["resized"] += 1
-    border = np.concatenate([square[0], square[-1], square[:, 0], square[:, -1]])
+    if max(height, width) < pack.side:
+        pack.converted[_ENLARGED] += 1
+    border = np.concatenate([square[:, 0], square[:, -1], square[:, :, 0], square[:, :, -1]], axis=None)
     pack.light_borders += bool(np.median(border) > 127)
 
 
@@ -344,6 +364,21 @@ def _refuse(folder: Path, problems: list[str], advice: str = "") -> None:
     raise SynthGainError("\n".join(lines))
 
 
+def _about_channels(packed: LabeledImages, record: dict[str, Any]) -> list[str]:
+    """What became of colour, if any image had some or was to have."""
+    if lost := record["converted"].get("luminance"):
+        return [f"  warning: {lost} images lost their colour (data.channels: grey); auto or colour keeps it"]
+    if packed.channels == 1:
+        return []
+    in_colour, grey = record["images_in_colour"], len(packed) - record["images_in_colour"]
+    if not grey:
+        return [f"  all {in_colour} images have colour: three channels"]
+    return [
+        f"  {in_colour} of {len(packed)} images have colour, so all have three channels; the {grey} grey ones have"
+        " three equal ones (data.channels: grey makes all of them grey)"
+    ]
+
+
 def _summary(folder: Path, packed: LabeledImages, record: dict[str, Any]) -> list[str]:
     counts = ", ".join(f"{name} {n}" for name, n in zip(packed.class_names, packed.counts(), strict=True))
     test = f"{record['test_images']} test" if record["test_images"] else "no test split of its own"
@@ -352,6 +387,12 @@ def _summary(folder: Path, packed: LabeledImages, record: dict[str, Any]) -> lis
     ]
     for what, count in sorted(record["converted"].items()):
         lines.append(f"  {count} images: {what}")
+    lines += _about_channels(packed, record)
+    if enlarged := record["converted"].get(_ENLARGED):
+        lines.append(
+            f"  warning: {enlarged} images were enlarged to {record['image_size']} pixels, which adds no detail: a"
+            " smaller data.image_size trains faster and loses nothing of them"
+        )
     if left_out := record.get("left_out"):
         lines.append(f"  {len(left_out)} files were left out (data.unusable_images: leave_out):")
         lines += [f"    {each['file']}: {each['reason']}" for each in left_out[:_LEFT_OUT_SHOWN]]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
@@ -37,10 +37,23 @@ _CHUNK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file as its publisher names it, with the MD5 sum of its bytes."""
+    """A file as its publisher names it, with the MD5 sum or the SHA-256 of its bytes, in hexadecimal digits."""
 
     name: str
-    md5: str
+    checksum: str
+
+    @property
+    def algorithm(self) -> Literal["md5", "sha256"]:
+        """Which of the two it is, by its length."""
+        return "md5" if len(self.checksum) == 32 else "sha256"
+
+    def difference(self, found: str, size: int) -> str | None:
+        """In words how a file of this checksum and size differs from the published one; None if it does not."""
+        if found == self.checksum:
+            return None
+        return (
+            f"altered or truncated ({self.algorithm} expected {self.checksum}, found {found}, {size} bytes)"
+        )
 
 
 class _Unavailable(Exception):
@@ -53,10 +66,15 @@ class _Unavailable(Exception):
         self.altered = altered
 
 
-def md5_of(path: Path) -> str:
-    """The MD5 sum of a file's bytes: the publishers' checksum, against damage and not against malice."""
+def checksum_of(path: Path, published: PublishedFile) -> str:
+    """The checksum of a file's bytes, by the algorithm of the published one."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(file, lambda: _hasher(published)).hexdigest()
+
+
+def _hasher(published: PublishedFile) -> Any:
+    # MD5 is what most publishers give: against damage, and not against malice.
+    return hashlib.new(published.algorithm, usedforsecurity=False)
 
 
 def fetch_files(
@@ -91,7 +109,7 @@ def fetch_files(
         reasons: dict[str, str] = {}
         target = out / file.name
         if target.is_file():
-            problem = _difference(file, md5_of(target), target.stat().st_size)
+            problem = file.difference(checksum_of(target, file), target.stat().st_size)
             if problem is None:
                 say(f"{file.name}: in place in {out}, checksum right")
                 continue
@@ -127,18 +145,11 @@ def fetch_files(
 
 
 def _is_there(file: PublishedFile, folder: Path) -> bool:
-    return (folder / file.name).is_file() and md5_of(folder / file.name) == file.md5
+    return (folder / file.name).is_file() and checksum_of(folder / file.name, file) == file.checksum
 
 
 def _is_remote(mirror: str) -> bool:
     return "://" in mirror and not mirror.startswith("file://")
-
-
-def _difference(file: PublishedFile, md5: str, size: int) -> str | None:
-    """In words how a file differs from the published one; None if it does not."""
-    if md5 == file.md5:
-        return None
-    return f"altered or truncated (md5 expected {file.md5}, found {md5}, {size} bytes)"
 
 
 def _fetch(file: PublishedFile, target: Path, mirror: str, dataset: str, wait: float) -> None:
@@ -165,13 +176,13 @@ def _fetch(file: PublishedFile, target: Path, mirror: str, dataset: str, wait: f
                 Path(url2pathname(urlsplit(mirror).path)) if scheme == "file" else Path(mirror).expanduser()
             )
             chunks = _copy(folder, file.name, dataset)
-        digest, size = hashlib.md5(usedforsecurity=False), 0
+        digest, size = _hasher(file), 0
         with temporary.open("wb") as destination:
             for chunk in chunks:
                 destination.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
-        if problem := _difference(file, digest.hexdigest(), size):
+        if problem := file.difference(digest.hexdigest(), size):
             raise _Unavailable(problem, altered=True)
 
 

@@ -1,7 +1,7 @@
-"""MNIST and its family: fetched as published, read by torchvision's dataset classes.
+"""Published data sets: fetched as published; MNIST and its family are read by torchvision's dataset classes.
 
-Addresses and checksums are those of the torchvision classes. The downloads are not: torchvision waits for a
-silent server without end, and knows no mirror of ours.
+Addresses and checksums of these are those of the torchvision classes. The downloads are not: torchvision waits for a
+silent server without end, and knows no mirror of ours. Sets in colour are read in `colour_archives.py`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,34 @@ from torchvision import datasets
 
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
-from pipeline.sources.mirrors import PublishedFile, fetch_files, md5_of
+from pipeline.sources import colour_archives
+from pipeline.sources.mirrors import PublishedFile, checksum_of, fetch_files
 
 MIRROR_VARIABLE = "SYNTHGAIN_MIRROR"
 
 
 @dataclass(frozen=True)
+class ColourDataset:
+    """A data set in colour, and what reads it.
+
+    Attributes:
+        files: the published files and their checksums.
+        addresses: the published base URLs.
+        class_names: in label order.
+        folder: the name of its subfolder in a local mirror.
+        read: the raw folder, and whether the train split is wanted → images (N, 3, 32, 32) uint8, labels (N,) int64.
+    """
+
+    files: tuple[PublishedFile, ...]
+    addresses: tuple[str, ...]
+    class_names: tuple[str, ...]
+    folder: str
+    read: Callable[..., colour_archives.Arrays]
+
+
+@dataclass(frozen=True)
 class PublishedDataset:
-    """A data set and the torchvision class that reads it.
+    """A data set of MNIST's family and the torchvision class that reads it.
 
     Attributes:
         reader: the class, with its checksums and addresses.
@@ -78,7 +98,7 @@ def _emnist(variant: str, class_names: Sequence[str], *, first_label: int = 0) -
 
 
 # Keys: `data.source` in params.yaml.
-DATASETS: dict[str, PublishedDataset] = {
+DATASETS: dict[str, PublishedDataset | ColourDataset] = {
     "mnist": PublishedDataset(datasets.MNIST, tuple(string.digits), "MNIST"),
     "fashion_mnist": PublishedDataset(
         datasets.FashionMNIST, tuple(datasets.FashionMNIST.classes), "FashionMNIST"
@@ -87,6 +107,32 @@ DATASETS: dict[str, PublishedDataset] = {
     "emnist_balanced": _emnist("balanced", datasets.EMNIST.classes_split_dict["balanced"]),
     "emnist_digits": _emnist("digits", string.digits),
     "emnist_letters": _emnist("letters", string.ascii_lowercase, first_label=1),
+    # SHA-256 as TensorFlow Datasets and torchvision's prototypes state them; Toronto's page and torchvision give MD5.
+    "cifar10": ColourDataset(
+        (
+            PublishedFile(
+                colour_archives.CIFAR10, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+            ),
+        ),
+        ("https://www.cs.toronto.edu/~kriz",),
+        tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
+        "CIFAR10",
+        colour_archives.read_cifar10,
+    ),
+    "svhn": ColourDataset(
+        (
+            PublishedFile(
+                "train_32x32.mat", "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"
+            ),
+            PublishedFile(
+                "test_32x32.mat", "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"
+            ),
+        ),
+        ("http://ufldl.stanford.edu/housenumbers",),
+        tuple(string.digits),
+        "SVHN",
+        colour_archives.read_svhn,
+    ),
 }
 
 
@@ -137,11 +183,13 @@ def load(source: str, raw: Path) -> tuple[LabeledImages, LabeledImages]:
             raise SynthGainError(
                 f"{path}: no such file; the `download` stage with data.source {source} makes it"
             )
-        if (found := md5_of(path)) != file.md5:
+        if (found := checksum_of(path, file)) != file.checksum:
             raise SynthGainError(
-                f"{path}: altered or truncated, or of another data set (md5 expected {file.md5},"
+                f"{path}: altered or truncated, or of another data set ({file.algorithm} expected {file.checksum},"
                 f" found {found}); run the `download` stage again"
             )
+    if isinstance(dataset, ColourDataset):
+        return _in_colour(source, dataset, raw, train=True), _in_colour(source, dataset, raw, train=False)
     with _extracted(dataset, raw) as root:
         return _read(source, dataset, root, train=True), _read(source, dataset, root, train=False)
 
@@ -169,6 +217,14 @@ def _extracted(dataset: PublishedDataset, raw: Path) -> Iterator[Path]:
 def _gunzip(packed: Any, target: Path) -> None:
     with gzip.open(packed) as source, target.open("wb") as destination:
         shutil.copyfileobj(source, destination)
+
+
+def _in_colour(source: str, dataset: ColourDataset, raw: Path, *, train: bool) -> LabeledImages:
+    images, labels = dataset.read(raw, train=train)
+    split = "train" if train else "test"
+    return LabeledImages(
+        images, labels, dataset.class_names, {"kind": "real", "source": source, "published_split": split}
+    )
 
 
 def _read(source: str, dataset: PublishedDataset, root: Path, *, train: bool) -> LabeledImages:

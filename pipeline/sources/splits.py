@@ -87,6 +87,7 @@ def split(
         "source": published_train.provenance.get("source"),
         "class_names": list(published_train.class_names),
         "image_size": int(published_train.images.shape[-1]),
+        **({"channels": published_train.channels} if published_train.channels == 3 else {}),
         "validation_seed": seed,
         "published": {"train": dict(published_train.provenance), "test": dict(published_test.provenance)},
         "splits": described,
@@ -129,7 +130,8 @@ def _draw_validation(
             f" {len(free)} images of {classes} classes, so {classes} to {most} are allowed"
         )
     rng = np.random.default_rng(seed)
-    validation = free[stratified_indices(published_train.labels[free], validation_images, classes, rng)]
+    labels = published_train.labels[free]
+    validation = free[stratified_indices(labels, validation_images, classes, rng, leave=1)]
     return validation, np.setdiff1d(free, validation)
 
 

@@ -1,14 +1,17 @@
-"""The arms: every training recipe that is compared, one row each. To add an arm, add a row to the table at the end.
+"""The arms: every training recipe that is compared. To add an arm, add a row to the table at the end.
 
-This file is data and imports nothing: the parameters are validated against it, and no result may depend on it. A
-classifier depends on what its own row says, as values.
+A row is one arm, or one for each augmentation policy: a new policy is one entry, in `augmentation/policies.py`. Both
+files are data: the parameters are validated against them, and no result may depend on them. A classifier depends on
+what its own row says, as values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from pipeline.augmentation.policies import POLICIES
 
 Images = Literal["real", "real_repeated", "real_and_synthetic", "synthetic", "real_and_extra"]
 Place = Literal["baselines", "controls", "augmented", "fill"]
@@ -119,7 +122,7 @@ class Arm:
 
 def policy_words(policy: str) -> str:
     """For people: `affine + elastic`."""
-    return " + ".join(policy.split("_"))
+    return {"trivial_augment": "TrivialAugment"}.get(policy, " + ".join(policy.split("_")))
 
 
 def arms_at(place: Place, names: Sequence[str]) -> list[Arm]:
@@ -127,35 +130,28 @@ def arms_at(place: Place, names: Sequence[str]) -> list[Arm]:
     return [arm for arm in ARMS.values() if arm.place == place and arm.name in names]
 
 
+def _with_each_policy(arm: Arm) -> list[Arm]:
+    return [replace(arm, policy=policy) for policy in POLICIES]
+
+
 _TABLE = (
     # On the real subset alone.
-    Arm("real"),
-    Arm("real", "affine"),
-    Arm("real", "affine_elastic"),
-    # For a real subset with rare classes (study.imbalance): what brings them up to the common count.
-    Arm("real_repeated", rare_only=True),
+    *_with_each_policy(Arm("real")),
+    # For a real subset with rare classes: what brings them up to the common count, or to `study.fill_to`.
     Arm("real", rare_only=True),
     Arm("real_repeated", "affine", rare_only=True, copies_only=True, own_name="fill_affine"),
-    Arm("real_repeated", "affine_elastic", rare_only=True),
+    *_with_each_policy(Arm("real_repeated", rare_only=True)),
     Arm("real_and_extra", rare_only=True),
-    Arm("real_and_synthetic", rare_only=True),
-    Arm("real_and_synthetic", "affine_elastic", rare_only=True),
+    *_with_each_policy(Arm("real_and_synthetic", rare_only=True)),
     # With synthetic images, at every ratio above 0.
-    Arm("real_and_synthetic"),
-    Arm("real_and_synthetic", "affine"),
-    Arm("real_and_synthetic", "affine_elastic"),
+    *_with_each_policy(Arm("real_and_synthetic")),
     Arm("synthetic"),
-    Arm("real_and_synthetic", filtered=True),
-    Arm("real_and_synthetic", "affine", filtered=True),
-    Arm("real_and_synthetic", "affine_elastic", filtered=True),
-    Arm("real_and_synthetic", fresh=True),
-    Arm("real_and_synthetic", "affine", fresh=True),
-    Arm("real_and_synthetic", "affine_elastic", fresh=True),
-    Arm("real_and_synthetic", "affine_elastic", fresh=True, filtered=True),
+    *_with_each_policy(Arm("real_and_synthetic", filtered=True)),
+    *_with_each_policy(Arm("real_and_synthetic", fresh=True)),
+    *_with_each_policy(Arm("real_and_synthetic", fresh=True, filtered=True)),
     # At every ratio above 0, with other images in the place of the synthetic ones. Equal steps on repeated real images
     # show what size alone does; extra real images are the upper bound.
     Arm("real_repeated"),
-    Arm("real_and_extra"),
-    Arm("real_and_extra", "affine_elastic"),
+    *_with_each_policy(Arm("real_and_extra")),
 )
 ARMS: Mapping[str, Arm] = {arm.name: arm for arm in _TABLE}

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from pipeline.errors import SynthGainError
 from pipeline.study.arms import ARMS, Arm
+from pipeline.study.metric import Metric
 from pipeline.study.subsets import Budget
 from pipeline.study.trained_gans import TrainedGans
 
@@ -24,6 +25,7 @@ class DeclaredStudy(Protocol):
     replicates: int
     arms: list[str]
     imbalance: dict[str, int | float]
+    metric: Metric
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Grid:
         replicates: how many are declared.
         arm_names: as in `study.arms`.
         imbalance: as in `study.imbalance`.
+        metric: by which arms are chosen and judged.
         gans: what became of the GANs of each budget; a replicate that they leave out has no cells.
     """
 
@@ -72,6 +75,7 @@ class Grid:
     arm_names: tuple[str, ...]
     imbalance: Mapping[str, int | float] = field(default_factory=dict)
     gans: Mapping[Budget, TrainedGans] = field(default_factory=dict)
+    metric: Metric = "accuracy"
 
     @classmethod
     def declared(cls, study: DeclaredStudy, gans: Mapping[Budget, TrainedGans] | None = None) -> Grid:
@@ -83,6 +87,7 @@ class Grid:
             tuple(study.arms),
             study.imbalance,
             gans or {},
+            study.metric,
         )
 
     def gans_of(self, budget: Budget) -> TrainedGans:

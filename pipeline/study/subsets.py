@@ -16,6 +16,9 @@ from pipeline.runtime.seeds import derive_seed
 
 Budget = int | Literal["all"]
 Imbalance = Mapping[str, int | float]  # class name → its share of the common count; empty: none is rare
+# How many images arms for rare classes bring a class up to: the mean count of the classes that `study.imbalance` does
+# not name, the count of the largest class, or a count.
+FillTo = int | Literal["common", "largest"]
 
 # What `study.imbalance` must leave of a class: one image has no variety to learn, and a judge of the label filter
 # that does not see it would not know the class.
@@ -111,14 +114,25 @@ def rare_counts(balanced: LabeledImages, imbalance: Imbalance) -> npt.NDArray[np
     return counts
 
 
-def missing_counts(real: LabeledImages) -> npt.NDArray[np.int64]:
-    """(num_classes,) int64: how many images each rare class of a real subset lacks to the common count."""
+def missing_counts(real: LabeledImages, fill_to: FillTo = "common") -> npt.NDArray[np.int64]:
+    """(num_classes,) int64: how many images each class of a real subset lacks.
+
+    To the `common` count, of the classes that `study.imbalance` names; to the `largest` class or a count, of all.
+    """
+    if fill_to != "common":
+        return unequal_gaps(real.counts(), fill_to)
     rare = np.isin(real.class_names, list(real.provenance.get("imbalance", {})))
     counts = real.counts()
     missing: npt.NDArray[np.int64] = np.where(rare, np.rint(counts[~rare].mean()) - counts, 0).astype(
         np.int64
     )
     return np.maximum(missing, 0)
+
+
+def unequal_gaps(counts: npt.NDArray[np.int64], fill_to: int | Literal["largest"]) -> npt.NDArray[np.int64]:
+    """How many images each class lacks to the largest, or to a count, from its (num_classes,) int64 counts."""
+    target = fill_to if isinstance(fill_to, int) else counts.max()
+    return np.maximum(target - counts, 0).astype(np.int64)
 
 
 def real_subset(
@@ -176,11 +190,16 @@ def real_subsets(
 
 
 def extra_real_images(
-    train: LabeledImages, real: LabeledImages, *, images_per_real: float | None, seed: int
+    train: LabeledImages,
+    real: LabeledImages,
+    *,
+    images_per_real: float | None,
+    seed: int,
+    fill_to: FillTo = "common",
 ) -> LabeledImages | None:
     """Per class, `images_per_real` real images for each one of a subset, from the rest of the train split.
 
-    With `images_per_real` None, as many as each rare class lacks to the common count.
+    With `images_per_real` None, as many as each class lacks (`missing_counts`).
 
     A larger draw of the same replicate holds the smaller one, so that ratios differ in their size alone.
 
@@ -189,6 +208,7 @@ def extra_real_images(
         real: what `real_subset` drew from it with the same seed; its provenance says which.
         images_per_real: see above.
         seed: of the study.
+        fill_to: what a class lacks images to.
 
     Returns:
         None where the split has too few others of a class: this arm cannot be trained there.
@@ -197,7 +217,9 @@ def extra_real_images(
     imbalance = real.provenance.get("imbalance", {})
     taken = subset_indices(train, budget=budget, replicate=replicate, seed=seed, imbalance=imbalance)
     rest = np.setdiff1d(np.arange(len(train), dtype=np.int64), taken)
-    wanted = missing_counts(real) if images_per_real is None else images_wanted(real, images_per_real)
+    wanted = (
+        missing_counts(real, fill_to) if images_per_real is None else images_wanted(real, images_per_real)
+    )
     if (wanted > train.subset(rest).counts()).any():
         return None
     rng = np.random.default_rng(derive_seed(seed, "extra real", budget, replicate))

@@ -13,7 +13,7 @@ from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, concatenate, images_sha256
 from pipeline.runtime.seeds import derive_seed
 from pipeline.study.arms import Arm
-from pipeline.study.subsets import images_wanted, missing_counts
+from pipeline.study.subsets import FillTo, images_wanted, missing_counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +25,14 @@ class ReplicateImages:
         synthetic: of the generator that was trained on it.
         accepted: those of them that the label filter accepts.
         extra: other real images; None also where the split has too few: the arms that need them are left out.
+        fill_to: what arms for rare classes bring a class up to.
     """
 
     real: LabeledImages
     synthetic: LabeledImages | None = None
     accepted: LabeledImages | None = None
     extra: LabeledImages | None = None
+    fill_to: FillTo = "common"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,7 @@ def training_set(
     extra: LabeledImages | None = None,
     synthetic_per_real: float,
     seed: int,
+    fill_to: FillTo = "common",
 ) -> TrainingSet:
     """The images that a cell trains on.
 
@@ -109,15 +112,18 @@ def training_set(
         synthetic_per_real: images beyond the real ones for each of them, per class. Nothing to an arm that
             fills rare classes.
         seed: of the draw of the synthetic images: arms of a replicate get the same.
+        fill_to: what an arm that fills rare classes brings a class up to.
 
     Raises:
         SynthGainError: as `mix`, or if the images of an arm are not given.
     """
     if arm.images == "real":
-        return TrainingSet(real, len(real), class_weights=_class_weights(real) if arm.rare_only else None)
+        return TrainingSet(
+            real, len(real), class_weights=_class_weights(real, fill_to) if arm.rare_only else None
+        )
     if arm.images == "real_repeated":
         images = (
-            concatenate([real, copies(real, missing_counts(real))], real.provenance)
+            concatenate([real, copies(real, missing_counts(real, fill_to))], real.provenance)
             if arm.rare_only
             else repeated(real, 1 + synthetic_per_real)
         )
@@ -129,7 +135,8 @@ def training_set(
         raise SynthGainError(f"arm {arm.name}: found no images to train on beside the real ones")
     rng = np.random.default_rng(derive_seed(seed, "mix", str(synthetic_per_real)))
     if arm.rare_only:
-        filling = take_counts(real, synthetic, missing_counts(real), "the gap of study.imbalance", rng)
+        purpose = "the gap of study.imbalance" if fill_to == "common" else f"study.fill_to {fill_to}"
+        filling = take_counts(real, synthetic, missing_counts(real, fill_to), purpose, rng)
         return TrainingSet(concatenate([real, filling], real.provenance), len(real))
     if arm.fresh:
         return fresh_training_set(real, synthetic, synthetic_per_real)
@@ -138,10 +145,10 @@ def training_set(
     return TrainingSet(take_per_class(real, synthetic, synthetic_per_real, rng), 0)
 
 
-def _class_weights(real: LabeledImages) -> npt.NDArray[np.float64]:
-    """(num_classes,) float64: the weight that makes a rare class count as if it had the common count of images."""
+def _class_weights(real: LabeledImages, fill_to: FillTo) -> npt.NDArray[np.float64]:
+    """(num_classes,) float64: the weight that makes a rare class count as if it had the images that it lacks."""
     counts = np.maximum(real.counts(), 1)
-    return 1 + missing_counts(real) / counts
+    return 1 + missing_counts(real, fill_to) / counts
 
 
 def mix(

@@ -13,6 +13,7 @@ from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.params import Params
 from pipeline.study.grid import positive_ratios
+from pipeline.study.metric import WORDS
 from pipeline.study.subsets import parse_budget
 
 
@@ -24,11 +25,11 @@ class Candidate:
         generator: its file.
         generator_sha256: of the file.
         budget, replicate: of the study.
-        cas: classification accuracy score on validation, in 0..1: of the classifier that was trained on its
-            images alone, at the largest ratio.
+        cas: classification score on validation by `study.metric`, in 0..1 (of accuracy, the classification accuracy
+            score): of the classifier that was trained on its images alone, at the largest ratio.
         synthetic_per_real: that ratio.
-        protocol: hash of what else the score depends on: validation images, classifier, budget, ratio. Scores
-            of different protocols cannot be compared.
+        protocol: hash of what else the score depends on: validation images, classifier, budget, ratio, metric.
+            Scores of different protocols cannot be compared.
     """
 
     generator: Path
@@ -87,20 +88,27 @@ def find_candidate(params: Params, *, cells: Path, splits: Path, generator: Path
         ]
         row = rows.sort_values("synthetic_per_real").iloc[-1]
         validation = json.loads(splits.read_text(encoding="utf-8"))["splits"]["validation"]["pixels_sha256"]
-        cas, ratio = float(row["validation_accuracy"]), float(row["synthetic_per_real"])
+        cas, ratio = float(row[f"validation_{params.study.metric}"]), float(row["synthetic_per_real"])
     except FileNotFoundError as error:
         raise SynthGainError(f"{error.filename}: no such file; `dvc repro` makes it") from None
     except (ValueError, LookupError, TypeError) as error:
         raise SynthGainError(
-            f"{cells}, {splits}: no validation accuracy of arm synthetic_only for budget {budget}, replicate"
-            f" {replicate} ({error}); `dvc repro` makes them again"
+            f"{cells}, {splits}: no validation {WORDS[params.study.metric]} of arm synthetic_only for budget {budget},"
+            f" replicate {replicate} ({error}); `dvc repro` makes them again"
         ) from None
-    # Both sections as one: the scores of studies from before they were two can still be compared.
+    # Both sections as one, and of augmentation what the first version had: the scores of earlier studies can still be
+    # compared. The scored arm has no augmentation.
     settings = {
         **params.classifier.of_budget(parse_budget(budget)).model_dump(),
-        **params.augmentation.model_dump(),
+        **{
+            name: value
+            for name, value in params.augmentation.model_dump().items()
+            if name.startswith(("affine_", "elastic_"))
+        },
     }
     content = [validation, settings, budget, ratio]
+    if params.study.metric != "accuracy":
+        content.append(params.study.metric)
     protocol = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     if not generator.is_file():
         raise SynthGainError(f"{generator}: no such file; `dvc repro` makes it")
@@ -120,9 +128,9 @@ def decide(candidate: Candidate, holder: Holder | None, *, unreadable: str | Non
         )
     if holder.protocol != candidate.protocol:
         return False, (
-            f"version {holder.version} was scored under another protocol (validation images, classifier, budget or"
-            f" ratio), so its CAS {holder.cas:.4f} and {candidate.cas:.4f} cannot be compared; move the alias by"
-            " hand if this one is to replace it"
+            f"version {holder.version} was scored under another protocol (validation images, classifier, budget,"
+            f" ratio or metric), so its CAS {holder.cas:.4f} and {candidate.cas:.4f} cannot be compared; move the alias"
+            " by hand if this one is to replace it"
         )
     if candidate.cas > holder.cas:
         return True, f"validation CAS {candidate.cas:.4f}, version {holder.version} has {holder.cas:.4f}"

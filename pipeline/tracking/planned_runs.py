@@ -23,6 +23,7 @@ from pipeline.markdown import as_markdown
 from pipeline.params import Params
 from pipeline.results import BudgetResults, ReplicateResults, Results, load_results
 from pipeline.study.arms import ARMS
+from pipeline.study.metric import WORDS, Metric, columns_on_test, measured
 from pipeline.tracking.names import mlflow_key
 
 _DIGEST_LENGTH = 16  # MLflow takes up to 36 characters and shows them in full
@@ -135,11 +136,12 @@ def plan_runs(
     source, train = params.data.source, prepared / "train.npz"
     test = _test_images(results, source)
     children: list[PlannedRun] = []
+    rare = _rare_classes(results.comparison)
     for budget in results.budgets:
         rows = results.cells[results.cells["budget"] == str(budget.budget)]
         real_images = int(rows["real_images"].iloc[0])
         children.append(
-            _summary_run(budget, real_images, results.arm_rows(budget.budget), params.study.imbalance)
+            _summary_run(budget, real_images, results.arm_rows(budget.budget), rare, params.study.metric)
         )
         for replicate in budget.replicates:
             real, made = _real_and_synthetic(replicate, train, source, real_images)
@@ -170,13 +172,19 @@ def _study_run(
         name=f"study · {params.data.source} · {results[:8]}",
         params=_flat(without_machine_paths(params.model_dump())),
         tags={"synthgain.results_sha256": results, "verdict": comparison["verdict"]},
-        note=_verdict_and_table(comparison["verdict"], comparison["arms"], params.study.imbalance),
+        note=_verdict_and_table(
+            comparison["verdict"], comparison["arms"], _rare_classes(comparison), params.study.metric
+        ),
         artifacts=artifacts,
     )
 
 
 def _summary_run(
-    results: BudgetResults, real_images: int, arms: Sequence[Mapping[str, Any]], rare: Iterable[str]
+    results: BudgetResults,
+    real_images: int,
+    arms: Sequence[Mapping[str, Any]],
+    rare: Iterable[str],
+    metric: Metric,
 ) -> PlannedRun:
     """Mean and interval of each arm, `step` = ratio in percent; generative metrics with floor and copycat."""
     budget, finding = results.budget, results.judged
@@ -187,11 +195,11 @@ def _summary_run(
     for arm in arms:
         # An arm without synthetic images is a level line through all ratios ...
         for ratio in [float(arm["synthetic_per_real"])] if arm["synthetic_per_real"] else ratios:
-            metrics += _interval(arm, arm["arm"], ratio)
+            metrics += _interval(arm, arm["arm"], ratio, metric)
         # ... and where the line of the same training with synthetic images starts.
         for more in ARMS.values() if not arm["synthetic_per_real"] else ():
             if more.name in names and more.adds_synthetic and more.baseline == arm["arm"]:
-                metrics += _interval(arm, more.name, 0.0)
+                metrics += _interval(arm, more.name, 0.0, metric)
     for name in _scores(scores[0]):
         metrics.append((name, sum(row[name] for row in scores) / len(scores), 0))
     for anchor in ("floor", "copycat"):
@@ -218,16 +226,18 @@ def _summary_run(
         },
         metrics=metrics,
         tags={"verdict": finding["verdict"], "verdict_code": finding["code"]},
-        note=_verdict_and_table(finding["verdict"], arms, rare),
+        note=_verdict_and_table(finding["verdict"], arms, rare, metric),
     )
 
 
-def _interval(arm: Mapping[str, Any], name: str, ratio: float) -> list[tuple[str, float, int]]:
+def _interval(
+    arm: Mapping[str, Any], name: str, ratio: float, metric: Metric
+) -> list[tuple[str, float, int]]:
     return [
-        (f"{metric}_{name}{end}", float(arm[metric + end]), round(100 * ratio))
-        for metric in ("test_accuracy", "test_macro_f1")
+        (f"{column}_{name}{end}", float(arm[column + end]), round(100 * ratio))
+        for column in columns_on_test(metric)
         for end in ("", "_low", "_high")
-        if arm[metric + end] is not None  # one replicate has no interval
+        if arm[column + end] is not None  # one replicate has no interval
     ]
 
 
@@ -367,20 +377,28 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _verdict_and_table(verdict: str, arms: Sequence[Mapping[str, Any]], rare: Iterable[str]) -> str:
+def _rare_classes(comparison: Mapping[str, Any]) -> list[str]:
+    """The classes that a verdict may name."""
+    return list(comparison.get("imbalance", {}).get("classes", {}))
+
+
+def _verdict_and_table(
+    verdict: str, arms: Sequence[Mapping[str, Any]], rare: Iterable[str], metric: Metric
+) -> str:
     """Markdown: the verdict, which names the rare classes, then a row per arm, as far as MLflow has room for them."""
+    columns, names = columns_on_test(metric)[:2], [WORDS[name] for name in measured(metric)[:2]]
     lines = [
         verdict if all(as_markdown(name) == name for name in rare) else as_markdown(verdict),
         "",
-        "| real images | arm | synthetic_per_real | test accuracy | 95 % interval | macro F1 | replicates |",
+        f"| real images | arm | synthetic_per_real | test {names[0]} | 95 % interval | {names[1]} | replicates |",
         "| ---: | --- | ---: | ---: | --- | ---: | ---: |",
     ]
     for arm in arms:
-        low, high = arm["test_accuracy_low"], arm["test_accuracy_high"]
+        low, high = arm[f"{columns[0]}_low"], arm[f"{columns[0]}_high"]
         interval = "none" if low is None else f"{low:.2%} to {high:.2%}"
         lines.append(
-            f"| {arm['budget']} | {arm['arm']} | {arm['synthetic_per_real']:g} | {arm['test_accuracy']:.2%}"
-            f" | {interval} | {arm['test_macro_f1']:.2%} | {arm['replicates']} |"
+            f"| {arm['budget']} | {arm['arm']} | {arm['synthetic_per_real']:g} | {arm[columns[0]]:.2%}"
+            f" | {interval} | {arm[columns[1]]:.2%} | {arm['replicates']} |"
         )
     text = "\n".join(lines)
     rest = "\n\nThe other arms: see the report among the artifacts."

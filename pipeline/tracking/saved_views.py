@@ -39,16 +39,18 @@ class View:
         return "deflate;" + base64.b64encode(zlib.compress(json.dumps(self.state).encode())).decode()
 
 
-def saved_views(cells: Sequence[Mapping[str, str]]) -> list[View]:
-    """Means by arm and ratio (table), accuracy against ratio and the GANs' curves (charts).
+def saved_views(cells: Sequence[Mapping[str, str]], metric: str) -> list[View]:
+    """Means by arm and ratio (table), the metric that decides against ratio and the GANs' curves (charts).
 
     Args:
         cells: the params of the cells: arm, synthetic_per_real, real_images.
+        metric: of the study.
     """
     if not cells:
         return []
     arms = list(dict.fromkeys(cell["arm"] for cell in cells))
     added = [arm for arm in arms if arm != "synthetic_only"]  # far below the others, it would flatten them
+    shown = [metric, "accuracy" if metric == "macro_f1" else "macro_f1"]
     group_by = ["arm", "synthetic_per_real"]
     if len({cell["real_images"] for cell in cells}) > 1:
         group_by.insert(0, "real_images")
@@ -60,19 +62,22 @@ def saved_views(cells: Sequence[Mapping[str, str]]) -> list[View]:
                 kind="cell",
                 group_by=group_by,
                 folded=[[cell[name] for name in group_by] for cell in cells],
-                columns=("validation_accuracy", "test_accuracy", "test_macro_f1"),
+                columns=tuple(
+                    dict.fromkeys(
+                        (f"validation_{metric}", f"test_{metric}", "test_accuracy", "test_macro_f1")
+                    )
+                ),
             ),
         ),
         View(
             "synthgain-ratio",
-            "SynthGain: accuracy against ratio (%)",
+            f"SynthGain: {metric.replace('_', ' ')} against ratio (%)",
             _state(
                 kind="summary",
                 columns=("fid", "floor_fid", "copycat_fid", "label_fidelity", "gain_over_best_classic"),
                 charts=[
-                    [f"test_accuracy_{arm}" for arm in added],
-                    [f"test_macro_f1_{arm}" for arm in added],
-                    ["test_accuracy_synthetic_only"],
+                    *([f"test_{name}_{arm}" for arm in added] for name in shown),
+                    [f"test_{metric}_synthetic_only"],
                 ],
             ),
         ),

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from pipeline.augmentation.differentiable import apply_affine, augment_real, sample_affine
+from pipeline.augmentation.differentiable import (
+    Differentiable,
+    apply_affine,
+    augment,
+    augment_real,
+    sample_affine,
+)
+from pipeline.augmentation.geometry import ImageFacts
 from pipeline.runtime.seeds import torch_generator
 
 
@@ -81,3 +88,37 @@ def test_the_distortion_of_a_real_image_is_the_same_share_of_any_side(squares):
     doubled = squares.repeat_interleave(2, 2).repeat_interleave(2, 3)
     small, large = ((distorted(images, 1.0) - images).abs().mean().item() for images in (squares, doubled))
     assert large == pytest.approx(small, rel=0.2)
+
+
+def seen_by_discriminator(images, facts, **changes):
+    strengths = {"translation": 0.0, "rotation_degrees": 0.0, "scale": 0.0, "cutout": 0.0, **changes}
+    how = Differentiable(probability=1.0, **strengths, facts=facts)
+    return augment(images, how, 0.0, torch_generator(0))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_discriminator_sees_mirror_images_only_where_they_are_of_the_same_class(channels):
+    images = torch.rand(200, channels, 8, 8) * 2 - 1
+    for flips, share in (("none", 0.0), ("horizontal", 0.5)):
+        seen = seen_by_discriminator(images, ImageFacts(0, flips))
+        mirrored = (seen - images.flip(3)).flatten(1).abs().amax(1) < 1e-3
+        assert mirrored.float().mean() == pytest.approx(share, abs=0.12 if share else 0)
+        distorted = augment_real(images, 1e-6, torch_generator(0), ImageFacts(0, flips))
+        mirrored = (distorted - images.flip(3)).flatten(1).abs().amax(1) < 1e-3
+        assert mirrored.float().mean() == pytest.approx(share, abs=0.12 if share else 0)
+
+
+@pytest.mark.parametrize(("fill", "value"), [(255, 1.0), ("edge", 0.3), ("mean", 0.3), (0, -1.0)])
+def test_what_comes_in_for_the_discriminator_is_what_the_data_set_says(fill, value):
+    even = torch.full((40, 3, 8, 8), value)
+    facts = ImageFacts(fill, "none")
+    seen = seen_by_discriminator(even, facts, translation=0.5, cutout=0.5)
+    assert torch.allclose(seen, even, atol=1e-5)
+    assert torch.allclose(augment_real(even, 1.0, torch_generator(0), facts), even, atol=1e-5)
+
+
+def test_gradients_reach_the_images_under_every_fill_and_flip():
+    for fill in (0, 200, "edge", "mean"):
+        images = torch.zeros(8, 3, 8, 8, requires_grad=True)
+        (seen_by_discriminator(images, ImageFacts(fill, "both"), translation=0.1) * 2).sum().backward()
+        assert images.grad.abs().sum() > 0

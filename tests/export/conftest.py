@@ -25,7 +25,9 @@ METRICS = {
 }
 
 
-def synthetic_images(counts=(9, 5, 7), size=8, seed=0, class_names=("cat|s", "T-shirt/top", "naïve"), **made):
+def synthetic_images(
+    counts=(9, 5, 7), size=8, seed=0, class_names=("cat|s", "T-shirt/top", "naïve"), channels=1, **made
+):
     """Random images, class after class, as the generate stage writes them."""
     provenance = {
         "kind": "synthetic",
@@ -37,7 +39,7 @@ def synthetic_images(counts=(9, 5, 7), size=8, seed=0, class_names=("cat|s", "T-
     }
     labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
     rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, size=(len(labels), 1, size, size), dtype=np.uint8)
+    images = rng.integers(0, 256, size=(len(labels), channels, size, size), dtype=np.uint8)
     return LabeledImages(images, labels, tuple(class_names[: len(counts)]), provenance | made)
 
 

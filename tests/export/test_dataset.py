@@ -450,10 +450,17 @@ def test_an_unknown_format_is_refused(export, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_more_classes_than_a_label_byte_can_say_are_refused_by_idx(export):
+def test_of_more_classes_than_a_label_byte_can_say_idx_is_left_out_with_one_line(export, capsys):
     images = synthetic_images(counts=(1,) * 257, class_names=[str(i) for i in range(257)])
-    with pytest.raises(SynthGainError, match="format: found idx for 257 classes; a label byte allows 256"):
-        export(images)
+    assert sorted(path.name for path in export(images, formats=FORMATS).iterdir()) == sorted(
+        set(FORMATS) - {"idx", "idx_gz"}
+    )
+    line = "idx and idx_gz: left out; IDX holds at most 256 classes, and there are 257\n"
+    assert capsys.readouterr().err.startswith(line)
+    with pytest.raises(
+        SynthGainError, match="idx: IDX holds at most 256 classes, and there are 257; take parquet"
+    ):
+        export(images, formats=["idx"])
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_every_published_source_has_a_licence_and_a_work_to_cite():
         confirmed = source.licence_url.startswith("https://") and not source.licence.startswith(
             "not confirmed"
         )
-        open_question = not source.licence_url and re.match(r"not confirmed\..*https://", source.licence)
+        open_question = not source.licence_url and re.match(r"not confirmed\..*https?://", source.licence)
         assert (confirmed or open_question) and source.citation
 
 

@@ -33,6 +33,7 @@ def test_the_row_has_the_accuracy_on_the_few_beside_that_on_all():
     facts = {"budget": 6, "arm": "real", "replicate": 0}
     row = cell_row(
         facts,
+        metric="accuracy",
         subset_overlap=0.25,
         few=np.array([0, 10, 20, 29]),
         validation=validation,
@@ -42,3 +43,34 @@ def test_the_row_has_the_accuracy_on_the_few_beside_that_on_all():
     )
     assert row["validation_few_accuracy"] == 0.75 and row["validation_accuracy"] == 25 / 30
     assert (row["validation_images"], row["real_subset_overlap"], row["replicate"]) == (30, 0.25, 1)
+    assert not [
+        name for name in row if "balanced" in name
+    ]  # the table of a study by accuracy stays as it was
+
+
+def test_a_study_by_another_metric_has_its_columns_too():
+    """A classifier that always says the largest class: 96 % right, and a third of the classes."""
+    labels = np.repeat(np.arange(3), [96, 2, 2]).astype(np.int64)
+    images = LabeledImages(np.zeros((100, 1, 1, 1), dtype=np.uint8), labels, ("a", "b", "c"))
+    always_a = np.zeros(100, dtype=np.int64)
+
+    def row(metric):
+        return cell_row(
+            {"budget": 6, "arm": "real", "replicate": 0},
+            metric=metric,
+            subset_overlap=0.0,
+            few=np.array([0, 1, 2, 96, 98]),
+            validation=images,
+            validation_predictions=always_a,
+            test=images,
+            test_predictions=always_a,
+        )
+
+    found = row("balanced_accuracy")
+    assert found["test_accuracy"] == found["validation_accuracy"] == 0.96
+    assert found["test_balanced_accuracy"] == found["validation_balanced_accuracy"] == pytest.approx(1 / 3)
+    assert (found["validation_few_accuracy"], found["validation_few_balanced_accuracy"]) == (0.6, 1 / 3)
+    assert found["test_macro_f1"] == pytest.approx(2 * 96 / (96 + 100) / 3)
+    by_f1, plain = row("macro_f1"), row("accuracy")
+    assert set(by_f1) - set(plain) == {"validation_few_macro_f1"}
+    assert [name for name in found if name in plain] == list(plain)

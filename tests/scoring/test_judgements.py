@@ -88,11 +88,14 @@ def test_two_processes_and_a_kill_lose_no_line_and_write_none_twice(tmp_path):
 def test_what_is_judged_is_named_by_its_content():
     facts, seen = {"arm": "real", "replicate": 0}, np.array([1, 2, 3])
     other = {"arm": "real", "replicate": 1}
-    key = content_key("t", [(facts, seen), (other, seen)])
-    assert key == content_key("t", [(other, seen), (facts, seen)])  # in any order
-    assert key != content_key("u", [(facts, seen), (other, seen)])
-    assert key != content_key("t", [(facts, seen), (other, seen + 1)])
-    assert key != content_key("t", [(facts, seen)])
+    key = content_key("t", [(facts, seen), (other, seen)], "accuracy")
+    assert key != content_key(
+        "t", [(facts, seen), (other, seen)], "macro_f1"
+    )  # judged again, by another measure
+    assert key == content_key("t", [(other, seen), (facts, seen)], "accuracy")  # in any order
+    assert key != content_key("u", [(facts, seen), (other, seen)], "accuracy")
+    assert key != content_key("t", [(facts, seen), (other, seen + 1)], "accuracy")
+    assert key != content_key("t", [(facts, seen)], "accuracy")
 
 
 def test_the_result_is_that_of_the_arms_which_validation_chooses():
@@ -108,6 +111,7 @@ def test_the_result_is_that_of_the_arms_which_validation_chooses():
     told = judgement_line(
         pd.DataFrame(rows, columns=columns),
         key="k",
+        metric="accuracy",
         test_sha256="t",
         study="s",
         params_sha256="p",
@@ -116,6 +120,19 @@ def test_the_result_is_that_of_the_arms_which_validation_chooses():
     )
     assert told["result"] == (
         "100 real images: real_affine 0.9400, synthetic_affine at 0.5 0.9300; all real images: real 0.9850"
+    )
+    by_f1 = judgement_line(
+        pd.DataFrame(rows, columns=[name.replace("accuracy", "macro_f1") for name in columns]),
+        key="k",
+        metric="macro_f1",
+        test_sha256="t",
+        study="s",
+        params_sha256="p",
+        commit="c",
+        seed=7,
+    )
+    assert by_f1["result"].startswith(
+        "100 real images by macro-F1: real_affine 0.9400, synthetic_affine at 0.5"
     )
     assert tuple(told) == COLUMNS and told["cells"] == "6" and told["seed"] == "7"
     assert time.strptime(told["date"], "%Y-%m-%d")

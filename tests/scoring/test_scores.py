@@ -1,5 +1,7 @@
 """Classification scores: scikit-learn gives the same, and the rule for empty classes is kept."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,6 +27,10 @@ def test_agrees_with_scikit_learn(drawn):
     scores = scores_from_predictions(labels=labels, predictions=predictions, num_classes=num_classes)
     classes = list(range(num_classes))
     assert scores.accuracy == pytest.approx(metrics.accuracy_score(labels, predictions), abs=1e-12)
+    with warnings.catch_warnings():  # a class that is predicted and does not occur
+        warnings.simplefilter("ignore")
+        balanced = metrics.balanced_accuracy_score(labels, predictions)
+    assert scores.balanced_accuracy == pytest.approx(balanced, abs=1e-12)
     f1 = metrics.f1_score(labels, predictions, labels=classes, average=None, zero_division=0)
     np.testing.assert_allclose(scores.f1, f1, atol=1e-12)
     macro_f1 = metrics.f1_score(labels, predictions, labels=classes, average="macro", zero_division=0)

@@ -12,9 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.sources import convert
-from pipeline.sources.convert import UnusableImage, read_grey, to_square
+from pipeline.sources.convert import UnusableImage, read_image, to_square
 
 SHADES = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+
+
+def read_grey(path: Path) -> tuple[np.ndarray, set[str]]:
+    pixels, done = read_image(path, grey=True)
+    assert len(pixels) == 1
+    return pixels[0], done
 
 
 def saved(path: Path, image: Image.Image, **options: Any) -> Path:
@@ -28,7 +34,8 @@ def test_grey_images_keep_their_pixels(tmp_path: Path, extension: str) -> None:
     path = saved(tmp_path / f"a.{extension}", Image.fromarray(SHADES), **options)
     grey, done = read_grey(path)
     assert np.array_equal(grey, SHADES)
-    assert done == ({"luminance"} if extension == "webp" else set())  # WebP knows no grey
+    assert done == set()
+    assert len(read_image(path, grey=False)[0]) == 1  # WebP knows no grey: its pixels say it
     assert np.array_equal(to_square(grey, 8), SHADES)
 
 
@@ -37,13 +44,44 @@ def test_colour_becomes_itu_r_601_luma(tmp_path: Path) -> None:
     grey, done = read_grey(saved(tmp_path / "a.png", Image.fromarray(rgb)))
     luma = rgb @ np.array([0.299, 0.587, 0.114])
     assert np.abs(grey - luma).max() <= 1 and done == {"luminance"}
+    pixels, done = read_image(tmp_path / "a.png", grey=False)
+    assert np.array_equal(pixels, rgb.transpose(2, 0, 1)) and done == set()
+
+
+def test_colour_is_kept_through_palettes_alpha_and_cameras(tmp_path: Path) -> None:
+    rgb = np.zeros((8, 8, 3), np.uint8)
+    rgb[:4, :, 0], rgb[4:, :, 2] = 200, 100
+    picture = Image.fromarray(rgb)
+    assert np.array_equal(
+        read_image(saved(tmp_path / "p.png", picture.quantize(8)), grey=False)[0], rgb.transpose(2, 0, 1)
+    )
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    pixels, done = read_image(saved(tmp_path / "e.png", picture, exif=exif), grey=False)
+    assert np.array_equal(pixels, rgb[::-1, ::-1].transpose(2, 0, 1)) and done == {"EXIF orientation applied"}
+    half = picture.copy()
+    half.putalpha(Image.fromarray(np.repeat([[255], [0]], 4, axis=0).repeat(8, axis=1).astype(np.uint8)))
+    pixels, done = read_image(saved(tmp_path / "a.png", half), grey=False)
+    assert (pixels[0, :4] == 200).all() and not pixels[:, 4:].any() and done == {ALPHA}
+    # A transparent colour over black leaves no colour: the picture is grey.
+    half.putalpha(0)
+    assert len(read_image(saved(tmp_path / "b.png", half), grey=False)[0]) == 1
+    cmyk = read_image(saved(tmp_path / "c.jpg", picture.convert("CMYK")), grey=False)[0]
+    assert np.abs(cmyk - rgb.transpose(2, 0, 1)).mean() < 20 and len(cmyk) == 3
+
+
+def test_of_sixteen_bit_colour_the_upper_half_is_kept_and_said(tmp_path: Path) -> None:
+    rows = [np.repeat(row[:, None], 3, axis=1).astype(">u2").tobytes() for row in SHADES.astype(int) * 257]
+    (tmp_path / "a.png").write_bytes(png(rows, bits=16, colour=2))
+    pixels, done = read_image(tmp_path / "a.png", grey=False)
+    assert np.array_equal(pixels[0], SHADES) and done == {"upper 8 of 16 bits"}
 
 
 def test_transparency_is_composited_over_black(tmp_path: Path) -> None:
     white = np.full((8, 8, 4), 255, np.uint8)
     white[..., 3] = SHADES
     grey, done = read_grey(saved(tmp_path / "a.png", Image.fromarray(white)))
-    assert np.abs(grey - SHADES).max() <= 1 and done == {"luminance", "alpha over black"}
+    assert np.abs(grey - SHADES).max() <= 1 and done == {"alpha over black"}
 
     grey_alpha = Image.merge("LA", [Image.fromarray(np.full_like(SHADES, 255)), Image.fromarray(SHADES)])
     grey, done = read_grey(saved(tmp_path / "b.png", grey_alpha))
@@ -60,7 +98,7 @@ def test_transparency_is_composited_over_black(tmp_path: Path) -> None:
 def test_palette_images_give_their_colours_not_their_indices(tmp_path: Path) -> None:
     palette = Image.fromarray(np.repeat(SHADES[..., None], 3, axis=2)).quantize(64)
     grey, done = read_grey(saved(tmp_path / "a.png", palette))
-    assert np.array_equal(grey, np.asarray(palette.convert("RGB").convert("L"))) and done == {"luminance"}
+    assert np.array_equal(grey, np.asarray(palette.convert("RGB").convert("L"))) and done == set()
 
 
 def test_bilevel_images_are_black_and_white(tmp_path: Path) -> None:
@@ -194,7 +232,7 @@ TABLE: dict[str, tuple[bytes, tuple[np.ndarray, set[str]] | str]] = {
         grey_png(levels(16), 16, 8 * 257),
         (without(8), {"16 bits scaled", ALPHA}),
     ),
-    "PNG, colour, one transparent": (colour_png(8, 8), (without(8), {"luminance", ALPHA})),
+    "PNG, colour, one transparent": (colour_png(8, 8), (without(8), {ALPHA})),
     "PNG, 16-bit colour, one transparent": (colour_png(16, 8 * 257), "16-bit colour with one transparent"),
     "MPO of a phone": (
         several_jpegs(),

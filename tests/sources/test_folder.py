@@ -15,6 +15,7 @@ from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, pixel_sha256
 from pipeline.sources import folder
 from pipeline.sources.folder import RAW_FILE, load, write_raw
+from pipeline.sources.splits import split
 
 
 def noise(seed: int, height: int = 28, width: int = 28) -> np.ndarray:
@@ -290,14 +291,68 @@ def test_what_was_converted_is_recorded_and_said(tmp_path: Path) -> None:
     said = write_raw(own, out, image_size=28)
     record = LabeledImages.load(out / folder.RAW_FILE).provenance["conversion"]
     assert record["converted"] == {
-        "luminance": 1,
         "padded to a square": 1,
         "16 bits scaled": 1,
         "resized": 1,
     }
     assert record["sizes"] == {"20x28": 1, "28x28": 6, "40x40": 1}
     assert said[0] == f"{own}: 8 train images, no test split of its own; 2 classes: a 4, b 4"
-    assert "  1 images: luminance" in said
+    assert "  1 images: 16 bits scaled" in said and "channels" not in record
+
+
+def tree_with_colour(root: Path) -> tuple[Path, np.ndarray]:
+    """Two grey images and one in colour of each class; the colour of the first is the answer."""
+    own = make_tree(root, {"a": 2, "b": 2})
+    rgb = np.random.default_rng(5).integers(0, 256, (28, 28, 3), dtype=np.uint8)
+    for name in "ab":
+        Image.fromarray(rgb if name == "a" else rgb[::-1]).save(own / name / "z.png")
+    return own, rgb
+
+
+@pytest.mark.parametrize(
+    ("channels", "wanted", "said"),
+    [
+        (
+            "auto",
+            3,
+            "  2 of 6 images have colour, so all have three channels; the 4 grey ones have three equal ones",
+        ),
+        ("colour", 3, "  2 of 6 images have colour"),
+        ("grey", 1, "  warning: 2 images lost their colour (data.channels: grey); auto or colour keeps it"),
+    ],
+)
+def test_colour_is_never_lost_without_a_word(tmp_path: Path, channels: Any, wanted: int, said: str) -> None:
+    own, rgb = tree_with_colour(tmp_path / "own")
+    (tmp_path / "raw").mkdir()
+    lines = write_raw(own, tmp_path / "raw", image_size=28, channels=channels)
+    images = LabeledImages.load(tmp_path / "raw" / RAW_FILE)
+    assert images.channels == wanted and any(line.startswith(said) for line in lines)
+    train, test = load(tmp_path / "raw", image_size=28, test_fraction=0.4, seed=1)
+    assert train.channels == test.channels == wanted
+    if wanted == 3:
+        assert np.array_equal(images.images[2], rgb.transpose(2, 0, 1))
+        assert (images.images[0] == noise(0)).all()  # grey: the same in each channel
+        assert images.provenance["conversion"]["images_in_colour"] == 2
+    else:
+        luma = rgb @ np.array([0.299, 0.587, 0.114])
+        assert np.abs(images.images[2, 0] - luma).max() <= 1
+
+
+def test_grey_images_in_three_channels_on_request(tmp_path: Path) -> None:
+    own = make_tree(tmp_path / "own", {"a": 3, "b": 3})
+    (tmp_path / "raw").mkdir()
+    lines = write_raw(own, tmp_path / "raw", image_size=28, channels="colour")
+    assert LabeledImages.load(tmp_path / "raw" / RAW_FILE).images.shape == (6, 3, 28, 28)
+    assert "  0 of 6 images have colour, so" in lines[-1]
+
+
+def test_images_smaller_than_the_side_are_enlarged_with_a_warning(tmp_path: Path) -> None:
+    own = make_tree(tmp_path / "own", {"a": 3, "b": 3})
+    Image.fromarray(noise(9, 40, 80)).save(own / "a" / "large.png")
+    (tmp_path / "raw").mkdir()
+    lines = write_raw(own, tmp_path / "raw", image_size=64)
+    assert lines[-1].startswith("  warning: 6 images were enlarged to 64 pixels")
+    assert not any("warning" in line for line in write_raw(own, tmp_path / "raw", image_size=28))
 
 
 def test_light_backgrounds_are_kept_and_told(tmp_path: Path) -> None:
@@ -344,6 +399,15 @@ def test_the_hold_out_is_a_stratified_partition(
     assert np.array_equal(again.images, test.images)
 
 
+def test_small_classes_keep_an_image_for_every_split(tmp_path: Path) -> None:
+    """In proportion, the test split would take two of the three, and leave one for train and validation."""
+    packed(make_tree(tmp_path / "own", {"a": 40, "b": 3}), tmp_path / "raw")
+    train, test = load(tmp_path / "raw", image_size=28, test_fraction=0.6, seed=1)
+    assert test.counts().tolist() == [25, 1] and train.counts().tolist() == [15, 2]
+    splits = split(train, test, validation_images=14, seed=1)
+    assert min(splits.train.counts()) == min(splits.validation.counts()) == 1
+
+
 def test_another_seed_holds_out_other_images(tmp_path: Path) -> None:
     packed(make_tree(tmp_path / "own", {"a": 20, "b": 20}), tmp_path / "raw")
     draws = [load(tmp_path / "raw", image_size=28, test_fraction=0.5, seed=seed)[1] for seed in (1, 2)]
@@ -355,9 +419,12 @@ def test_another_seed_holds_out_other_images(tmp_path: Path) -> None:
     [
         (
             0.1,
-            "data.folder_test_fraction: found 0.1; 1 of 8 images are too few for one test image of each of 2",
+            "data.folder_test_fraction: found 0.1, which holds out 1 of 8 images; .* 0.25 to 0.5 is allowed",
         ),
-        (0.9, "class b: 3 images, of which 0 are left when the test images are held out; 2 are needed"),
+        (
+            0.9,
+            "found 0.9, which holds out 7 of 8 images; each of 2 classes needs one for test, and 2 for train",
+        ),
     ],
 )
 def test_a_fraction_that_does_not_fit_is_explained(tmp_path: Path, fraction: float, message: str) -> None:
@@ -393,7 +460,11 @@ class TestIdxFiles:
         write_idx(tmp_path / "own" / "train-labels-idx1-ubyte", np.array([0, 0, 0, 1, 1, 1]))
         images = packed(tmp_path / "own", tmp_path / "raw")
         assert images.images.shape == (6, 1, 28, 28) and (images.images == 77).all()
-        assert images.provenance["conversion"]["converted"] == {"padded to a square": 6, "resized": 6}
+        assert images.provenance["conversion"]["converted"] == {
+            "padded to a square": 6,
+            "resized": 6,
+            "smaller than data.image_size, enlarged": 6,
+        }
 
     def test_problems_are_named_together(self, tmp_path: Path, write_idx: Any) -> None:
         own = tmp_path / "own"

@@ -128,9 +128,9 @@ def test_the_manifest_can_be_checked_from_the_published_split() -> None:
             "found 1; .* 2 to 7 are allowed",
         ),
         (
-            labeled([*range(9)], [0] * 7 + [1] * 2),
+            labeled([1, 2, 3, 4, 7, 7], [0, 0, 0, 0, 1, 1]),  # the copy of a validation image leaves train
             labeled([11, 12], [0, 1]),
-            7,
+            2,
             "lower data.validation_images",
         ),
         (
@@ -175,3 +175,10 @@ def test_the_same_picture_under_two_labels_is_counted_where_it_stays_in_train() 
         "train_images_under_two_labels"
         not in split(same, labeled([200, 201], [0, 1]), validation_images=4, seed=3).manifest
     )
+
+
+def test_validation_leaves_an_image_of_a_small_class_in_train() -> None:
+    splits = split(
+        labeled([*range(9)], [0] * 7 + [1] * 2), labeled([11, 12], [0, 1]), validation_images=7, seed=0
+    )
+    assert splits.validation.counts().tolist() == [6, 1] and splits.train.counts().tolist() == [1, 1]

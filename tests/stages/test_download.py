@@ -46,10 +46,10 @@ def test_own_images_are_packed_at_the_wanted_size(
             Image.new("RGB", (40, 30), (n * 80, 0, 9)).save(tmp_path / "own" / name / f"{n}.jpg")
     download.main(tmp_path / "raw", params_file(folder=str(tmp_path / "own"), source="folder", image_size=16))
     (raw,) = (tmp_path / "raw").iterdir()
-    assert LabeledImages.load(raw).images.shape == (6, 1, 16, 16)
+    assert LabeledImages.load(raw).images.shape == (6, 3, 16, 16)
     out = capsys.readouterr().out
     assert "6 train images, no test split of its own; 2 classes: cat 3, dog 3" in out
-    assert "6 images: luminance" in out
+    assert "all 6 images have colour: three channels" in out
 
 
 def test_a_mirror_without_the_right_bytes_is_refused(

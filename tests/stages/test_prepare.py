@@ -177,10 +177,10 @@ def folder_of(tmp_path: Path, per_class: list[int], test_per_class: list[int]) -
         (
             [4] * 257,
             [2] * 257,
-            {"export": {"formats": ["png", "idx_gz"]}},
-            "^export.formats: found idx_gz for 257",
+            {"export": {"formats": ["idx_gz"]}},
+            "^export.formats: idx_gz: IDX holds at most 256 classes, and there are 257",
         ),
-        ([4] * 257, [2] * 257, {"export": {"formats": ["png", "parquet"]}}, None),
+        ([4] * 257, [2] * 257, {"export": {"formats": ["png", "idx_gz"]}}, None),
         ([4] * 256, [2] * 256, {}, None),
         (
             [180, 80],
@@ -190,7 +190,8 @@ def folder_of(tmp_path: Path, per_class: list[int], test_per_class: list[int]) -
                 "study": {"real_images": [100], "synthetic_per_real": [0, 1]},
             },
             r"^generation\.images_per_class: found 68; class c0 has 69 images in a real subset \(study\.real_images"
-            r" 100\), so study\.synthetic_per_real 1 needs 69 synthetic ones: set it to at least 69, or lower",
+            r" 100\), so study\.synthetic_per_real 1 needs 69 synthetic ones: set it to at least 69, or lower the ratio"
+            r" to at most 0\.98$",
         ),
         (
             [180, 80],
@@ -214,7 +215,7 @@ def folder_of(tmp_path: Path, per_class: list[int], test_per_class: list[int]) -
             [80, 80],
             [50, 50],
             {"study": {"real_images": [81]}},
-            "^study.real_images: found 81; .* has 80 images",
+            "^study.real_images: found 81; .* has 80 images of 2 classes: 2 to 80, or all",
         ),
         (
             [40, 40],
@@ -247,3 +248,111 @@ def test_what_would_fail_after_the_training_is_refused_before_it(
         prepared(tmp_path, out, sections=sections, **data)
     assert re.search(message, str(error.value).replace("\n", " ")), error.value
     assert list(out.iterdir()) == []
+
+
+def test_every_wish_that_cannot_be_met_is_in_one_list_with_the_nearest_values(tmp_path: Path) -> None:
+    """A folder with a rare class: what the arms, the budgets, the metrics and the export need of it."""
+    folder_of(tmp_path, [300, 8], [60, 3])
+    with pytest.raises(SynthGainError) as error:
+        prepared(
+            tmp_path,
+            tmp_path / "prepared",
+            source="folder",
+            image_size=8,
+            validation_images=40,
+            sections={
+                "study": {
+                    "real_images": [1, 900, 200],
+                    "synthetic_per_real": [1.0],
+                    "imbalance": {"c1": 0.02},
+                    "arms": ["real", "fill_synthetic"],
+                },
+                "generation": {"images_per_class": 50},
+                "export": {"formats": ["npz"]},
+                "evaluation": {"images": 100, "neighbors": 5},
+            },
+        )
+    lines = str(error.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "study.real_images",
+        "study.real_images",
+        "generation.images_per_class",
+        "generation.images_per_class",
+        "the test split",
+        "class c1",
+    ]
+    assert lines[0].endswith("found 1; the train split has 268 images of 2 classes: 2 to 268, or all")
+    assert "class c0 has 195 images" in lines[2] and lines[2].endswith(
+        "at least 195, or lower the ratio to at most 0.25"
+    )
+    assert "class c1 lacks" in lines[3] and lines[3].endswith(
+        "which the fill arms add: set it to at least 191"
+    )
+    assert "raise generation.images_per_class to at least 62" in lines[4]
+    assert "data.validation_images to about" in lines[4] and "the test split to 65 images" in lines[4]
+
+
+def test_values_that_the_list_names_are_enough(tmp_path: Path) -> None:
+    folder_of(tmp_path, [300, 30], [90, 9])
+    sections: dict[str, Any] = {
+        "study": {"real_images": [200], "synthetic_per_real": [1.0], "arms": ["real", "synthetic"]},
+        "generation": {"images_per_class": 100},
+        "evaluation": {"images": 100, "neighbors": 5},
+        "extractor": {"feature_dim": 64},
+    }
+    data: dict[str, Any] = {"source": "folder", "image_size": 8, "validation_images": 50}
+    with pytest.raises(SynthGainError) as error:
+        prepared(tmp_path, tmp_path / "before", sections=sections, **data)
+    needed = re.search(r"set it to at least (\d+)", str(error.value))
+    validation = re.search(r"data\.validation_images to about (\d+)", str(error.value))
+    assert needed and validation
+    sections["generation"]["images_per_class"] = int(needed[1])
+    data["validation_images"] = int(validation[1])
+    prepared(tmp_path, tmp_path / "after", sections=sections, **data)
+
+
+def test_arms_without_enough_other_real_images_and_unequal_classes_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder_of(tmp_path, [300, 100], [75, 25])
+    sections: dict[str, Any] = {
+        "study": {
+            "real_images": [200],
+            "synthetic_per_real": [0.5, 1.0],
+            "arms": ["real", "synthetic", "extra_real"],
+        },
+        "export": {"formats": ["idx", "npz"]},
+    }
+    data = {"source": "folder", "image_size": 8, "validation_images": 100}
+    prepared(tmp_path, tmp_path / "prepared", sections=sections, **data)
+    lines = capsys.readouterr().out.splitlines()
+    assert "classes are unequal: c0 has 3 times the train images of c1 (train, validation, test):" in lines
+    assert "  c1: 75, 25, 25" in lines
+    assert (
+        "  always answering c0 would be right in 75% of the test images; study.metric balanced_accuracy or macro_f1"
+        " counts every class alike"
+    ) in lines
+    assert lines[7:9] == [
+        "extra_real: not trained with 200 real images at synthetic_per_real 1.0 or more: class c0 has 75 other train"
+        " images, and 150 are needed (up to a ratio of 0.5 there are enough)",
+        "0 images dropped: pixel-identical to one of a stricter split",
+    ]
+    sections["study"] |= {"arms": ["real", "synthetic", "synthetic_filtered"]}
+    sections["generation"] = {"images_per_class": 160}
+    prepared(tmp_path, tmp_path / "filtered", sections=sections, **data)
+    said = "filtered arms need 150 of the 160 synthetic images of class c0 (200 real images): they fail if the label"
+    assert said + " filter refuses more than 6%" in capsys.readouterr().out
+    sections["study"] |= {
+        "metric": "balanced_accuracy",
+        "fill_to": "largest",
+        "arms": ["real", "fill_synthetic"],
+    }
+    sections["generation"] = {"images_per_class": 99}
+    with pytest.raises(
+        SynthGainError, match=r"class c1 lacks 100 images .*which the fill arms add: set .* 100$"
+    ):
+        prepared(tmp_path, tmp_path / "refused", sections=sections, **data)
+    sections["generation"] = {"images_per_class": 200}
+    prepared(tmp_path, tmp_path / "filled", sections=sections, **data)
+    said = "  one of the 25 test images of c1 is worth 2 points of balanced accuracy"
+    assert said in capsys.readouterr().out.splitlines()

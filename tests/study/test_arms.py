@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -86,7 +88,7 @@ def test_arms_train_on_what_their_name_says():
         "fill_synthetic": 60,
     }
     for name, training in sets.items():
-        family = name if name == "fill_affine" else name.removesuffix("_elastic").removesuffix("_affine")
+        family = name if name == "fill_affine" else replace(ARMS[name], policy="none").name
         assert len(training.images) == sizes[family], name
         # The real ones come first, and are counted as such.
         values = training.images.images[:, 0, 1, 1]
@@ -113,7 +115,9 @@ def test_an_arm_without_its_images_is_refused():
 
 
 def test_a_row_of_the_table_says_all_of_an_arm():
-    assert len({arm.name for arm in ARMS.values()}) == len(ARMS) == 24
+    # Eight kinds of images with each policy, and five arms of their own.
+    assert len({arm.name for arm in ARMS.values()}) == len(ARMS) == 8 * len(POLICIES) + 5
+    assert {f"real_{policy}" for policy in POLICIES if policy != "none"} < set(ARMS)
     for name, arm in ARMS.items():
         assert arm.name == name and arm.policy in POLICIES
         assert (arm.baseline is None) == (name == "real")
@@ -122,6 +126,8 @@ def test_a_row_of_the_table_says_all_of_an_arm():
     assert ARMS["synthetic_fresh_filtered_affine_elastic"].words == (
         "real + fresh filtered synthetic, affine + elastic"
     )
+    assert ARMS["real_trivial_augment"].words == "real only, TrivialAugment"
+    assert ARMS["synthetic_flip_crop"].words == "real + synthetic, flip + crop"
     assert ARMS["fill_affine"].words == "rare classes repeated, copies affine"
     assert ARMS["synthetic_affine"].baseline == "real_affine" and ARMS["fill_affine"].baseline == "real"
     made_up = Arm("synthetic", "affine", filtered=True)
@@ -198,7 +204,7 @@ def test_paired_arms_see_the_same_synthetic_images():
         for arm in arms_at("augmented", list(ARMS))
         if arm.uses_real
     )
-    assert len(others) == 9
+    assert len(others) == 4 * len(POLICIES) - 1
     assert all(
         np.array_equal(plain.images.images, other.images.images)
         for other in others
@@ -288,3 +294,35 @@ def test_rare_classes_keep_their_share_of_the_common_count_and_the_others_their_
 def test_an_imbalance_that_cannot_be_drawn_is_refused(imbalance, said):
     with pytest.raises(SynthGainError, match=said.replace(".", r"\.")):
         subset_indices(distinct_train(), budget=90, replicate=0, seed=7, imbalance=imbalance)
+
+
+@pytest.mark.parametrize(("fill_to", "missing"), [("largest", [0, 10, 15]), (12, [0, 2, 7]), (5, [0, 0, 0])])
+def test_classes_that_are_unequal_by_nature_are_filled_up_to_the_largest_or_to_a_count(fill_to, missing):
+    extra = labelled(missing, 99, {})
+    given = {"synthetic": SYNTHETIC, "extra": extra, "synthetic_per_real": 0, "seed": 0}
+    filled = [20 + missing[0], 10 + missing[1], 5 + missing[2]]
+    for name in ("fill_repeat", "fill_affine", "fill_synthetic", "fill_extra_real"):
+        training = training_set(ARMS[name], REAL, **given, fill_to=fill_to)
+        assert training.images.counts().tolist() == filled, name
+        assert np.array_equal(training.images.images[: len(REAL)], REAL.images)
+    weights = training_set(ARMS["class_weights"], REAL, **given, fill_to=fill_to).class_weights
+    assert np.allclose(weights * [20, 10, 5], filled)
+    assert missing_counts(REAL).tolist() == [0, 0, 0]  # no class was made rare
+
+
+def test_extra_real_images_fill_the_gap_that_nature_left():
+    train = distinct_train()
+    order = np.concatenate([np.arange(60), np.arange(60, 75), np.arange(120, 140)])
+    unequal = train.subset(order)
+    subset = real_subset(unequal, budget=19, replicate=0, seed=7)
+    assert subset.counts().tolist() == [12, 3, 4]
+    extra = extra_real_images(unequal, subset, images_per_real=None, seed=7, fill_to="largest")
+    assert extra.counts().tolist() == [0, 9, 8] and not pixels(extra) & pixels(subset)
+    assert extra_real_images(unequal, subset, images_per_real=None, seed=7, fill_to=20) is None
+
+
+def test_too_few_synthetic_images_for_a_natural_gap_name_it():
+    with pytest.raises(SynthGainError, match=r"class c2 has 60 synthetic images; study\.fill_to 90 needs 85"):
+        training_set(
+            ARMS["fill_synthetic"], REAL, synthetic=SYNTHETIC, synthetic_per_real=0, seed=0, fill_to=90
+        )

@@ -61,6 +61,7 @@ def test_the_hand_over_commands_stand_at_the_top():
         "demo",
         "doctor",
         "literature",
+        "plan",
         "reproduce-check",
         "workspace",
     } == set(COMMANDS)
