@@ -97,6 +97,12 @@ def _steps(value: Any) -> Any:
     return steps if isinstance(value, dict) else value
 
 
+def _network(name: str) -> str:
+    if name != "compact" and not re.fullmatch(r"torchvision:\w+|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
+        raise ValueError("'compact' or torchvision:<name> or <package.module>:<factory>")
+    return name
+
+
 def _side(side: int) -> int:
     """One that the networks can grow to and shrink from; else the two nearest."""
     if side not in SIDES:
@@ -107,12 +113,6 @@ def _side(side: int) -> int:
         nearest = " or ".join(map(str, below + above))
         raise ValueError(f"4, 5, 6 or 7 doubled once or more, {SIDES[0]} to {SIDES[-1]}; nearest: {nearest}")
     return side
-
-
-def _network(name: str) -> str:
-    if name != "compact" and not re.fullmatch(r"torchvision:\w+|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
-        raise ValueError("'compact' or torchvision:<name> or <package.module>:<factory>")
-    return name
 
 
 ArmName = Annotated[str, AfterValidator(_known_arm)]

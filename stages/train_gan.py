@@ -46,7 +46,7 @@ def main(
         if params.generator.kind == "gan":
             facts = ImageFacts(params.augmentation.fill, params.augmentation.flips)
             rows, gans = train_replicates(
-                real, study, params.gan, params.execution, facts=facts, folder=folder
+                real, study, params.gan, params.execution, folder=folder, facts=facts
             )
             table = history_csv(rows)
         else:

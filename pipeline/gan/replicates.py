@@ -105,8 +105,8 @@ def train_replicates(
     gan: Gan,
     execution: Execution,
     *,
-    facts: ImageFacts = DIGITS,
     folder: Path,
+    facts: ImageFacts = DIGITS,
 ) -> tuple[pd.DataFrame, TrainedGans]:
     """Train and save the generators of every replicate below `folder`; none of a replicate that is left out.
 
@@ -115,8 +115,8 @@ def train_replicates(
         study: which generators.
         gan: its section of the parameters.
         execution: where and in what to compute.
-        facts: what is true of the images.
         folder: gets a folder for each replicate that is not left out.
+        facts: what is true of the images.
 
     Returns:
         The history of each replicate's first generator: a row per evaluation point, with its `replicate` (from 1);
@@ -127,7 +127,7 @@ def train_replicates(
             unfinished training is kept.
     """
     outcomes = train_generators(
-        _jobs(train, study, facts=facts, folder=folder),
+        _jobs(train, study, folder=folder, facts=facts),
         count=study.trainings,
         gan=gan,
         execution=execution,
@@ -160,7 +160,7 @@ def _refuse_too_few(gans: TrainedGans, study: GanStudy) -> None:
     )
 
 
-def _jobs(train: LabeledImages, study: GanStudy, *, facts: ImageFacts, folder: Path) -> Iterator[GanJob]:
+def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path, facts: ImageFacts) -> Iterator[GanJob]:
     for replicate in range(study.replicates):
         real = real_subset(
             train, budget=study.budget, replicate=replicate, seed=study.seed, imbalance=study.imbalance
