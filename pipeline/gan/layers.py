@@ -1,8 +1,8 @@
 """How many convolutions a GAN has for images of a side, and how wide: what `auto` says in the parameters.
 
-A side is g · 2ᵏ with g in 4..7. The generator starts from a grid of g a side and doubles it k times; the discriminator
-halves the side until 4 or less are left. A layer on a grid of r a side has about 1024 / r channels in the generator
-and 512 / r in the discriminator: each layer then costs about the same. Chosen by speed: docs/gan.md.
+A side is g · 2ᵏ with g in 4..7. The generator starts from a grid of g × g and doubles it k times; the discriminator
+halves the side until 4 or less are left. A layer on a grid of r × r has about 1024 / r channels in the generator and
+512 / r in the discriminator: each layer then costs about the same. Chosen by speed: docs/gan.md.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def discriminator_layers(gan: Gan, *, side: int) -> Layers:
 
 
 def _doublings(side: int) -> int:
-    """How often a grid of 4 to 7 doubles to `side`; of a side that is no such number, the nearest above."""
+    """How often a grid of 4 to 7 a side doubles to `side`; of another side, a larger odd one."""
     count = 0
     while side % 2 == 0 and side // 2 >= _LAST_GRID:
         side, count = side // 2, count + 1
