@@ -194,7 +194,8 @@ def _judge_budget(
     candidates = [arm for arm in fills if arm.recipe.uses_synthetic]
     row: dict[str, Any] = {"budget": budget, "best_remedy": remedy.arm.name}
     collapsed = grid.gans_of(budget).words
-    start = f"With {budget} real images and rare {_rare_words(classes, by_nature=not grid.imbalance)}"
+    rare = "rare" if grid.imbalance or min(classes.values()) < _RARE_BELOW else "as the smallest"
+    start = f"With {budget} real images and {rare} {_rare_words(classes, by_nature=not grid.imbalance)}"
     if not candidates:
         return row | {
             "best_synthetic": None,

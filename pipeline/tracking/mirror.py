@@ -365,7 +365,9 @@ def _experiment(client: MlflowClient, name: str, store: Store) -> Experiment:
 
 def _save_views(client: MlflowClient, experiment: Experiment, runs: Sequence[PlannedRun]) -> None:
     """Offer the views of this study, and leave alone those that are there already."""
-    metric = next((run.params["study.metric"] for run in runs if run.kind == "study"), "accuracy")
+    metric = next(
+        (run.params.get("study.metric", "accuracy") for run in runs if run.kind == "study"), "accuracy"
+    )
     for view in saved_views([planned.params for planned in runs if planned.kind == "cell"], metric):
         state = view.encoded_state()
         if state not in experiment.tags.get(TAG_PREFIX + view.key, ""):

@@ -139,6 +139,8 @@ def test_arms_that_fill_have_a_verdict_without_an_imbalance_that_was_made(write_
     changed = files.declare(imbalance={}, fill_to="largest")
     section = json.loads(changed.comparison.read_text())["imbalance"]
     (row,) = section["budgets"]
-    assert row["verdict"].startswith("With 60 real images and rare class 0 (100 % of the largest), ")
+    assert row["verdict"].startswith(
+        "With 60 real images and as the smallest class 0 (100 % of the largest), "
+    )
     assert {each["candidate"] for each in section["comparisons"]} == {"fill_repeat", "fill_synthetic"}
     assert load_cells(changed.cells, changed.grid)[1] == 0
