@@ -1,5 +1,6 @@
 """`synthgain plan`: what a workspace will train, and about how long that takes here."""
 
+from contextlib import chdir
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,8 @@ def plan(
     from pipeline.runtime.device import available_cores
 
     params = load_params(folder / "params.yaml")
-    found = planning.plan(folder, params)
+    with chdir(folder):
+        found = planning.plan(Path(), params)
     study, (channels, height, width) = params.study, found.shape
     colour = "in colour" if channels == 3 else "grey"
     budgets = ", ".join(map(str, study.real_images))
@@ -29,7 +31,10 @@ def plan(
     lines = {
         "images": f"{params.data.source}, {width}×{height} {colour}, {found.classes} classes",
         "stages": f"{found.stages}",
-        "GANs": f"{found.gans} of {params.gan.total_images:,} images shown; budgets {budgets},"
+        "GANs": f"{found.gans} runs of a generator of your own, which are not in the time; budgets {budgets},"
+        f" {study.replicates} replicates"
+        if params.generator.kind != "gan"
+        else f"{found.gans} of {params.gan.total_images:,} images shown; budgets {budgets},"
         f" {study.replicates} replicates",
         "cells": f"{found.cells} classifiers; {len(study.arms)} arms",
         "synthetic": f"{found.synthetic_images:,} images",

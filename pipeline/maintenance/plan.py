@@ -42,9 +42,9 @@ class Plan:
         shape: (C, H, W) of the images.
         classes: how many.
         stages: nodes of `dvc repro`.
-        gans, cells: trainings.
+        gans, cells: trainings; of a generator of one's own, its runs.
         synthetic_images: of all generators together.
-        seconds: estimated, by what takes them.
+        seconds: estimated, by what takes them; nobody knows what a generator of one's own takes.
         bytes: on the disk, about: what is drawn and trained, and DVC's and the store's copies of it.
     """
 
@@ -61,6 +61,8 @@ class Plan:
 def plan(workspace: Path, params: Params) -> Plan:
     """Count what a study trains, and estimate how long it takes if nothing is in the store yet.
 
+    To be called in the workspace: code of one's own is found from there.
+
     A few real steps of the GAN, and of a classifier with each policy, are timed here, on random images.
 
     Raises:
@@ -75,7 +77,7 @@ def plan(workspace: Path, params: Params) -> Plan:
     stages = count_stages(workspace, params)
     timed = _Timed(params, _random_images(shape, classes, params.gan.batch_size))
     seconds = {
-        "GANs": budgets * timed.gans(gans_of_a_budget),
+        **({"GANs": budgets * timed.gans(gans_of_a_budget)} if params.generator.kind == "gan" else {}),
         "classifiers": timed.classifiers(cells),
         "the rest": timed.extractor() + stages * _SECONDS_OF_A_STAGE,
     }

@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.errors import SynthGainError
 from pipeline.maintenance.plan import count_stages, images_of, plan
-from pipeline.params import overlay_params
+from pipeline.params import overlay_params, parse_params
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -80,3 +80,13 @@ def test_own_images_are_planned_once_they_are_prepared(workspace):
     (folder / "data/prepared/splits.json").write_text(json.dumps(manifest))
     assert images_of(folder, params(source="folder")) == (3, (3, 8, 8))
     assert images_of(folder, params(source="svhn", image_size=32)) == (10, (3, 32, 32))
+
+
+def test_a_generator_of_ones_own_takes_nobody_knows_how_long(workspace):
+    folder, params = workspace
+    own = {"kind": "command", "command": "python x.py {out}", "trained_on": "subset"}
+    own |= {"name": "x", "author": "x", "licence": "x"}
+    values = params().model_dump() | {"generator": params().generator.model_dump() | own}
+    found = plan(folder, parse_params(values, where="params.yaml"))
+    assert found.seconds.keys() == {"classifiers", "the rest"}
+    assert found.gans == 2 * 2 * 2
