@@ -178,6 +178,23 @@ def test_a_clone_has_no_folder_of_an_output_that_it_has_not():
     }
 
 
+def test_stages_that_run_code_of_ones_own_depend_on_it():
+    """Its paths are parameters; without any, they lead to folders that a clone has."""
+    users = {
+        path: {name for name, stage in STAGES.items() if f"${{{path}}}" in declared(stage, "deps")}
+        for path in ("generator.code", "generator.folder", "classifier.code")
+    }
+    trains = {name for name, stage in STAGES.items() if "classifier" in stage.get("params", [])}
+    assert users == {
+        "generator.code": {"train_gan"},
+        "generator.folder": {"train_gan"},
+        "classifier.code": trains - {"report", "track"} | {"evaluate_classifiers"},
+    }
+    for path in users:
+        section, _, key = path.partition(".")
+        assert (ROOT / SECTIONS[section][key] / "README.md").is_file(), path
+
+
 def test_only_evaluating_stages_see_the_test_split():
     """Nothing that trains, generates or chooses depends on the test split, nor on a folder that holds it."""
     readers = {
