@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from hypothesis import settings
 from PIL import Image
 
+from pipeline.checkpoints import save_checkpoint
 from pipeline.comparison.cells import load_cells, load_confusion
 from pipeline.comparison.rare_classes import with_imbalance
 from pipeline.comparison.verdict import compare_cells
@@ -168,6 +170,11 @@ def _write_study(
     _write_generative_metrics(files)
     files.compare()
     return files
+
+
+def write_empty_generator(path: Path) -> None:
+    """A checkpoint of the generator's kind without a network, for tests that register it and do not load it."""
+    save_checkpoint(path, {"nothing": torch.zeros(1)}, {"kind": "generator", "arguments": {}})
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from pipeline.errors import SynthGainError
 from pipeline.maintenance.doctor import unfinished_runs
 from pipeline.tracking.store import find_store
 from synthgain.verdict import verdict
+from tests.conftest import write_empty_generator
 from tests.test_faults import run_command
 
 # Of each form: what stands between "://" and the end, and what of it is secret. `{}` is the host.
@@ -139,7 +140,7 @@ def files(write_study):
     test = {"images": 300, "pixels_sha256": "ef" * 32}
     manifest = {"image_size": 8, "splits": {"test": test, "validation": {"pixels_sha256": "cd" * 32}}}
     (data / "prepared/splits.json").write_text(json.dumps(manifest))
-    (data / "gan/60/0/generator.safetensors").write_bytes(b"weights")
+    write_empty_generator(data / "gan/60/0/generator.safetensors")
     (data / "report").mkdir()
     (data / "report/index.html").write_text("<p>report</p>")
     return files

@@ -381,16 +381,16 @@ import os, signal, time
 from pathlib import Path
 from pipeline.errors import SynthGainError
 
-def refused(shard, advance, formats, work):
+def refused(shard, advance, **options):
     if shard.number == 2:
         raise SynthGainError("shard 2 is not allowed")
     time.sleep(0.1)
     Path(__file__).with_name(f"{shard.number}.written").touch()
 
-def killed(shard, advance, formats, work):
+def killed(shard, advance, **options):
     if shard.number == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-    refused(shard, advance, formats, work)
+    refused(shard, advance)
 """
 
 

@@ -53,11 +53,10 @@ def train_all(train, tmp_path, monkeypatch):
 
     def run(*, count=3, members=1, folder="gan", facts=DIGITS, **gan):
         started.clear()
-        study = GanStudy(
-            budget=40, replicates=count, generators_per_replicate=members, imbalance={}, seed=1, facts=facts
-        )
+        study = GanStudy(budget=40, replicates=count, generators_per_replicate=members, imbalance={}, seed=1)
+        settings = params.gan.model_copy(update=gan)
         return train_replicates(
-            train, study, params.gan.model_copy(update=gan), params.execution, folder=tmp_path / folder
+            train, study, settings, params.execution, folder=tmp_path / folder, facts=facts
         )
 
     run.folder, run.started = tmp_path, started

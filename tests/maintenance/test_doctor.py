@@ -34,6 +34,7 @@ from pipeline.tracking.mirror import mirror
 from pipeline.tracking.planned_runs import PlannedRun
 from pipeline.tracking.store import find_store
 from synthgain.app import app
+from tests.conftest import write_empty_generator
 
 ROOT = Path(__file__).parents[2]
 DVC_YAML = """
@@ -384,9 +385,9 @@ def test_mlflow_that_shows_other_results_is_a_finding(write_study, monkeypatch):
     (files.root / "data/report").mkdir()
     (files.root / "data/report/index.html").write_text("<p>report</p>")
     (found,) = check().findings
-    assert str(found) == "MLflow: 8 of 8 runs are not those of data/; `synthgain stage track` mends it"
+    assert str(found) == "MLflow: 13 of 13 runs are not those of data/; `synthgain stage track` mends it"
     assert not (files.root / "mlflow.db").exists()
-    (files.root / "data/gan/60/0/generator.safetensors").write_bytes(b"weights")
+    write_empty_generator(files.root / "data/gan/60/0/generator.safetensors")
     splits = prepared | {"splits": prepared["splits"] | {"validation": {"pixels_sha256": "cd" * 32}}}
     (files.root / "data/prepared/splits.json").write_text(json.dumps(splits))
     subprocess.run(
@@ -396,9 +397,9 @@ def test_mlflow_that_shows_other_results_is_a_finding(write_study, monkeypatch):
         check=True,
         capture_output=True,
     )
-    assert not check().findings and "all 8 runs are those of data/" in check().seen
+    assert not check().findings and "all 13 runs are those of data/" in check().seen
     (files.root / "data/report/index.html").write_text("<p>another report</p>")
-    assert check().findings[0].problem == "1 of 8 runs are not those of data/"
+    assert check().findings[0].problem == "1 of 13 runs are not those of data/"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://host")
     assert check().seen.startswith("not checked: MLFLOW_TRACKING_URI: found ftp://host")
 

@@ -19,6 +19,7 @@ from pipeline.gan.generators import save_generator
 from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.gan.sampling import sample_images, synthetic_images
 from pipeline.gan.training import train_gan
+from pipeline.held_out import write_held_out_keys
 from pipeline.images import LabeledImages
 from pipeline.maintenance.reproduce import reproduce_cell, reproduce_gan, reproduce_images, slices
 from pipeline.params import dump_params, parse_params
@@ -150,6 +151,10 @@ def test_the_options_of_a_study_are_part_of_what_is_made_again(params, train, tm
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     monkeypatch.chdir(tmp_path)
     train.save(tmp_path / "data/prepared/train.npz")
+    nothing = train.subset(np.array([], dtype=np.int64))
+    write_held_out_keys(
+        tmp_path / "data/prepared/held_out_keys.npz", {"validation": nothing, "test": nothing}
+    )
     stages = {
         "train-gan": [
             "--train",
@@ -161,7 +166,10 @@ def test_the_options_of_a_study_are_part_of_what_is_made_again(params, train, tm
             "--out",
             "data/gan",
         ],
-        "generate": ["--gan", "data/gan", "--collapsed", "data/metrics/collapsed", "--out", "data/synthetic"],
+        "generate": [
+            *("--gan", "data/gan", "--collapsed", "data/metrics/collapsed"),
+            *("--held-out", "data/prepared/held_out_keys.npz", "--out", "data/synthetic"),
+        ],
         "train-baselines": [
             *("--train", "data/prepared/train.npz"),
             *("--out", "data/classifier"),
@@ -243,8 +251,8 @@ def test_generated_images_do_not_depend_on_the_number_of_threads():
             architecture=values["architecture"],
             z_dim=values["z_dim"],
             class_embedding_dim=values["class_embedding_dim"],
-            channels=values["generator_channels"],
-            strides=values["generator_strides"],
+            channels=[128, 64],
+            strides=[2, 2],
             upsampling=values["upsampling"],
             normalization=values["normalization"],
             conditioning=values["conditioning"],

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from pipeline.checkpoints import file_sha256
 from pipeline.study.trained_gans import Collapse, TrainedGans
 from stages import track
+from tests.conftest import write_empty_generator
 from tests.test_faults import run_command
 
 
@@ -31,7 +32,7 @@ def finish(files):
     manifest = {"image_size": 8, "splits": {"test": test, "validation": {"pixels_sha256": "cd" * 32}}}
     (data / "prepared/splits.json").write_text(json.dumps(manifest))
     # The largest budget is the one that is exported; what is in the file is not looked at.
-    (data / "gan/all/0/generator.safetensors").write_bytes(b"weights")
+    write_empty_generator(data / "gan/all/0/generator.safetensors")
     (data / "report/figures").mkdir(parents=True)
     (data / "report/index.html").write_text("<p>report</p>")
     (data / "report/figures/accuracy.png").write_bytes(b"picture")

@@ -24,6 +24,7 @@ from mlflow import MlflowClient
 from pipeline.tracking.connection import default_store
 from pipeline.tracking.registry import fetch_generator
 from pipeline.tracking.store import find_store
+from tests.conftest import write_empty_generator
 
 NAME = "synthgain-folder"
 USER, PASSWORD = "admin", "Qx7hun/ter @Zk9home?#%41"  # of the basic auth; percent-encoded in the address
@@ -167,7 +168,7 @@ def files(write_study):
     test = {"images": 300, "pixels_sha256": "ef" * 32}
     manifest = {"image_size": 8, "splits": {"test": test, "validation": {"pixels_sha256": "cd" * 32}}}
     (data / "prepared/splits.json").write_text(json.dumps(manifest))
-    (data / "gan/60/0/generator.safetensors").write_bytes(b"weights")
+    write_empty_generator(data / "gan/60/0/generator.safetensors")
     (data / "report/figures").mkdir(parents=True)
     (data / "report/index.html").write_text("<p>report</p>")
     (files.root / "dvc.lock").write_text("stages: {}\n")
@@ -261,8 +262,8 @@ def test_two_tracks_to_one_server_wait_for_each_other(backends, files, kind):
     waiting = f"waiting for another process that mirrors to {backend.uri}"
     assert sorted(said(err) for _, err in outputs) == [[], [waiting]]
     assert sorted(re.findall(r"\d+ runs created, \d+ kept", "".join(out for out, _ in outputs))) == [
-        "0 runs created, 14 kept",
-        "14 runs created, 0 kept",
+        "0 runs created, 19 kept",
+        "19 runs created, 0 kept",
     ]
     store = find_store({"MLFLOW_TRACKING_URI": backend.uri}, files.root)
     with default_store(store):
