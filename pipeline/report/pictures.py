@@ -23,7 +23,9 @@ from pipeline.runtime.outputs import atomic_output
 
 _GAP = 2  # pixels between the two images of a pair
 _PAIR_SIZE = 56  # at least that many pixels is an image of a pair high
-_GRID_PIXELS = 600  # so wide is a half of the grid at most, and each image in it at its own size
+_GRID_PIXELS = (
+    600  # of images, so wide is a half of the grid at most: large images are shown at their own size
+)
 # Rows and columns of a class's gallery, on each side: the first that fits into its bytes.
 _GALLERIES = ((3, 6), (2, 6), (1, 6), (1, 3))
 
@@ -83,12 +85,11 @@ def sample_pictures(
     """Real images beside synthetic ones, a row per class."""
     real, first = results.train, budget_results.replicates[0]
     synthetic = first.synthetic
-    height, width = real.images.shape[2:]
     columns = min(
         columns,
         int(real.counts().min()),
         int(synthetic.counts().min()),
-        max(_GRID_PIXELS // (_zoom(height) * (width + _GAP)), 2),
+        max(_GRID_PIXELS // (real.images.shape[3] + _GAP), 2),
     )
     return drawing(
         figures,

@@ -205,7 +205,7 @@ DRAWINGS = (
 
 def test_pictures_have_words_and_are_files_too(study, page):
     pairs = 2 * 2 * 3
-    assert len(page.images) == 2 * (3 + pairs)  # film strips
+    assert len(page.images) == 2 * (3 + 3 + pairs)  # film strips, and a gallery of each class
     assert len(page.charts) == len(page.labels) == 1 + 2 * (len(DRAWINGS) + 1)  # samples
     assert all(len(words) > 30 for words in (*page.labels, *(image["alt"] for image in page.images)))
     names = {"low_data_curve"}
