@@ -67,7 +67,7 @@ test: install  ## The fast test ring, offline
 
 .PHONY: test-slow
 test-slow: install  ## The tests that run the whole pipeline again and again
-	python -m pytest $(PARALLEL) -m "slow and not soak and not gpu and not browser"
+	python -m pytest $(PARALLEL) --durations=15 -m "slow and not soak and not gpu and not browser"
 
 .PHONY: test-all
 test-all: install  ## Every test that this machine can run

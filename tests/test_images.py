@@ -125,9 +125,10 @@ def test_a_stratified_draw_leaves_so_many_of_each_class(counts, leave, share, se
     indices = stratified_indices(labels, size, len(counts), np.random.default_rng(seed), leave=leave)
     drawn = np.bincount(labels[indices], minlength=len(counts))
     assert drawn.sum() == size and (drawn >= 1).all() and (drawn <= np.array(counts) - leave).all()
-    with pytest.raises(SynthGainError, match=f"{leave + 1} of each class are to be left"):
-        most = len(labels) - (leave + 1) * len(counts)
-        stratified_indices(labels, most + 1, len(counts), np.random.default_rng(seed), leave=leave + 1)
+    most = len(labels) - leave * len(counts)
+    said = f"{leave} of each class are to be left" if leave else "there are only"
+    with pytest.raises(SynthGainError, match=said):
+        stratified_indices(labels, most + 1, len(counts), np.random.default_rng(seed), leave=leave)
 
 
 def test_impossible_draws_are_refused():

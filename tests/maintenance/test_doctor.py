@@ -368,6 +368,7 @@ def test_runs_left_running_are_named_with_who_ends_them(tmp_path, monkeypatch):
     assert not check.findings and "a `track` is at work" in check.seen
 
 
+@pytest.mark.slow
 def test_mlflow_that_shows_other_results_is_a_finding(write_study, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     files = write_study(ratios=(0.5,), replicates=1)

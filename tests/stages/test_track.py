@@ -122,6 +122,7 @@ def test_check_says_whether_mlflow_shows_the_results_and_writes_nothing(files, m
     assert (files.root / "mlflow.db").read_bytes() == stored
 
 
+@pytest.mark.slow
 def test_a_trial_beside_the_workspace_has_an_experiment_and_a_model_of_its_own(files, monkeypatch, tmp_path):
     from mlflow import MlflowClient
 

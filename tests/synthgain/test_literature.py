@@ -166,6 +166,7 @@ def test_a_damaged_result_is_made_again_and_a_damaged_table_named(files, first):
 
 
 @pytest.mark.soak
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_with_the_same_row(files, monkeypatch):
     command = [sys.executable, "-c", "from synthgain.app import main; main()", "literature",
                *arguments_of(files, "--length", "equal", "--only", "wgan", out="killed")]  # fmt: skip
