@@ -230,7 +230,9 @@ def test_the_second_track_writes_nothing(backends, files, kind):
     else:
         backend = backends(kind)
     first = track(files, backend.uri)
-    planned = 1 + 1 + 5 + 2 + 2 * 5  # the parent, a summary, five curves, two GANs, two replicates of five arms
+    planned = (
+        1 + 1 + 5 + 2 + 2 * 5
+    )  # the parent, a summary, five curves, two GANs, two replicates of five arms
     assert f"{planned} runs created, 0 kept, 0 removed" in first
     assert f"{NAME} version 1: alias champion moved to it: first generator" in first
     assert "View run" not in first
