@@ -245,7 +245,7 @@ def tracked_runs(workspace: Path) -> list[str]:
     """The ratios of the cells that MLflow shows, read in a process of its own."""
     code = (
         "import mlflow, json; mlflow.set_tracking_uri('sqlite:///mlflow.db');"
-        "runs = mlflow.search_runs(search_all_experiments=True, filter_string=\"params.arm LIKE '%'\");"
+        "runs = mlflow.search_runs(search_all_experiments=True, filter_string=\"tags.kind = 'cell'\");"
         "print(json.dumps(runs['params.synthetic_per_real'].tolist()))"
     )
     done = subprocess.run(

@@ -70,7 +70,7 @@ def environment() -> dict[str, str]:
 def make_project(folder: Path) -> Path:
     """A Git repository of this project as it stands here, with params of a study that trains in seconds."""
     folder.mkdir()
-    for name in ("pipeline", "stages", "data/own"):
+    for name in ("pipeline", "stages", "data/own", "data/generated", "own"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copyfile(ROOT / name, folder / name)

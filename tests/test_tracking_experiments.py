@@ -42,7 +42,7 @@ TINY = {
     "export": {"formats": ["idx"], "allow_memorized": True},
     "execution": {"device": "cpu", "precision": "float32", "threads": 1},
 }
-RUNS = 1 + 1 + 1 + 3  # the parent, a summary, a GAN, three cells
+RUNS = 1 + 1 + 3 + 1 + 3  # the parent, a summary, three curves, a GAN, three cells
 NAME = "synthgain-digits"
 
 

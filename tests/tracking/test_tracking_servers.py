@@ -272,7 +272,7 @@ def test_two_tracks_to_one_server_wait_for_each_other(backends, files, kind):
         client = MlflowClient()
         experiment = client.get_experiment_by_name("together-folder").experiment_id
         runs = client.search_runs([experiment], run_view_type=3, max_results=1000)
-        assert len(runs) == 14 and {run.info.status for run in runs} == {"FINISHED"}
+        assert len(runs) == 19 and {run.info.status for run in runs} == {"FINISHED"}
         (model,) = client.search_logged_models([experiment])
         (version,) = client.search_model_versions("name = 'together-folder'")
     assert version.source == f"models:/{model.model_id}" and str(model.status) == "READY"
