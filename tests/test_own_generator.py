@@ -8,7 +8,7 @@ import yaml
 from pipeline.maintenance.workspace import PROJECT, create_workspace
 from tests.test_dvc_behaviour import TINY, dvc, ran
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]  # four minutes; tests/foreign has each part of it
 
 EXAMPLE = PROJECT / "docs/examples/own_generator.yaml"
 NETWORK = """
