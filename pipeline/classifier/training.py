@@ -129,8 +129,8 @@ def diverged(loss: float) -> SynthGainError:
 
 def new_network(recipe: Recipe, settings: Training, device: torch.device) -> Network:
     """A network for such images, in training mode; its initial weights depend on the seed alone."""
-    torch.manual_seed(derive_seed(recipe.seed, "weights"))
     if isinstance(settings, Classifier) and settings.network != "compact":
+        torch.manual_seed(derive_seed(recipe.seed, "weights"))
         own = OwnNetwork(
             network=settings.network,
             code=settings.code,

@@ -79,8 +79,7 @@ def export_dataset(
             writing `out`, a worker was killed, or the disk is full. What was there before is there still.
     """
     formats = check_formats(formats)
-    if shard_size < 1 or workers < 1:
-        raise SynthGainError(f"shard size {shard_size}, workers {workers}: both have to be at least 1")
+    check_sizes(shard_size, workers)
     formats, left_out = formats_for(formats, num_classes=len(samples.class_names), channels=samples.channels)
     if left_out:
         print(left_out, file=sys.stderr)
@@ -129,6 +128,16 @@ def check_formats(formats: Sequence[str]) -> list[str]:
     if not formats:
         raise SynthGainError(f"format: none given; allowed are {', '.join(FORMATS)}")
     return [name for name in FORMATS if name in formats]
+
+
+def check_sizes(shard_size: int, workers: int) -> None:
+    """Refuse shards of nothing, and work for nobody.
+
+    Raises:
+        SynthGainError: if one is below 1.
+    """
+    if shard_size < 1 or workers < 1:
+        raise SynthGainError(f"shard size {shard_size}, workers {workers}: both have to be at least 1")
 
 
 def write_shards(

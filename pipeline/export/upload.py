@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.errors import SynthGainError
 from pipeline.export.bucket import Bucket
-from pipeline.export.dataset import SHARD_SIZE, check_formats, fingerprint, finish, write_shards
+from pipeline.export.dataset import SHARD_SIZE, check_formats, check_sizes, fingerprint, finish, write_shards
 from pipeline.export.manifest import CARD, CHECKSUMS, CROISSANT, MANIFEST
 from pipeline.export.samples import Samples
 from pipeline.export.shards import OF_SHARDS, data_files
@@ -61,8 +61,7 @@ def upload_dataset(
             f"format: found {', '.join(others)} for an object store; allowed there are {', '.join(OF_SHARDS)}, which"
             " have a file per shard"
         )
-    if shard_size < 1 or workers < 1:
-        raise SynthGainError(f"shard size {shard_size}, workers {workers}: both have to be at least 1")
+    check_sizes(shard_size, workers)
     facts = {"source": source, "study": study, "metrics": metrics, "shard_size": shard_size}
     mark = fingerprint(samples, formats, facts)
     work = FOLDER / hashlib.sha256(place.address.encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.held_out import Keys
-from pipeline.images import LabeledImages, pixel_keys
+from pipeline.images import LabeledImages, keys_in_order
 
 # The provenance of synthetic images: who made them, if it was not our GAN.
 ORIGIN = "generator"
@@ -33,7 +33,7 @@ def checked_images(path: Path, held_out: Mapping[str, Keys], *, name: str) -> La
         SynthGainError: if the file is missing or damaged, or an image is, pixel for pixel, one of a held-out split.
     """
     images = LabeledImages.load(path)
-    keys = np.concatenate([pixel_keys(image[np.newaxis]) for image in images.images])
+    keys = keys_in_order(images.images)
     for split, known in held_out.items():
         copies = np.flatnonzero(np.isin(keys, known))
         if len(copies):
