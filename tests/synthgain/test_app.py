@@ -102,45 +102,20 @@ def test_the_stages_of_dvc_yaml_are_commands_below_stage():
     assert {name.replace("_", "-") for name in stages} == set(STAGES)
 
 
+GENERATE = "stage generate --budget 1000 --gan a --collapsed c --held-out h --out b".split()
+
+
 def test_bad_params_end_in_one_line_and_status_1(tmp_path):
     text = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(re.sub("z_dim: 64", "z_dim: many", text))
-    done = synthgain(
-        "stage",
-        "generate",
-        "--budget",
-        "1000",
-        "--gan",
-        "a",
-        "--collapsed",
-        "c",
-        "--held-out",
-        "h",
-        "--out",
-        "b",
-        cwd=tmp_path,
-    )
+    done = synthgain(*GENERATE, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == "error: params.yaml: gan.z_dim: found 'many'; allowed: a whole number\n"
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
 def test_a_missing_params_file_says_where_it_is_looked_for(tmp_path):
-    done = synthgain(
-        "stage",
-        "generate",
-        "--budget",
-        "1000",
-        "--gan",
-        "a",
-        "--collapsed",
-        "c",
-        "--held-out",
-        "h",
-        "--out",
-        "b",
-        cwd=tmp_path,
-    )
+    done = synthgain(*GENERATE, cwd=tmp_path)
     assert done.returncode == 1
     assert (
         done.stderr == "error: params.yaml: no such file; run this where params.yaml is, or pass --params\n"
