@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 import sys
 import zlib
@@ -27,7 +26,7 @@ from pipeline.export.shards import CLASSES, FORMATS, assemble, prepare, record_p
 from pipeline.export.table import cut_shard
 from pipeline.images import formats_for
 from pipeline.runtime.device import Workers
-from pipeline.runtime.outputs import only_writer, write_text
+from pipeline.runtime.outputs import only_writer, put_in_place, write_text
 from pipeline.runtime.parallel import parallel_map
 from pipeline.runtime.progress import progress
 
@@ -95,7 +94,7 @@ def export_dataset(
                 (work / _READY).touch()
             for name in formats:
                 if (work / name).exists():  # else it was put in place before a kill
-                    _put_in_place(work / name, out / name, replaced=work / _REPLACED)
+                    _replace(work / name, out / name, replaced=work / _REPLACED)
         except Exception as error:
             shutil.rmtree(work, ignore_errors=True)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -198,7 +197,7 @@ def finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str,
         )
 
 
-def _put_in_place(finished: Path, target: Path, *, replaced: Path) -> None:
+def _replace(finished: Path, target: Path, *, replaced: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if _files_in_the_way(target):  # only with --force
         number = 1
@@ -209,7 +208,7 @@ def _put_in_place(finished: Path, target: Path, *, replaced: Path) -> None:
         # Moved, not removed: half of an export that a kill has left would look like somebody else's folder.
         shutil.rmtree(replaced, ignore_errors=True)
         target.rename(replaced)
-    os.replace(finished, target)
+    put_in_place(finished, target)
 
 
 def _files_in_the_way(folder: Path) -> list[str]:

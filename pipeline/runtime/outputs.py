@@ -44,11 +44,10 @@ def atomic_output(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _check(path)
-            _to_disk(temporary)
             if path.is_dir():  # os.replace cannot replace a folder that holds something
+                _to_disk(temporary)
                 os.replace(path, before)
-            os.replace(temporary, path)
-            _sync(path.parent)
+            put_in_place(temporary, path)
             if before.exists():
                 os.replace(before, temporary)  # a name under which half of a folder is never put back
         finally:
@@ -56,6 +55,13 @@ def atomic_output(path: Path) -> Iterator[Path]:
             if is_new and not path.exists():
                 with suppress(OSError):  # another output came into it meanwhile
                     path.parent.rmdir()
+
+
+def put_in_place(finished: Path, target: Path) -> None:
+    """Rename a finished file or folder to its final name, where no folder is, so that a power cut leaves it whole."""
+    _to_disk(finished)
+    os.replace(finished, target)
+    _sync(target.parent)
 
 
 def clear_leftovers(path: Path) -> None:

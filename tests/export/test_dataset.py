@@ -50,6 +50,29 @@ def test_several_workers_give_the_same_bytes(export):
     assert tree(export(formats=FORMATS, shard_size=4, workers=2, out="workers")) == one
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no folder is synced there")
+def test_each_file_is_on_the_disk_before_the_export_takes_its_place(export, monkeypatch):
+    """Renamed before that, an image may be empty after a power cut, and its name in place."""
+    on_disk, renamed = [], []
+    sync, rename = os.fsync, os.replace
+
+    def synced(descriptor):
+        on_disk.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        sync(descriptor)
+
+    def noted(source, target):
+        if Path(target).name == "png":
+            renamed.extend(path for path in Path(source).rglob("*") if path not in on_disk)
+            renamed.append(Path(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", noted)
+    out = export(formats=["png"])
+    assert len(renamed) == 1 and renamed[0].name == "png"  # and no file that was not synced
+    assert on_disk[-1] == out
+
+
 def test_shards_in_another_order_give_the_same_bytes(tmp_path):
     samples = samples_of(synthetic_images(), tmp_path / "source.npz")
     for folder, before in (("forward", []), ("mixed", [5, 2])):
