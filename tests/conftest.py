@@ -56,6 +56,16 @@ _store_of_modules = tempfile.TemporaryDirectory(prefix="synthgain-test-store-")
 os.environ["SYNTHGAIN_STORE"] = _store_of_modules.name
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """MLflow's own SQLite store without runs, to copy: the fifty migrations that make one take seconds."""
+    from pipeline.tracking.connection import make_database
+
+    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    make_database(database)
+    return database
+
+
 @pytest.fixture(autouse=True)
 def _store(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("SYNTHGAIN_STORE", str(tmp_path_factory.mktemp("store") / "store"))

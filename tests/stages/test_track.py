@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -123,7 +124,9 @@ def test_check_says_whether_mlflow_shows_the_results_and_writes_nothing(files, m
 
 
 @pytest.mark.slow
-def test_a_trial_beside_the_workspace_has_an_experiment_and_a_model_of_its_own(files, monkeypatch, tmp_path):
+def test_a_trial_beside_the_workspace_has_an_experiment_and_a_model_of_its_own(
+    files, monkeypatch, tmp_path, empty_database
+):
     from mlflow import MlflowClient
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -131,6 +134,7 @@ def test_a_trial_beside_the_workspace_has_an_experiment_and_a_model_of_its_own(f
     app.command()(track.main)
     workspace = tmp_path / "workspace"
     workspace.mkdir()
+    shutil.copy(empty_database, workspace / "mlflow.db")
     monkeypatch.chdir(files.root)
     monkeypatch.setenv("DVC_ROOT", str(workspace))
     monkeypatch.setenv("DVC_EXP_NAME", "lamer-iron")
@@ -158,8 +162,11 @@ def test_a_missing_generator_is_one_line(files, monkeypatch):
     assert re.fullmatch(r"error: .*generator\.safetensors: no such file; `dvc repro` makes it\n", said)
 
 
-def test_a_study_without_synthetic_only_is_mirrored_and_registers_no_generator(write_study, monkeypatch):
+def test_a_study_without_synthetic_only_is_mirrored_and_registers_no_generator(
+    write_study, monkeypatch, empty_database
+):
     files = finish(write_study(budgets=("all",), ratios=(0.5,), replicates=2, arms=("real", "synthetic")))
+    shutil.copy(empty_database, files.root / "mlflow.db")
     status, said = run_here(files, monkeypatch)
     assert status == 0, said
     assert " runs created, 0 kept" in said
@@ -194,11 +201,12 @@ def test_help_does_not_wait_for_mlflow():
 
 
 def test_where_the_exported_replicate_is_left_out_all_is_mirrored_and_none_registered(
-    write_study, monkeypatch
+    write_study, monkeypatch, empty_database
 ):
     gans = {"all": TrainedGans(3, (Collapse(1, 1, "it diverged"),))}
     files = write_study(budgets=("all",), ratios=(0.5,), replicates=3, gans=gans)
     (files.root / "data/gan/all/0").mkdir()
+    shutil.copy(empty_database, files.root / "mlflow.db")
     status, said = run_here(finish(files), monkeypatch)
     assert status == 0, said
     assert "no generator registered: export.replicate: found 1, which is left out (it diverged)" in said

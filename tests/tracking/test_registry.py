@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -63,9 +64,10 @@ def candidate(path, *, cas=0.9, seed=0, protocol="p" * 64):
 
 
 @pytest.fixture(scope="module")
-def mirrored(tmp_path_factory):
+def mirrored(tmp_path_factory, empty_database):
     """(a store with the GAN's run, the id of its experiment)"""
     folder = tmp_path_factory.mktemp("registry")
+    shutil.copy(empty_database, folder / "mlflow.db")
     table = folder / "cells.csv"
     table.write_text("")
     runs = [
@@ -123,8 +125,9 @@ def of_another_version(who):
 
 
 @pytest.mark.parametrize("protocol", ["p" * 64, "q" * 64])
-def test_a_champion_that_this_code_cannot_load_gives_the_alias_away(tmp_path, protocol):
+def test_a_champion_that_this_code_cannot_load_gives_the_alias_away(tmp_path, empty_database, protocol):
     """However good it was, and however it was scored: nobody can generate with it."""
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     store = find_store({}, tmp_path)
     (tmp_path / "cells.csv").write_text("")
     runs = [PlannedRun("study", "study", "study"), PlannedRun("gan", "gan/60/0", "gan")]

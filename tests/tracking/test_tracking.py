@@ -69,22 +69,6 @@ def study(*children, folder, points=3):
     return [parent, *children]
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """An empty SQLite store, made once: the 65 tables take seconds."""
-    folder = tmp_path_factory.mktemp("empty")
-    mirror(study(folder=folder), experiment="first", store=find_store({}, folder), root=folder)
-    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
-        # Copies lie in other folders, and an experiment knows its own.
-        connection.execute("PRAGMA foreign_keys = OFF")
-        for table in ("tags", "params", "metrics", "latest_metrics", "runs"):
-            connection.execute(f"DELETE FROM {table}")
-        for table in ("experiment_tags", "experiments"):
-            connection.execute(f"DELETE FROM {table} WHERE experiment_id > 0")
-        connection.commit()
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def store(tmp_path, empty_database):
     shutil.copy(empty_database, tmp_path / "mlflow.db")
