@@ -90,18 +90,22 @@ METRICS: Mapping[str, Mapping[str, tuple[str, str, str]]] = {
         "near_copies": (
             "share",
             "lower",
-            "images closer to a training image than that one is to the other training images, by a wide margin",
+            "images nearer to a training image than 99 % of held-out real images are, for its surroundings",
         ),
-        "near_duplicates": ("share", "lower", "images closer than the closest hundredth of real pairs"),
+        "near_duplicates": (
+            "share",
+            "lower",
+            "images nearer to another of the set than 99 % of real images are",
+        ),
         "authenticity": (
             "share",
             "higher",
-            "images farther from their nearest training image than that one from its own nearest",
+            "images farther from their nearest training image than that one is from the next training image",
         ),
         "c_t": (
             "any",
             "about 0",
-            "standardised rank test: below 0, synthetic images are closer to the training images than test images are",
+            "z-score; far below 0: nearer to the training images than held-out ones are",
         ),
         "median_distance": ("≥ 0", "", "to the nearest training image"),
     },

@@ -1,28 +1,57 @@
-"""Print the tables of a page from committed metrics and the table of arms: `python docs/result_tables.py README.md`.
+"""Write the figures of the pages from committed metrics and the table of arms: `python docs/result_tables.py`.
 
-tests/test_result_tables.py holds the pages against them.
+A figure's place on a page is between `<!-- made: NAME -->` and `<!-- end -->`. tests/test_result_tables.py holds the
+pages to what this writes.
 """
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pipeline.params import overlay_params
+from pipeline.report.charts import differences
+from pipeline.report.drawing import png
 from pipeline.results import ResultFolders, Results
 from pipeline.study.arms import ARMS, Arm, policy_words
 from pipeline.study.grid import Grid
 
 ROOT = Path(__file__).resolve().parents[1]
-# Page → the study in studies/ whose metrics it shows; copies of these lie in docs/studies/.
-PAGES = {"README.md": "full", "docs/low-data.md": "low_data"}
-ARMS_PAGE = "docs/numbers.md"
+# The study that README and its chart show. Copies of the metrics of studies/ lie in docs/studies/.
+ANSWER = "low_data"
+ANSWER_ARMS = ("synthetic_affine_elastic", "synthetic_fresh_affine_elastic", "extra_real_affine_elastic")
+CHART = ROOT / "docs/images/answer.png"
 QUALITY = ("fid", "precision", "recall", "density", "coverage")
 
 
-def results_table(comparison: Mapping[str, Any]) -> list[str]:
+def answer_line(comparison: Mapping[str, Any]) -> str:
+    """The answer of a study with one budget, and its interval."""
+    (budget,) = comparison["budgets"]
+    chosen, classic = budget["best_synthetic"], ARMS[budget["best_classic"]["arm"]]
+    images = (
+        ARMS[chosen["arm"]].words.removeprefix("real + ").removesuffix(f", {policy_words(classic.policy)}")
+    )
+    points, low, high = (signed(budget[name]) for name in ("mean_difference", "low", "high"))
+    return (
+        f"**{'Yes' if budget['code'] == 'gain' else 'No'}.** With {budget['budget']} labelled digits,"
+        f" {chosen['synthetic_per_real']:g} {images} images per real one change test accuracy by {points} points"
+        f" [{low}, {high}]. That is on top of {policy_words(classic.policy)} augmentation, which a GAN has to beat."
+    )
+
+
+def answer_chart(comparison: Mapping[str, Any]) -> bytes:
+    """The change by fresh synthetic images and by extra real ones, at each ratio; every replicate is a dot."""
+    rows = [
+        row
+        for name in ANSWER_ARMS[1:]
+        for row in comparison["comparisons"]
+        if row["candidate"] == name and row["metric"] == "test_accuracy"
+    ]
+    return png(differences(rows))
+
+
+def results_table(comparison: Mapping[str, Any], arms: Sequence[str] = tuple(ARMS)) -> list[str]:
     """A row per arm with a ratio: the same training without what it adds, and the paired difference at each ratio."""
     level = {(arm["arm"], arm["budget"]): arm for arm in comparison["arms"]}
     rows = [row for row in comparison["comparisons"] if row["metric"] == "test_accuracy"]
@@ -33,7 +62,7 @@ def results_table(comparison: Mapping[str, Any]) -> list[str]:
         "| ---: | --- | ---: |" + " ---: |" * len(ratios),
     ]
     for budget in dict.fromkeys(row["budget"] for row in rows):
-        for arm in ARMS.values():
+        for arm in map(ARMS.__getitem__, arms):
             found = {
                 row["synthetic_per_real"]: row
                 for row in rows
@@ -133,12 +162,45 @@ def no_effect_table() -> list[str]:
     return lines
 
 
-def tables(page: str) -> list[list[str]]:
-    """The tables of a page: arms and simulations; or the comparison, then the generative metrics of each budget."""
-    if page == ARMS_PAGE:
-        return [arms_table(rare_only=False), arms_table(rare_only=True), overlap_table(), no_effect_table()]
-    results = committed_results(PAGES[page])
-    return [results_table(results.comparison), *(quality_table(part.generative) for part in results.budgets)]
+def of_study(study: str) -> dict[str, list[str]]:
+    """The verdict, the comparison, and the generative metrics of each budget."""
+    results = committed_results(study)
+    quality = {f"quality {part.budget}": quality_table(part.generative) for part in results.budgets}
+    return {
+        f"verdict {study}": [f"**The answer**: {results.comparison['verdict']}"],
+        f"changes {study}": results_table(results.comparison),
+        **quality,
+    }
+
+
+def made() -> dict[str, dict[str, list[str]]]:
+    """Page → the name of a place on it → its lines."""
+    answer = committed_results(ANSWER).comparison
+    return {
+        "README.md": {
+            "answer": [answer_line(answer)],
+            "changes": results_table(answer, ANSWER_ARMS),
+        },
+        "docs/low-data.md": of_study("low_data"),
+        "docs/ratios.md": of_study("full"),
+        "docs/numbers.md": {
+            "arms": arms_table(rare_only=False),
+            "arms for rare classes": arms_table(rare_only=True),
+            "overlap": overlap_table(),
+            "no effect": no_effect_table(),
+        },
+    }
+
+
+def with_made(text: str, places: Mapping[str, Sequence[str]]) -> str:
+    """A page with the lines of its places, which all have to be there."""
+    for name, lines in places.items():
+        start, end = f"<!-- made: {name} -->\n", "<!-- end -->"
+        before, found, rest = text.partition(start)
+        if not found:
+            raise SystemExit(f"no place {start.strip()}")
+        text = "".join([before, start, "\n".join(lines), "\n", end, rest.partition(end)[2]])
+    return text
 
 
 def committed_results(study: str) -> Results:
@@ -150,4 +212,7 @@ def committed_results(study: str) -> Results:
 
 
 if __name__ == "__main__":
-    print("\n\n".join("\n".join(table) for table in tables(sys.argv[1])))
+    for name, places in made().items():
+        page = ROOT / name
+        page.write_text(with_made(page.read_text(encoding="utf-8"), places), encoding="utf-8")
+    CHART.write_bytes(answer_chart(committed_results(ANSWER).comparison))

@@ -161,7 +161,7 @@ def differences(
     groups = [
         (line_of(name), [row for row in comparisons if row["candidate"] == name]) for name in candidates
     ]
-    names = [_wrapped(line.words) for line, _ in groups]
+    names = [_wrapped(ARMS[name].words) for name in candidates]
     figure = Figure(layout="constrained")
     axes = figure.subplots()
     y, labels = 0.0, {}
@@ -180,7 +180,7 @@ def differences(
     )
     axes.set_yticks(list(labels), list(labels.values()))
     axes.set_ylim(y - 0.4, -0.4)
-    axes.set_ylabel("synthetic images per real image")
+    axes.set_ylabel("images added per real image")
     axes.set_title(f"{comparisons[0]['budget']} real images")
     figure.set_size_inches(_WIDTH, 1.1 + 0.33 * y)
     figure.supxlabel(f"change of test {WORDS[metric]} (percentage points)", fontsize=10)

@@ -344,7 +344,7 @@ def test_differences_say_their_arm_their_ratio_and_every_replicate(study):
     )
     words = texts(figure)
     assert [text for text in words if text.startswith("+ ")] == ["+ 0.5", "+ 1", "+ 0.5", "+ 1"]
-    assert {"no augmentation", "affine", "60 real images"} <= set(words)
+    assert {"real + synthetic", "real + synthetic, affine", "60 real images"} <= set(words)
 
 
 def test_many_classes_have_no_counts_but_all_names():
