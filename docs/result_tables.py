@@ -4,12 +4,16 @@ A figure's place on a page is between `<!-- made: NAME -->` and `<!-- end -->`. 
 pages to what this writes.
 """
 
+import csv
+import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from pipeline.maintenance.measured import TABLE, Measured
 from pipeline.params import overlay_params
 from pipeline.report.charts import differences
 from pipeline.report.drawing import png
@@ -22,6 +26,14 @@ ROOT = Path(__file__).resolve().parents[1]
 ANSWER = "low_data"
 ANSWER_ARMS = ("synthetic_affine_elastic", "synthetic_fresh_affine_elastic", "extra_real_affine_elastic")
 CHART = ROOT / "docs/images/answer.png"
+# Rows of docs/when-it-helps.md: study, budget, arm, ratio (no arm: what the verdict is about), minutes on two cores.
+SITUATIONS = (
+    ("low_data", 100, "", None, 38),
+    ("low_data", 100, "synthetic_fresh_affine", 2.0, 38),
+    ("full", 100, "synthetic", 2.0, 60),
+    ("full", 1000, "", None, 60),
+    ("full", 1000, "synthetic", 2.0, 60),
+)
 QUALITY = ("fid", "precision", "recall", "density", "coverage")
 
 
@@ -111,6 +123,63 @@ def quality_table(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def measured_rows() -> list[Measured]:
+    """What was measured in each situation, from the committed comparisons."""
+    rows = []
+    for study, budget, name, ratio, _ in SITUATIONS:
+        comparison = committed_results(study).comparison
+        if name:
+            (found,) = (
+                row
+                for row in comparison["comparisons"]
+                if (row["candidate"], row["budget"], row["synthetic_per_real"], row["metric"])
+                == (name, budget, ratio, "test_accuracy")
+            )
+        else:
+            (found,) = (row for row in comparison["budgets"] if row["budget"] == budget)
+            name, ratio = (found["best_synthetic"][key] for key in ("arm", "synthetic_per_real"))
+        gain, low, high = (round(100 * found[key], 2) for key in ("mean_difference", "low", "high"))
+        replicates = next(row["replicates"] for row in comparison["arms"] if row["budget"] == budget)
+        arm = ARMS[name]
+        rows.append(
+            Measured(
+                budget, False, arm.rare_only, arm.policy, name, ratio, gain, low, high, replicates, study
+            )
+        )
+    return rows
+
+
+def measured_csv() -> str:
+    """The same as the table that `synthgain plan` reads."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in dataclasses.fields(Measured))
+    for row in measured_rows():
+        writer.writerow(
+            "yes" if value is True else "no" if value is False else value
+            for value in dataclasses.astuple(row)
+        )
+    return text.getvalue()
+
+
+def measured_table() -> list[str]:
+    """The same as a table for people."""
+    lines = [
+        "| labels | unlabelled pool | classes | classic augmentation | added | points of test accuracy [95 %]"
+        " | minutes | data |",
+        "| ---: | --- | --- | --- | --- | ---: | ---: | --- |",
+    ]
+    for row, (*_, minutes) in zip(measured_rows(), SITUATIONS, strict=True):
+        gain, low, high = (f"{value:+.2f}".replace("-", "−") for value in (row.gain, row.low, row.high))
+        added = ARMS[row.arm].words.removeprefix("real + ").removesuffix(f", {policy_words(row.classic)}")
+        lines.append(
+            f"| {row.labels} | {'yes' if row.pool else 'no'} | {'rare ones' if row.rare else 'equal'}"
+            f" | {policy_words(row.classic)} | {row.ratio:g} {added} per real one | {gain} [{low}, {high}]"
+            f" | {minutes} | [{row.study}](studies/{row.study}/comparison.json), {row.replicates} replicates |"
+        )
+    return lines
+
+
 def arms_table(*, rare_only: bool) -> list[str]:
     """A row per arm: its name, what it trains on, its classic augmentation and its baseline."""
     lines = ["| arm | trains on | classic augmentation | compared with |", "| --- | --- | --- | --- |"]
@@ -183,6 +252,7 @@ def made() -> dict[str, dict[str, list[str]]]:
         },
         "docs/low-data.md": of_study("low_data"),
         "docs/ratios.md": of_study("full"),
+        "docs/when-it-helps.md": {"measured": measured_table()},
         "docs/numbers.md": {
             "arms": arms_table(rare_only=False),
             "arms for rare classes": arms_table(rare_only=True),
@@ -215,4 +285,5 @@ if __name__ == "__main__":
     for name, places in made().items():
         page = ROOT / name
         page.write_text(with_made(page.read_text(encoding="utf-8"), places), encoding="utf-8")
+    TABLE.write_text(measured_csv(), encoding="utf-8")
     CHART.write_bytes(answer_chart(committed_results(ANSWER).comparison))

@@ -17,6 +17,7 @@ def plan(
     Example: synthgain plan build/quick
     """
     from pipeline.maintenance import plan as planning
+    from pipeline.maintenance.measured import nearest
     from pipeline.params import load_params
     from pipeline.runtime.device import available_cores
 
@@ -43,3 +44,8 @@ def plan(
     }
     for name, text in lines.items():
         typer.echo(f"{name:<10} {text}")
+    for budget in study.real_images:
+        row = None if budget == "all" else nearest(params, labels=budget)
+        typer.echo(
+            f"{'measured':<10} {row.sentence if row else f'nothing like {budget} of these images yet'}"
+        )

@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline.maintenance.measured import TABLE, measured
+
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("result_tables", ROOT / "docs/result_tables.py")
 result_tables = importlib.util.module_from_spec(SPEC)
@@ -16,6 +18,11 @@ SPEC.loader.exec_module(result_tables)
 def test_the_figures_are_those_of_the_committed_results(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     assert text == result_tables.with_made(text, result_tables.made()[page]), "python docs/result_tables.py"
+
+
+def test_what_plan_reads_is_that_of_the_committed_results():
+    assert TABLE.read_text(encoding="utf-8") == result_tables.measured_csv(), "python docs/result_tables.py"
+    assert list(measured()) == result_tables.measured_rows()
 
 
 def test_a_page_without_the_place_of_a_figure_is_refused():

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from pipeline.errors import SynthGainError
+from pipeline.maintenance.measured import nearest
 from pipeline.maintenance.plan import count_stages, images_of, plan
 from pipeline.params import overlay_params, parse_params
 
@@ -90,3 +91,23 @@ def test_a_generator_of_ones_own_takes_nobody_knows_how_long(workspace):
     found = plan(folder, parse_params(values, where="params.yaml"))
     assert found.seconds.keys() == {"classifiers", "the rest"}
     assert found.gans == 2 * 2 * 2
+
+
+def test_the_nearest_measured_row_is_of_the_same_kind_and_size(workspace):
+    _, params = workspace
+
+    def row(labels, **study):
+        changed = params()
+        return nearest(
+            changed.model_copy(update={"study": changed.study.model_copy(update=study)}), labels=labels
+        )
+
+    alone, augmented = ["real", "synthetic"], ["real", "real_affine", "real_affine_elastic", "synthetic"]
+    assert (row(150, arms=alone).labels, row(150, arms=alone).classic) == (100, "none")
+    assert (
+        row(150, arms=augmented).classic == "affine_elastic" and "gave" in row(150, arms=augmented).sentence
+    )
+    assert row(2999, arms=augmented).labels == 1000
+    assert row(3001, arms=augmented) is None and row(30, arms=augmented) is None
+    assert row(100, arms=augmented, imbalance={"3": 0.1}) is None
+    assert row(100, arms=[*augmented, "real_shift"]) is None

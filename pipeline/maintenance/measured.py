@@ -1,0 +1,86 @@
+"""What synthetic images added in studies that were run to their end: the rows of docs/when-it-helps.md."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pipeline.augmentation.policies import POLICIES
+from pipeline.params import Params
+from pipeline.study.arms import ARMS, Arm
+
+TABLE = Path(__file__).with_name("measured.csv")
+_NEAR = 3.0  # times as many labels, or a third of them: a row of other sizes is no evidence
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row: a situation, and what the images of a GAN added there. All are of MNIST so far.
+
+    Attributes:
+        labels: labelled real images.
+        pool: whether unlabelled images were used too.
+        rare: whether some classes were rare.
+        classic: the augmentation policy that both sides have.
+        arm, ratio: what was added.
+        gain, low, high: percentage points of test accuracy (with rare classes: of macro-F1), with the 95 % interval.
+        replicates: of the study.
+        study: its name in studies/ and docs/studies/.
+    """
+
+    labels: int
+    pool: bool
+    rare: bool
+    classic: str
+    arm: str
+    ratio: float
+    gain: float
+    low: float
+    high: float
+    replicates: int
+    study: str
+
+    @property
+    def sentence(self) -> str:
+        """The row in words: `100 labels, affine + elastic: … added −0.01 points [−0.18, +0.17]`."""
+        points = ", ".join(f"{value:+.2f}".replace("-", "−") for value in (self.low, self.high))
+        gain = f"{self.gain:+.2f}".replace("-", "−")
+        return (
+            f"MNIST with {self.labels} labels: {self.ratio:g} per real image of {ARMS[self.arm].words} gave"
+            f" {gain} points [{points}] ({self.replicates} replicates, studies/{self.study}.yaml)"
+        )
+
+
+def measured() -> Iterator[Measured]:
+    """The rows, in the order of the page."""
+    kinds = {field.name: field.type for field in fields(Measured)}
+    read: dict[str, Callable[[str], Any]] = {
+        "int": int,
+        "float": float,
+        "str": str,
+        "bool": lambda text: text == "yes",
+    }
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            yield Measured(**{name: read[str(kinds[name])](value) for name, value in row.items()})
+
+
+def nearest(params: Params, *, labels: int) -> Measured | None:
+    """The row that a study comes closest to; None where nothing like it was measured.
+
+    Pool and rare classes must be the same, and so must the last of the policies that the study compares on real images
+    alone. Labels may differ by a factor of 3.
+    """
+    declared = [policy for policy in POLICIES if Arm("real", policy).name in params.study.arms]
+    rows = [
+        row
+        for row in measured()
+        if row.rare == bool(params.study.imbalance)
+        and row.classic == declared[-1]
+        and max(row.labels / labels, labels / row.labels) <= _NEAR
+    ]
+    return min(rows, key=lambda row: abs(math.log(row.labels / labels)), default=None)
