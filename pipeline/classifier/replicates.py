@@ -19,10 +19,11 @@ from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.classifier.batched import train_classifiers
 from pipeline.classifier.network import Network
 from pipeline.classifier.own_network import recipe_of
+from pipeline.classifier.pool import PoolRecipe, train_with_pool
 from pipeline.classifier.saved_cells import TrainedCell
 from pipeline.classifier.training import Recipe, fresh_epochs, train_classifier
 from pipeline.images import pixel_keys
-from pipeline.params import Augmentation, Classifier, Execution
+from pipeline.params import Augmentation, Classifier, Execution, Pool
 from pipeline.runtime.device import configure, training_dtype, workers_for
 from pipeline.runtime.parallel import parallel_map
 from pipeline.runtime.progress import Advance, counted, progress
@@ -30,7 +31,13 @@ from pipeline.runtime.seeds import derive_seed
 from pipeline.runtime.store import Key, find_result, keep_result, result_key, stored_result, this_store
 from pipeline.study.arms import Arm
 from pipeline.study.grid import cell_key
-from pipeline.study.training_sets import ReplicateImages, TrainingSet, training_set
+from pipeline.study.training_sets import (
+    ReplicateImages,
+    ShownPool,
+    TrainingSet,
+    shown_pool,
+    training_set,
+)
 
 _KIND, _FILE = "classifier", "classifier.safetensors"
 # Networks in a batch of networks: the training images of all are in memory, at 55 000 real ones 43 MB of each.
@@ -46,6 +53,7 @@ class CellTraining:
     device: torch.device
     dtype: torch.dtype
     store: Path
+    pool: Pool | None = None  # for arms that use the pool
 
     @property
     def as_one_batch(self) -> bool:
@@ -57,7 +65,11 @@ class CellTraining:
 
     def augment(self, arm: Arm) -> Augment | None:
         """The arm's policy; arms of the same one share it, and a batch of networks draws for all of them at once."""
-        return _augment(POLICIES[arm.policy], self.augmentation)
+        return self.augment_by(arm.policy)
+
+    def augment_by(self, policy: str) -> Augment | None:
+        """A policy as a function."""
+        return _augment(POLICIES[policy], self.augmentation)
 
 
 @cache
@@ -85,6 +97,7 @@ class CellJob:
         seed: of weights, batch order and augmentation.
         facts: its key columns, and how it is trained (JSON values).
         real_pixels: `pixel_keys` of the real images that have a part in it, its generator's included.
+        pool: what it is shown of the pool; None: nothing.
     """
 
     arm: Arm
@@ -92,6 +105,7 @@ class CellJob:
     seed: int
     facts: Mapping[str, Any]
     real_pixels: npt.NDArray[np.int64]
+    pool: ShownPool | None = None
 
     def recipe(self, how: CellTraining) -> Recipe:
         """What its classifier is shown."""
@@ -113,18 +127,45 @@ class CellJob:
     def key(self, how: CellTraining) -> Key:
         """Of its classifier in the store: values alone, so that another name of the arm is the same."""
         transforms = POLICIES[self.arm.policy]
+        recipe = {
+            "classifier": recipe_of(how.classifier),
+            "transforms": list(transforms),
+            "strengths": strengths_of(transforms, how.augmentation),
+            "seed": self.seed,
+        }
+        data = self.training.sha256()
+        if self.pool is None:
+            train = train_classifiers if how.as_one_batch else train_classifier
+            return result_key(_KIND, train, recipe=recipe, data=data, device=how.device, dtype=how.dtype)
+        assert how.pool is not None
+        pool: dict[str, Any] = {
+            "images_per_labelled": how.pool.images_per_labelled,
+            "weight": how.pool.weight,
+        }
+        if self.pool.labels is None:
+            weak = POLICIES[how.pool.weak_policy]
+            pool |= {"threshold": how.pool.consistency_threshold, "weak": list(weak)}
+            pool |= {"weak_strengths": strengths_of(weak, how.augmentation)}
         return result_key(
             _KIND,
-            train_classifiers if how.as_one_batch else train_classifier,
-            recipe={
-                "classifier": recipe_of(how.classifier),
-                "transforms": list(transforms),
-                "strengths": strengths_of(transforms, how.augmentation),
-                "seed": self.seed,
-            },
-            data=self.training.sha256(),
+            train_with_pool,
+            recipe=recipe | {"pool": pool},
+            data=data + self.pool.sha256(),
             device=how.device,
             dtype=how.dtype,
+        )
+
+    def pool_recipe(self, how: CellTraining) -> PoolRecipe:
+        """What its classifier is shown of the pool."""
+        assert self.pool is not None and how.pool is not None
+        return PoolRecipe(
+            self.pool.images,
+            self.pool.labels,
+            per_step=how.pool.images_per_labelled * how.classifier.batch_size,
+            strong=how.augment(self.arm),
+            weak=how.augment_by(how.pool.weak_policy),
+            threshold=how.pool.consistency_threshold,
+            weight=how.pool.weight,
         )
 
 
@@ -135,6 +176,7 @@ def cell_jobs(
     synthetic_per_real: float,
     classifier: Classifier,
     seed: int,
+    pool: Pool | None = None,
 ) -> Iterator[CellJob]:
     """The cells of a stage, all arms of a replicate after another.
 
@@ -147,6 +189,7 @@ def cell_jobs(
         for arm in arms:
             if arm.uses_extra and images.extra is None:
                 continue
+            beside = shown_pool(arm, images.pool)
             training = training_set(
                 arm,
                 images.real,
@@ -166,7 +209,12 @@ def cell_jobs(
                 "batch_size": classifier.batch_size,
                 "real_subset_sha256": images.real.provenance["real_subset_sha256"],
             }
-            yield CellJob(arm, training, cell_seed, facts, pixel_keys(_real_images(arm, images)))
+            if beside is not None and pool is not None:
+                facts |= {
+                    "pool_images": len(beside.images),
+                    "pool_batch_size": pool.images_per_labelled * classifier.batch_size,
+                }
+            yield CellJob(arm, training, cell_seed, facts, pixel_keys(_real_images(arm, images)), beside)
 
 
 def train_cells(
@@ -180,6 +228,7 @@ def train_cells(
     seed: int,
     execution: Execution,
     label: str,
+    pool: Pool | None = None,
 ) -> tuple[list[TrainedCell], Mapping[str, Any]]:
     """Train every arm on every replicate; return the cells and the constructor arguments of their networks.
 
@@ -196,11 +245,14 @@ def train_cells(
         seed: of the whole study.
         execution: where and in what to compute.
         label: a name for the progress display.
+        pool: its section of the parameters, for arms that use the pool.
     """
     device = configure(execution)
-    how = CellTraining(classifier, augmentation, device, training_dtype(execution, device), this_store())
+    how = CellTraining(
+        classifier, augmentation, device, training_dtype(execution, device), this_store(), pool
+    )
     jobs = cell_jobs(
-        arms, replicates, synthetic_per_real=synthetic_per_real, classifier=classifier, seed=seed
+        arms, replicates, synthetic_per_real=synthetic_per_real, classifier=classifier, seed=seed, pool=pool
     )
     cells, trained = [], 0
     arguments: Mapping[str, Any] = {}
@@ -227,6 +279,15 @@ def train_cells(
 
 def train_cell(job: CellJob, how: CellTraining, advance: Advance) -> Network:
     """A cell's classifier, trained by itself."""
+    if job.pool is not None:
+        return train_with_pool(
+            job.recipe(how),
+            job.pool_recipe(how),
+            how.classifier,
+            device=how.device,
+            dtype=how.dtype,
+            advance=advance,
+        )
     return train_classifier(
         job.recipe(how), how.classifier, device=how.device, dtype=how.dtype, advance=advance
     )
@@ -251,12 +312,14 @@ def _train_batched(
         keys = [job.key(how) for job in chosen]
         missing = [i for i, key in enumerate(keys) if find_result(how.store, key) is None]
         advance(how.classifier.steps * (len(chosen) - len(missing)))
-        if missing:
-            recipes = [chosen[i].recipe(how) for i in missing]
+        for i in [i for i in missing if chosen[i].pool is not None]:
+            _keep(how.store, keys[i], train_cell(chosen[i], how, advance))
+        if together := [i for i in missing if chosen[i].pool is None]:
+            recipes = [chosen[i].recipe(how) for i in together]
             networks = train_classifiers(
                 recipes, how.classifier, device=how.device, dtype=how.dtype, advance=advance
             )
-            for i, network in zip(missing, networks, strict=True):
+            for i, network in zip(together, networks, strict=True):
                 _keep(how.store, keys[i], network)
         yield from ((job, (keys[i], i in missing)) for i, job in enumerate(chosen))
 
@@ -270,6 +333,9 @@ def _keep(store: Path, key: Key, network: Network) -> None:
 
 def _real_images(arm: Arm, images: ReplicateImages) -> npt.NDArray[np.uint8]:
     """Every real image that had a part in a cell: the generator's training images too, seen or not."""
+    parts = [images.real.images]
     if arm.uses_extra and images.extra is not None:
-        return np.concatenate([images.real.images, images.extra.images])
-    return images.real.images
+        parts.append(images.extra.images)
+    if images.pool is not None and (arm.pool or arm.uses_synthetic):
+        parts.append(images.pool.images)
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]

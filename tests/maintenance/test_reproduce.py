@@ -159,6 +159,8 @@ def test_the_options_of_a_study_are_part_of_what_is_made_again(params, train, tm
         "train-gan": [
             "--train",
             "data/prepared/train.npz",
+            "--labels",
+            "data/pseudo_labels",
             "--history",
             "history",
             "--collapsed",
