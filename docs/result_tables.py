@@ -4,7 +4,7 @@ tests/test_result_tables.py holds the pages against them.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pipeline.study.grid import Grid
 ROOT = Path(__file__).resolve().parents[1]
 # Page → the study in studies/ whose metrics it shows; copies of these lie in docs/studies/.
 PAGES = {"README.md": "full", "docs/low-data.md": "low_data"}
-ARMS_PAGE = "docs/numbers.md"
+ARMS_PAGE, POOL_PAGE = "docs/numbers.md", "docs/pool.md"
 QUALITY = ("fid", "precision", "recall", "density", "coverage")
 
 
@@ -82,15 +82,14 @@ def quality_table(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def arms_table(*, rare_only: bool) -> list[str]:
+def arms_table(arms: Iterable[Arm]) -> list[str]:
     """A row per arm: its name, what it trains on, its classic augmentation and its baseline."""
     lines = ["| arm | trains on | classic augmentation | compared with |", "| --- | --- | --- | --- |"]
-    for arm in ARMS.values():
-        if arm.rare_only == rare_only:
-            baseline = f"`{arm.baseline}`" if arm.baseline else ""
-            augmentation = augmentation_words(arm)
-            images = arm.words.removesuffix(f", {augmentation}")
-            lines.append(f"| `{arm.name}` | {images} | {augmentation} | {baseline} |")
+    for arm in arms:
+        baseline = f"`{arm.baseline}`" if arm.baseline else ""
+        augmentation = augmentation_words(arm)
+        images = arm.words.removesuffix(f", {augmentation}")
+        lines.append(f"| `{arm.name}` | {images} | {augmentation} | {baseline} |")
     return lines
 
 
@@ -136,7 +135,11 @@ def no_effect_table() -> list[str]:
 def tables(page: str) -> list[list[str]]:
     """The tables of a page: arms and simulations; or the comparison, then the generative metrics of each budget."""
     if page == ARMS_PAGE:
-        return [arms_table(rare_only=False), arms_table(rare_only=True), overlap_table(), no_effect_table()]
+        rare = [arm for arm in ARMS.values() if arm.rare_only]
+        others = [arm for arm in ARMS.values() if not arm.rare_only and not arm.pool]
+        return [arms_table(others), arms_table(rare), overlap_table(), no_effect_table()]
+    if page == POOL_PAGE:
+        return [arms_table(arm for arm in ARMS.values() if arm.pool and arm.policy == "affine_elastic")]
     results = committed_results(PAGES[page])
     return [results_table(results.comparison), *(quality_table(part.generative) for part in results.budgets)]
 

@@ -12,7 +12,7 @@ result_tables = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(result_tables)
 
 
-@pytest.mark.parametrize("page", [*result_tables.PAGES, result_tables.ARMS_PAGE])
+@pytest.mark.parametrize("page", [*result_tables.PAGES, result_tables.ARMS_PAGE, result_tables.POOL_PAGE])
 def test_the_tables_are_those_of_the_committed_results(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for table in result_tables.tables(page):

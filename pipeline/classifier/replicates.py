@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -255,6 +256,7 @@ def train_cells(
         arms, replicates, synthetic_per_real=synthetic_per_real, classifier=classifier, seed=seed, pool=pool
     )
     cells, trained = [], 0
+    seconds: dict[str, list[float]] = {}
     arguments: Mapping[str, Any] = {}
     with progress(label, len(arms) * count * classifier.steps, "steps") as advance:
         if how.as_one_batch:
@@ -262,11 +264,13 @@ def train_cells(
         else:
             workers = workers_for(execution, device, trainings=len(arms) * count, threads_each=1)
             done = parallel_map(partial(_find_or_train, how=how), jobs, workers=workers, advance=advance)
-        for job, (key, is_new) in done:
+        for job, (key, taken) in done:
             weights, metadata = load_checkpoint(stored_result(how.store, key) / _FILE, kind=_KIND)
             arguments = metadata["arguments"]
             cells.append(TrainedCell(job.facts, weights, job.real_pixels))
-            trained += is_new
+            trained += taken is not None
+            if job.pool is not None and taken is not None:
+                seconds.setdefault(job.arm.name, []).append(taken)
         # Arms that the train split is too small for.
         advance((len(arms) * count - len(cells)) * classifier.steps)
     if arms:
@@ -274,7 +278,18 @@ def train_cells(
         print(f"{label}: {counted(trained, 'classifier')} trained, {found} found finished", flush=True)
     else:
         print(f"{label}: no such arm is declared, nothing to train", flush=True)
+    for cell in {cell.facts["arm"]: cell for cell in cells if cell.facts["arm"] in seconds}.values():
+        print(_cost_line(cell.facts, seconds[cell.facts["arm"]]), flush=True)
     return cells, arguments
+
+
+def _cost_line(facts: Mapping[str, Any], seconds: Sequence[float]) -> str:
+    """What an arm with a pool costs: no file has it, for the minutes of a machine are no property of a result."""
+    return (
+        f"{facts['arm']}: {facts['batch_size']} labelled images a step and {facts['pool_batch_size']} of a pool of"
+        f" {facts['pool_images']}; {sum(seconds) / len(seconds) / 60:.1f} minutes for each of"
+        f" {counted(len(seconds), 'classifier')}"
+    )
 
 
 def train_cell(job: CellJob, how: CellTraining, advance: Advance) -> Network:
@@ -293,35 +308,41 @@ def train_cell(job: CellJob, how: CellTraining, advance: Advance) -> Network:
     )
 
 
-def _find_or_train(job: CellJob, advance: Advance, *, how: CellTraining) -> tuple[Key, bool]:
-    """The key of a cell's classifier, which is in the store then; and whether it was trained."""
+def _find_or_train(job: CellJob, advance: Advance, *, how: CellTraining) -> tuple[Key, float | None]:
+    """The key of a cell's classifier, which is in the store then; and the seconds of its training, None if found."""
     key = job.key(how)
     if find_result(how.store, key) is not None:
         advance(how.classifier.steps)
-        return key, False
+        return key, None
+    start = time.perf_counter()
     _keep(how.store, key, train_cell(job, how, advance))
-    return key, True
+    return key, time.perf_counter() - start
 
 
 def _train_batched(
     jobs: Iterable[CellJob], *, how: CellTraining, advance: Advance
-) -> Iterator[tuple[CellJob, tuple[Key, bool]]]:
+) -> Iterator[tuple[CellJob, tuple[Key, float | None]]]:
     """The classifiers of all jobs, so many at once; in the order of the jobs."""
     waiting = iter(jobs)
     while chosen := list(islice(waiting, _AT_ONCE)):
         keys = [job.key(how) for job in chosen]
         missing = [i for i, key in enumerate(keys) if find_result(how.store, key) is None]
         advance(how.classifier.steps * (len(chosen) - len(missing)))
-        for i in [i for i in missing if chosen[i].pool is not None]:
+        seconds: dict[int, float] = {}
+        for i in [i for i in missing if chosen[i].pool is not None]:  # they have a loop of their own
+            start = time.perf_counter()
             _keep(how.store, keys[i], train_cell(chosen[i], how, advance))
+            seconds[i] = time.perf_counter() - start
         if together := [i for i in missing if chosen[i].pool is None]:
+            start = time.perf_counter()
             recipes = [chosen[i].recipe(how) for i in together]
             networks = train_classifiers(
                 recipes, how.classifier, device=how.device, dtype=how.dtype, advance=advance
             )
             for i, network in zip(together, networks, strict=True):
                 _keep(how.store, keys[i], network)
-        yield from ((job, (keys[i], i in missing)) for i, job in enumerate(chosen))
+                seconds[i] = (time.perf_counter() - start) / len(together)
+        yield from ((job, (keys[i], seconds.get(i))) for i, job in enumerate(chosen))
 
 
 def _keep(store: Path, key: Key, network: Network) -> None:

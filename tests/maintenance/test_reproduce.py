@@ -116,7 +116,7 @@ def again(study, params, train):
     return (
         reproduce_images([generator], synthetic, images_per_class=5, device=CPU),
         reproduce_cell(data / "classifier/60/baselines.safetensors", train, params, **common),
-        reproduce_gan(generator, train, params, replicate=0, **common),
+        reproduce_gan(generator, train, params, replicate=0, pseudo_labels=Path("none"), **common),
     )
 
 
