@@ -538,6 +538,7 @@ class Augmentation(Section):
     color_contrast: Fraction
     color_saturation: Fraction
     color_hue: Annotated[Number, Field(ge=0, le=0.5)]
+    mixup_alpha: Annotated[Number, Field(gt=0, le=100)]
 
 
 class Classifier(Training):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.augmentation.classic import Augment, Strengths, classic_augmentation
+from pipeline.augmentation.mixup import Mix, mixing
 from pipeline.augmentation.policies import POLICIES
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.classifier.batched import train_classifiers
@@ -55,23 +56,26 @@ class CellTraining:
         """
         return self.device.type != "cpu" and self.classifier.network == "compact"
 
-    def augment(self, arm: Arm) -> Augment | None:
+    def policy(self, arm: Arm) -> tuple[Augment | None, Mix | None]:
         """The arm's policy; arms of the same one share it, and a batch of networks draws for all of them at once."""
-        return _augment(POLICIES[arm.policy], self.augmentation)
+        return _policy(POLICIES[arm.policy], self.augmentation)
 
 
 @cache
-def _augment(transforms: tuple[str, ...], augmentation: Augmentation) -> Augment | None:
-    return classic_augmentation(transforms, Strengths(**augmentation.model_dump()))
+def _policy(transforms: tuple[str, ...], augmentation: Augmentation) -> tuple[Augment | None, Mix | None]:
+    """What it does to each image, and then to the images of a batch together."""
+    how = Strengths(**augmentation.model_dump())
+    return classic_augmentation(transforms, how), mixing(transforms, alpha=how.mixup_alpha)
 
 
 def strengths_of(transforms: Sequence[str], augmentation: Augmentation) -> dict[str, Any]:
     """Those keys of the section that some transforms depend on: another value of the others retrains nothing."""
     own = tuple(f"{transform}_" for transform in transforms)
+    facts = ("fill", "flips") if set(transforms) - {"mixup"} else ()
     return {
         name: value
         for name, value in augmentation.model_dump().items()
-        if transforms and (name in ("fill", "flips") or name.startswith(own))
+        if name in facts or name.startswith(own)
     }
 
 
@@ -96,13 +100,15 @@ class CellJob:
     def recipe(self, how: CellTraining) -> Recipe:
         """What its classifier is shown."""
         training, per_epoch = self.training, self.training.synthetic_per_epoch
+        augment, mix = how.policy(self.arm)
         draw = None
         if per_epoch is not None:
             draw = fresh_epochs(training.images, real_images=training.real_images, per_epoch=per_epoch)
         return Recipe(
             training=training.images,
             seed=self.seed,
-            augment=how.augment(self.arm),
+            augment=augment,
+            mix=mix,
             draw_epoch=draw,
             weights=training.image_weights(synthetic_weight=how.classifier.synthetic_weight),
             first_augmented=training.first_augmented,

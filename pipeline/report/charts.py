@@ -47,10 +47,12 @@ class Line:
     words: str
 
 
-_POLICY_COLOURS, _POLICY_MARKERS = ("blue", "orange", "pink"), ("o", "s", "D")
-_MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v", "d", "p", "H", "8")
+_POLICY_COLOURS, _POLICY_MARKERS = ("blue", "orange", "pink"), ("o", "s", "D", "^", "v")
+_MIXED_COLOURS = ("violet", "grey", "olive")
+_MIXED_MARKERS = ("P", "X", "v", "d", "p", "H", "8", "^", "h", "o", "s")
 _ALONE_MARKERS = ("^", "p", "h")
-_CONTROL_COLOURS, _CONTROL_MARKERS = ("grey", "violet", "pink"), ("<", ">", "*")
+_CONTROL_COLOURS = ("grey", "violet", "pink", "olive", "blue", "orange", "green")
+_CONTROL_MARKERS = ("<", ">", "*")
 CONTROLS, SYNTHETIC_ONLY = "controls, upper bound", "synthetic images only"  # the titles of their panels
 _LOW_DATA_COLOURS, _LOW_DATA_MARKERS = ("blue", "orange", "pink", "green"), ("o", "s", "D", "^")
 

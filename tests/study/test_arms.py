@@ -128,6 +128,7 @@ def test_a_row_of_the_table_says_all_of_an_arm():
     )
     assert ARMS["real_trivial_augment"].words == "real only, TrivialAugment"
     assert ARMS["synthetic_flip_crop"].words == "real + synthetic, flip + crop"
+    assert ARMS["real_affine_elastic_mixup"].words == "real only, affine + elastic + mixup"
     assert ARMS["fill_affine"].words == "rare classes repeated, copies affine"
     assert ARMS["synthetic_affine"].baseline == "real_affine" and ARMS["fill_affine"].baseline == "real"
     made_up = Arm("synthetic", "affine", filtered=True)
