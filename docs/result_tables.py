@@ -5,6 +5,7 @@ tests/test_result_tables.py holds the pages against them.
 
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import pandas as pd
 
 from pipeline.params import overlay_params
 from pipeline.results import ResultFolders, Results
-from pipeline.study.arms import ARMS, Arm, policy_words
+from pipeline.study.arms import ARMS, Arm
 from pipeline.study.grid import Grid
 
 ROOT = Path(__file__).resolve().parents[1]
 # Page → the study in studies/ whose metrics it shows; copies of these lie in docs/studies/.
 PAGES = {"README.md": "full", "docs/low-data.md": "low_data"}
 ARMS_PAGE, POOL_PAGE = "docs/numbers.md", "docs/pool.md"
+_A_POLICY = "trivial_augment"  # stands for each of them
 QUALITY = ("fid", "precision", "recall", "density", "coverage")
 
 
@@ -83,19 +85,25 @@ def quality_table(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def arms_table(arms: Iterable[Arm]) -> list[str]:
-    """A row per arm: its name, what it trains on, its classic augmentation and its baseline."""
-    lines = ["| arm | trains on | classic augmentation | compared with |", "| --- | --- | --- | --- |"]
+    """A row per arm without a policy: its name, what it trains on, its baseline, and the same of those with one."""
+    lines = [
+        "| arm | trains on | compared with | with a policy | compared with |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for arm in arms:
-        baseline = f"`{arm.baseline}`" if arm.baseline else ""
-        augmentation = augmentation_words(arm)
-        images = arm.words.removesuffix(f", {augmentation}")
-        lines.append(f"| `{arm.name}` | {images} | {augmentation} | {baseline} |")
+        plain = arm if arm.own_name else replace(arm, policy="none")
+        twin = ARMS.get(f"{plain.name}_{_A_POLICY}")
+        if arm != (plain if plain.name in ARMS else twin):
+            continue
+        own, baseline = (
+            f"`{name}`" if name and plain.name in ARMS else "" for name in (plain.name, plain.baseline)
+        )
+        with_policy, its_baseline = (
+            f"`{name.replace(_A_POLICY, '<policy>')}`" if name else ""
+            for name in ((twin.name, twin.baseline) if twin else ("", ""))
+        )
+        lines.append(f"| {own} | {plain.words} | {baseline} | {with_policy} | {its_baseline} |")
     return lines
-
-
-def augmentation_words(arm: Arm) -> str:
-    """An arm's policy as its own words end with it: `affine + elastic`, `copies affine`."""
-    return f"{'copies ' * arm.copies_only}{policy_words(arm.policy)}"
 
 
 def overlap_table() -> list[str]:
@@ -139,7 +147,7 @@ def tables(page: str) -> list[list[str]]:
         others = [arm for arm in ARMS.values() if not arm.rare_only and not arm.pool]
         return [arms_table(others), arms_table(rare), overlap_table(), no_effect_table()]
     if page == POOL_PAGE:
-        return [arms_table(arm for arm in ARMS.values() if arm.pool and arm.policy == "affine_elastic")]
+        return [arms_table(arm for arm in ARMS.values() if arm.pool)]
     results = committed_results(PAGES[page])
     return [results_table(results.comparison), *(quality_table(part.generative) for part in results.budgets)]
 

@@ -564,6 +564,7 @@ class Augmentation(Section):
     color_contrast: Fraction
     color_saturation: Fraction
     color_hue: Annotated[Number, Field(ge=0, le=0.5)]
+    mixup_alpha: Annotated[Number, Field(gt=0, le=100)]
 
 
 class Pool(Section):
@@ -743,6 +744,11 @@ class Params(Section):
                         f"pool.{name}: found {policy}, which mirrors images, but augmentation.flips is none; take a"
                         " policy without flips, or set augmentation.flips if mirror images are of the same class"
                     )
+        if "mixup" in POLICIES[self.pool.weak_policy]:
+            problems.append(
+                f"pool.weak_policy: found {self.pool.weak_policy}, which blends images, so that they have no label to"
+                " find; take one without mixup, such as affine"
+            )
         flipping = [arm for arm in self.study.arms if "flip" in POLICIES[ARMS[arm].policy]]
         if flipping and self.augmentation.flips == "none":
             problems.append(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ from pipeline.classifier.training import (
     new_network,
     new_optimizer,
     positions_shown,
+    soft_targets,
 )
 from pipeline.params import Training
 from pipeline.runtime.progress import Advance
@@ -43,8 +45,8 @@ class PoolRecipe:
         images: (M, C, H, W) uint8, bare: their own labels are not here.
         labels: (M,) int64, what they are taken for; None: consistency.
         per_step: how many each step shows; an epoch over the pool shows each of its images once, in a new order.
-        strong: augmentation of the images that are trained on; or None.
-        weak: of those that the classifier labels; for consistency alone.
+        weak: augmentation of the images that the classifier labels, for consistency alone; or None. Those that it
+            learns from are augmented as the labelled ones are.
         threshold: 0..1, consistency: how sure of its label the classifier must be, before label smoothing.
         weight: of their loss, beside 1 of the labelled images'.
     """
@@ -52,7 +54,6 @@ class PoolRecipe:
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64] | None
     per_step: int
-    strong: Augment | None
     weak: Augment | None = None
     threshold: float = 0.95
     weight: float = 1.0
@@ -90,34 +91,36 @@ def train_with_pool(
     pool_labels = None if pool.labels is None else torch.from_numpy(pool.labels).to(device)
     weights = None if recipe.weights is None else torch.from_numpy(recipe.weights).to(device)
     least = smoothed(pool.threshold, settings.label_smoothing, recipe.training.num_classes)
-    rngs = [torch_generator(derive_seed(recipe.seed, name), device) for name in ("augment", "strong", "weak")]
+    targets_of = partial(
+        soft_targets, num_classes=recipe.training.num_classes, label_smoothing=settings.label_smoothing
+    )
+    rng, pool_rng, weak_rng = (
+        torch_generator(derive_seed(recipe.seed, name), device)
+        for name in ("augment", "augment pool", "weak")
+    )
+
+    real_only_from = first_real_only_step(recipe, settings)
 
     loss = torch.zeros((), device=device)
     shown = zip(positions_shown(recipe, settings), pool_positions(recipe, pool, settings), strict=True)
     for step, (positions, places) in enumerate(shown, start=1):
-        if step == first_real_only_step(recipe, settings):
+        if step == real_only_from:
             weights = None
         index, place = positions.to(device), places.to(device)
-        beside = images_to_unit(pool_images[place])
+        images, beside = images_to_unit(all_images[index]), images_to_unit(pool_images[place])
         if pool_labels is None:
-            taken_for, sure = sure_labels(network, _augmented(pool.weak, beside, rngs[2]), least, dtype)
+            taken_for, sure = sure_labels(network, _augmented(pool.weak, beside, weak_rng), least, dtype)
         else:
-            taken_for, sure = pool_labels[place], torch.ones(len(place), device=device)
-        images = _augmented(recipe.augment, images_to_unit(all_images[index]), rngs[0])
-        together = torch.cat([images, _augmented(pool.strong, beside, rngs[1])])
+            taken_for, sure = pool_labels[place], None
+        images, targets = _shown(
+            recipe, images, targets_of(all_labels[index], None if weights is None else weights[index]), rng
+        )
+        beside, pool_targets = _shown(recipe, beside, targets_of(taken_for, sure), pool_rng)
         optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            logits = network(together)
-        losses = F.cross_entropy(
-            logits.float(),
-            torch.cat([all_labels[index], taken_for]),
-            label_smoothing=settings.label_smoothing,
-            reduction="none",
-        )
-        of_labelled, of_pool = losses[: len(index)], losses[len(index) :]
-        if weights is not None:
-            of_labelled = of_labelled * weights[index]
-        loss = of_labelled.mean() + pool.weight * (of_pool * sure).mean()
+            logits = network(torch.cat([images, beside])).float()
+        loss = F.cross_entropy(logits[: len(index)], targets)
+        loss = loss + pool.weight * F.cross_entropy(logits[len(index) :], pool_targets)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -150,6 +153,12 @@ def pool_positions(recipe: Recipe, pool: PoolRecipe, settings: Training) -> Iter
             waiting = torch.cat([waiting, torch.randperm(len(pool.images), generator=rng)])
         yield waiting[: pool.per_step]
         waiting = waiting[pool.per_step :]
+
+
+def _shown(recipe: Recipe, images: Tensor, targets: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) and targets (N, num_classes) under the recipe's policy."""
+    images = _augmented(recipe.augment, images, rng)
+    return (images, targets) if recipe.mix is None else recipe.mix(images, targets, rng)
 
 
 def _augmented(augment: Augment | None, images: Tensor, rng: torch.Generator) -> Tensor:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.augmentation.classic import Augment, Strengths, classic_augmentation
+from pipeline.augmentation.mixup import Mix, mixing
 from pipeline.augmentation.policies import POLICIES
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.classifier.batched import train_classifiers
@@ -64,27 +65,30 @@ class CellTraining:
         """
         return self.device.type != "cpu" and self.classifier.network == "compact"
 
-    def augment(self, arm: Arm) -> Augment | None:
+    def policy(self, arm: Arm) -> tuple[Augment | None, Mix | None]:
         """The arm's policy; arms of the same one share it, and a batch of networks draws for all of them at once."""
-        return self.augment_by(arm.policy)
+        return self.named_policy(arm.policy)
 
-    def augment_by(self, policy: str) -> Augment | None:
-        """A policy as a function."""
-        return _augment(POLICIES[policy], self.augmentation)
+    def named_policy(self, policy: str) -> tuple[Augment | None, Mix | None]:
+        """A row of `augmentation/policies.py` as functions."""
+        return _policy(POLICIES[policy], self.augmentation)
 
 
 @cache
-def _augment(transforms: tuple[str, ...], augmentation: Augmentation) -> Augment | None:
-    return classic_augmentation(transforms, Strengths(**augmentation.model_dump()))
+def _policy(transforms: tuple[str, ...], augmentation: Augmentation) -> tuple[Augment | None, Mix | None]:
+    """What it does to each image, and then to the images of a batch together."""
+    how = Strengths(**augmentation.model_dump())
+    return classic_augmentation(transforms, how), mixing(transforms, alpha=how.mixup_alpha)
 
 
 def strengths_of(transforms: Sequence[str], augmentation: Augmentation) -> dict[str, Any]:
     """Those keys of the section that some transforms depend on: another value of the others retrains nothing."""
     own = tuple(f"{transform}_" for transform in transforms)
+    facts = ("fill", "flips") if set(transforms) - {"mixup"} else ()
     return {
         name: value
         for name, value in augmentation.model_dump().items()
-        if transforms and (name in ("fill", "flips") or name.startswith(own))
+        if name in facts or name.startswith(own)
     }
 
 
@@ -111,13 +115,15 @@ class CellJob:
     def recipe(self, how: CellTraining) -> Recipe:
         """What its classifier is shown."""
         training, per_epoch = self.training, self.training.synthetic_per_epoch
+        augment, mix = how.policy(self.arm)
         draw = None
         if per_epoch is not None:
             draw = fresh_epochs(training.images, real_images=training.real_images, per_epoch=per_epoch)
         return Recipe(
             training=training.images,
             seed=self.seed,
-            augment=how.augment(self.arm),
+            augment=augment,
+            mix=mix,
             draw_epoch=draw,
             weights=training.image_weights(synthetic_weight=how.classifier.synthetic_weight),
             first_augmented=training.first_augmented,
@@ -163,8 +169,7 @@ class CellJob:
             self.pool.images,
             self.pool.labels,
             per_step=how.pool.images_per_labelled * how.classifier.batch_size,
-            strong=how.augment(self.arm),
-            weak=how.augment_by(how.pool.weak_policy),
+            weak=how.named_policy(how.pool.weak_policy)[0],
             threshold=how.pool.consistency_threshold,
             weight=how.pool.weight,
         )

@@ -197,7 +197,7 @@ class _Timed:
 
     def _classifier_step(self, arm: Arm) -> float:
         if arm.policy not in self.seconds_of_a_step:
-            recipe = Recipe(self.images, 0, self.how.augment(arm))
+            recipe = Recipe(self.images, 0, *self.how.policy(arm))
 
             def train(steps: int) -> None:
                 settings = self.how.classifier.model_copy(update={"steps": _CLASSIFIER_STEPS * steps})

@@ -47,12 +47,14 @@ class Line:
     words: str
 
 
-_POLICY_COLOURS, _POLICY_MARKERS = ("blue", "orange", "pink"), ("o", "s", "D")
-_MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v", "d", "p", "H", "8")
+_POLICY_COLOURS, _POLICY_MARKERS = ("blue", "orange", "pink"), ("o", "s", "D", "^", "v")
+_MIXED_COLOURS = ("violet", "grey", "olive")
+_MIXED_MARKERS = ("P", "X", "v", "d", "p", "H", "8", "^", "h", "o", "s")
 _ALONE_MARKERS = ("^", "p", "h")
-_CONTROL_COLOURS, _CONTROL_MARKERS = ("grey", "violet", "pink"), ("<", ">", "*")
+_CONTROL_COLOURS = ("grey", "violet", "pink", "olive", "blue", "orange", "green")
+_CONTROL_MARKERS = ("<", ">", "*")
 CONTROLS, SYNTHETIC_ONLY = "controls, upper bound", "synthetic images only"  # the titles of their panels
-_POOL_COLOURS, _POOL_MARKERS = ("blue", "orange", "green"), ("P", "X", "v", "d", "H", "8", "<", ">", "*")
+_POOL_COLOURS, _POOL_MARKERS = ("blue", "orange", "pink"), ("P", "X", "d")
 _LOW_DATA_COLOURS, _LOW_DATA_MARKERS = ("blue", "orange", "pink", "green"), ("o", "s", "D", "^")
 
 
@@ -84,8 +86,8 @@ def line_of(name: str) -> Line:
         alone = [other.name for other in ARMS.values() if not other.uses_real]
         return Line(arms, *_look(alone.index(name), ("green",), _ALONE_MARKERS), arm.words)
     if arm.pool:
-        with_pool = [other.name for other in ARMS.values() if other.pool]
-        return Line(arms, *_look(with_pool.index(name), _POOL_COLOURS, _POOL_MARKERS), arm.words)
+        place = list(POLICIES).index(arm.policy)  # of those without a ratio too, which no curve shows
+        return Line(arms, *_look(place, _POOL_COLOURS, _POOL_MARKERS), arm.words)
     place = _kin(arm).index(name)
     colours, markers = (
         (_MIXED_COLOURS, _MIXED_MARKERS) if arm.adds_synthetic else (_CONTROL_COLOURS, _CONTROL_MARKERS)

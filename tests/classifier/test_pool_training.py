@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from pipeline.augmentation.mixup import mixing
 from pipeline.classifier.network import predict
 from pipeline.classifier.pool import PoolRecipe, pool_positions, smoothed, sure_labels, train_with_pool
 from pipeline.classifier.training import Recipe, train_classifier
@@ -53,7 +54,7 @@ def weights(network):
 
 
 def pool_of(images, labels=None, **changes):
-    values = {"per_step": 32, "strong": noisy, "weak": None}
+    values = {"per_step": 32, "weak": None}
     return PoolRecipe(images.images, labels, **values | changes)
 
 
@@ -99,9 +100,10 @@ def test_images_without_a_sure_label_change_nothing(digits):
     [
         {"labels": "swapped"},
         {"per_step": 33},
-        {"strong": None},
+        {"augment": None},
         {"weight": 0.5},
         {"labels": None, "threshold": 0.0},
+        {"mix": mixing(("mixup",), alpha=0.4)},
     ],
     ids=str,
 )
@@ -109,9 +111,14 @@ def test_every_option_changes_the_result_and_a_training_repeats_to_the_bit(digit
     few = digits.subset(np.arange(50))
     if change.get("labels") == "swapped":
         change = {"labels": np.roll(digits.labels, 1)}
-    network = weights(train(few, pool_of(digits, **{"labels": digits.labels} | change)))
-    assert torch.equal(network, weights(train(few, pool_of(digits, **{"labels": digits.labels} | change))))
-    assert not torch.equal(network, weights(train(few, pool_of(digits, digits.labels))))
+
+    def trained(**changed):
+        recipe = {"augment": changed.pop("augment", noisy), "mix": changed.pop("mix", None)}
+        return weights(train(few, pool_of(digits, **{"labels": digits.labels} | changed), **recipe))
+
+    network = trained(**change)
+    assert torch.equal(network, trained(**change))
+    assert not torch.equal(network, trained())
 
 
 def test_weak_augmentation_is_what_is_labelled_and_the_strong_one_what_is_learnt(digits):
@@ -132,10 +139,13 @@ def test_weak_augmentation_is_what_is_labelled_and_the_strong_one_what_is_learnt
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.classifier.pool.sure_labels", sure)
-        train(digits.subset(np.arange(50)), pool_of(digits, weak=watch("weak"), strong=watch("strong")))
+        pool = pool_of(digits, weak=watch("weak"))
+        train(digits.subset(np.arange(50)), pool, augment=watch("strong"))
     assert len(labelled) == 5 and all((images == 0).all() for images in labelled)
-    for weak, strong in zip(seen["weak"], seen["strong"], strict=True):
-        assert torch.equal(weak, strong) and len(weak) == 32  # the same images of the pool
+    of_pool = [images for images in seen["strong"] if len(images) == 32]
+    assert len(seen["strong"]) == 2 * len(of_pool) == 10  # 16 labelled images a step, and 32 others
+    for weak, strong in zip(seen["weak"], of_pool, strict=True):
+        assert torch.equal(weak, strong)  # the same images of the pool
 
 
 def test_loss_weights_of_the_labelled_images_count_until_the_tail(digits):
@@ -157,7 +167,7 @@ def test_loss_weights_of_the_labelled_images_count_until_the_tail(digits):
 @given(per_step=st.integers(1, 50), size=st.integers(1, 60))
 def test_every_image_of_the_pool_is_shown_before_one_comes_again(per_step, size):
     images = LabeledImages(np.zeros((5, 1, 8, 8), np.uint8), np.zeros(5, np.int64), ("a",))
-    pool = PoolRecipe(np.zeros((size, 1, 8, 8), np.uint8), None, per_step=per_step, strong=None)
+    pool = PoolRecipe(np.zeros((size, 1, 8, 8), np.uint8), None, per_step=per_step)
     shown = torch.cat(list(pool_positions(Recipe(images, seed=0), pool, settings(steps=12))))
     assert len(shown) == 12 * per_step
     counts = torch.bincount(shown, minlength=size)

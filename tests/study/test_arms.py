@@ -137,6 +137,7 @@ def test_a_row_of_the_table_says_all_of_an_arm():
     )
     assert ARMS["labelled_pool"].words == "real + labelled pool"
     assert ARMS["consistency_affine"].baseline == "real_affine" and ARMS["pseudo_label"].baseline == "real"
+    assert ARMS["real_affine_elastic_mixup"].words == "real only, affine + elastic + mixup"
     assert ARMS["fill_affine"].words == "rare classes repeated, copies affine"
     assert ARMS["synthetic_affine"].baseline == "real_affine" and ARMS["fill_affine"].baseline == "real"
     made_up = Arm("synthetic", "affine", filtered=True)
