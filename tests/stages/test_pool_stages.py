@@ -43,7 +43,7 @@ STUDY = {
     "pool": "rest",
     "generators_train_on": "pool",
 }
-CLASSIFIER = {"channels": 8, "feature_dim": 16, "steps": 60, "batch_size": 32}
+CLASSIFIER = {"channels": 8, "feature_dim": 16, "steps": 30, "batch_size": 32}
 POOL = {"labelled_by": "affine", "pseudo_label_threshold": 0.1, "consistency_threshold": 0.1}
 GAN = {
     "total_images": 128,
@@ -209,7 +209,7 @@ def evaluated(studies):
 def test_arms_see_as_many_labelled_images_and_say_how_many_others(evaluated):
     cells = pd.read_csv(evaluated.root / "cells.csv").set_index("arm")
     assert set(cells.index) == set(STUDY["arms"])
-    assert cells.optimizer_steps.unique().tolist() == [60] and cells.batch_size.unique().tolist() == [32]
+    assert cells.optimizer_steps.unique().tolist() == [30] and cells.batch_size.unique().tolist() == [32]
     assert cells.real_images.unique().tolist() == [60] and cells.real_subset_sha256.nunique() == 1
     with_pool = [name for name in STUDY["arms"] if ARMS[name].pool]
     assert set(cells.index[cells.pool_images > 0]) == set(with_pool)
