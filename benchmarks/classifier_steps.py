@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.augmentation.classic import Strengths, classic_augmentation
+from pipeline.augmentation.mixup import mixing
 from pipeline.augmentation.policies import POLICIES
 from pipeline.classifier.network import predict
 from pipeline.classifier.training import Recipe, train_classifier
@@ -41,9 +42,11 @@ def train_one(job, advance, *, policy, prepared, params_file, device):
     params = load_params(params_file)
     train, validation = (LabeledImages.load(prepared / f"{name}.npz") for name in ("train", "validation"))
     subset = real_subset(train, budget=budget, replicate=replicate, seed=SUBSETS, imbalance={})
-    augment = classic_augmentation(POLICIES[policy], Strengths(**params.augmentation.model_dump()))
+    how = Strengths(**params.augmentation.model_dump())
+    augment = classic_augmentation(POLICIES[policy], how)
+    mix = mixing(POLICIES[policy], alpha=how.mixup_alpha)
     network = train_classifier(
-        Recipe(subset, derive_seed(SUBSETS, "classifier", budget, replicate), augment),
+        Recipe(subset, derive_seed(SUBSETS, "classifier", budget, replicate), augment, mix),
         params.classifier.of_budget(params.study.real_images[0]).model_copy(update={"steps": steps}),
         device=device,
         dtype=training_dtype(params.execution, device),

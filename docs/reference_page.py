@@ -50,6 +50,12 @@ METRICS: Mapping[str, Mapping[str, tuple[str, str, str]]] = {
         "validation_few_balanced_accuracy": ("share", "higher", "the same by that metric"),
         "validation_few_macro_f1": ("share", "higher", "the same by that metric"),
     },
+    "pool.csv": {
+        "coverage": ("share", "higher", "pseudo-labels of the pool that are sure enough to be used"),
+        "accuracy": ("share", "higher", "pseudo-labels that are right"),
+        "kept_accuracy": ("share", "higher", "of those that are used, the right ones"),
+        "kept_least_class_accuracy": ("share", "higher", "the same of the true class in which it is lowest"),
+    },
     "comparison.json, comparisons": {
         "mean_difference": ("−1 to 1", "higher", "candidate minus baseline, mean of the paired replicates"),
         "low": ("−1 to 1", "above 0", "low end of its 95 % interval"),

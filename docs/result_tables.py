@@ -7,7 +7,7 @@ pages to what this writes.
 import csv
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The study that README and its chart show. Copies of the metrics of studies/ lie in docs/studies/.
 ANSWER = "low_data"
 ANSWER_ARMS = ("synthetic_affine_elastic", "synthetic_fresh_affine_elastic", "extra_real_affine_elastic")
+_A_POLICY = "trivial_augment"  # stands for each of them
 CHART = ROOT / "docs/images/answer.png"
 # Rows of docs/when-it-helps.md: study, budget, arm, ratio (no arm: what the verdict is about), minutes on two cores.
 SITUATIONS = (
@@ -180,21 +181,26 @@ def measured_table() -> list[str]:
     return lines
 
 
-def arms_table(*, rare_only: bool) -> list[str]:
-    """A row per arm: its name, what it trains on, its classic augmentation and its baseline."""
-    lines = ["| arm | trains on | classic augmentation | compared with |", "| --- | --- | --- | --- |"]
-    for arm in ARMS.values():
-        if arm.rare_only == rare_only:
-            baseline = f"`{arm.baseline}`" if arm.baseline else ""
-            augmentation = augmentation_words(arm)
-            images = arm.words.removesuffix(f", {augmentation}")
-            lines.append(f"| `{arm.name}` | {images} | {augmentation} | {baseline} |")
+def arms_table(arms: Iterable[Arm]) -> list[str]:
+    """A row per arm without a policy: its name, what it trains on, its baseline, and the same of those with one."""
+    lines = [
+        "| arm | trains on | compared with | with a policy | compared with |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for arm in arms:
+        plain = arm if arm.own_name else dataclasses.replace(arm, policy="none")
+        twin = ARMS.get(f"{plain.name}_{_A_POLICY}")
+        if arm != (plain if plain.name in ARMS else twin):
+            continue
+        own, baseline = (
+            f"`{name}`" if name and plain.name in ARMS else "" for name in (plain.name, plain.baseline)
+        )
+        with_policy, its_baseline = (
+            f"`{name.replace(_A_POLICY, '<policy>')}`" if name else ""
+            for name in ((twin.name, twin.baseline) if twin else ("", ""))
+        )
+        lines.append(f"| {own} | {plain.words} | {baseline} | {with_policy} | {its_baseline} |")
     return lines
-
-
-def augmentation_words(arm: Arm) -> str:
-    """An arm's policy as its own words end with it: `affine + elastic`, `copies affine`."""
-    return f"{'copies ' * arm.copies_only}{policy_words(arm.policy)}"
 
 
 def overlap_table() -> list[str]:
@@ -253,9 +259,10 @@ def made() -> dict[str, dict[str, list[str]]]:
         "docs/low-data.md": of_study("low_data"),
         "docs/ratios.md": of_study("full"),
         "docs/when-it-helps.md": {"measured": measured_table()},
+        "docs/pool.md": {"arms": arms_table(arm for arm in ARMS.values() if arm.pool)},
         "docs/numbers.md": {
-            "arms": arms_table(rare_only=False),
-            "arms for rare classes": arms_table(rare_only=True),
+            "arms": arms_table(arm for arm in ARMS.values() if not arm.rare_only and not arm.pool),
+            "arms for rare classes": arms_table(arm for arm in ARMS.values() if arm.rare_only),
             "overlap": overlap_table(),
             "no effect": no_effect_table(),
         },

@@ -13,6 +13,7 @@ from pipeline.generative_metrics.budget import INCEPTION_FEATURES, class_counts
 from pipeline.images import LabeledImages, formats_for
 from pipeline.params import Evaluation, Study
 from pipeline.study.metric import Metric
+from pipeline.study.pool import problem_of_size
 from pipeline.study.subsets import Budget, images_wanted, missing_counts, real_subset, scaled_counts
 
 Counts = npt.NDArray[np.int64]
@@ -50,6 +51,7 @@ def refuse_impossible_study(
         SynthGainError: a line per problem, each with the nearest values that would work.
     """
     subsets, problems = _subsets(train, study)
+    problems += _too_small_rest(train, subsets, study)
     problems += _too_few_synthetic(subsets, study, images_per_class)
     problems += _evaluation_problems(validation, test, evaluation, images_per_class, feature_dim)
     notes = [*_left_out_arms(train, subsets, study), *_little_to_filter(subsets, study, images_per_class)]
@@ -121,6 +123,15 @@ def _subsets(train: LabeledImages, study: Study) -> tuple[dict[Budget, LabeledIm
             if str(error) not in problems:
                 problems.append(str(error))
     return subsets, problems
+
+
+def _too_small_rest(train: LabeledImages, subsets: dict[Budget, LabeledImages], study: Study) -> list[str]:
+    """A pool that is larger than what a real subset leaves of the train split: of all budgets, the greatest."""
+    if not subsets:
+        return []
+    most = max(map(len, subsets.values()))
+    problem = problem_of_size(study.pool, rest=len(train) - most, real_images=most)
+    return [problem] if problem else []
 
 
 def _too_few_synthetic(

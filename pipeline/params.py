@@ -115,7 +115,14 @@ def _side(side: int) -> int:
     return side
 
 
+def _known_policy(name: str) -> str:
+    if name not in POLICIES:
+        raise ValueError(f"a policy: {', '.join(POLICIES)}")
+    return name
+
+
 ArmName = Annotated[str, AfterValidator(_known_arm)]
+PolicyName = Annotated[str, AfterValidator(_known_policy)]
 
 # What the stages write below data/: DVC removes it before they run.
 _OUTPUT_FOLDERS = (
@@ -125,6 +132,7 @@ _OUTPUT_FOLDERS = (
     "gan",
     "synthetic",
     "label_scores",
+    "pseudo_labels",
     "classifier",
     "metrics",
     "report",
@@ -249,6 +257,8 @@ class Study(Section):
     imbalance: dict[ClassName, Annotated[Number, Field(gt=0, lt=1)]]
     fill_to: Count | Literal["common", "largest"]
     metric: Metric
+    pool: Count | Literal["none", "rest"]
+    generators_train_on: Literal["subset", "pool"]
 
     def recipes(self) -> list[Arm]:
         """What each of the arms trains on."""
@@ -283,6 +293,22 @@ class Study(Section):
                     " name one, set study.fill_to to largest or to a count where classes are unequal by nature, or"
                     f" remove {arm}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _what_needs_a_pool_has_one(self) -> Self:
+        if self.pool != "none":
+            return self
+        if with_pool := [arm.name for arm in self.recipes() if arm.pool]:
+            raise ValueError(
+                f"study.arms: found {with_pool[0]}, but study.pool is none; set it to rest, or to a count of images of"
+                f" the train split, or remove {with_pool[0]}"
+            )
+        if self.generators_train_on == "pool":
+            raise ValueError(
+                "study.generators_train_on: found pool, but study.pool is none; set study.pool to rest or to a count,"
+                " or this to subset"
+            )
         return self
 
 
@@ -538,6 +564,18 @@ class Augmentation(Section):
     color_contrast: Fraction
     color_saturation: Fraction
     color_hue: Annotated[Number, Field(ge=0, le=0.5)]
+    mixup_alpha: Annotated[Number, Field(gt=0, le=100)]
+
+
+class Pool(Section):
+    """How arms learn from `study.pool`."""
+
+    images_per_labelled: Count
+    weight: Positive
+    labelled_by: PolicyName
+    pseudo_label_threshold: Fraction
+    weak_policy: PolicyName
+    consistency_threshold: Fraction
 
 
 class Classifier(Training):
@@ -641,6 +679,7 @@ class Params(Section):
     extractor: Extractor
     augmentation: Augmentation
     classifier: Classifiers
+    pool: Pool
     evaluation: Evaluation
     report: Report
     tracking: Tracking
@@ -692,6 +731,23 @@ class Params(Section):
             problems.append(
                 f"study.generators_per_replicate: found {self.study.generators_per_replicate}; generator.kind folder"
                 " has the images of one for each replicate: 1"
+            )
+        if self.generator.kind != "gan" and self.study.generators_train_on == "pool":
+            problems.append(
+                f"study.generators_train_on: found pool with generator.kind {self.generator.kind}; a generator of your"
+                " own gets the real subset alone: set it to subset"
+            )
+        if self.study.pool != "none" and self.augmentation.flips == "none":
+            for name in ("labelled_by", "weak_policy"):
+                if "flip" in POLICIES[policy := getattr(self.pool, name)]:
+                    problems.append(
+                        f"pool.{name}: found {policy}, which mirrors images, but augmentation.flips is none; take a"
+                        " policy without flips, or set augmentation.flips if mirror images are of the same class"
+                    )
+        if "mixup" in POLICIES[self.pool.weak_policy]:
+            problems.append(
+                f"pool.weak_policy: found {self.pool.weak_policy}, which blends images, so that they have no label to"
+                " find; take one without mixup, such as affine"
             )
         flipping = [arm for arm in self.study.arms if "flip" in POLICIES[ARMS[arm].policy]]
         if flipping and self.augmentation.flips == "none":

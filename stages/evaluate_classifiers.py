@@ -12,6 +12,9 @@ def main(
     classifiers: Annotated[Path, typer.Option(help="Folder of the trained classifiers.")],
     validation: Annotated[Path, typer.Option(help="The real validation split.")],
     test: Annotated[Path, typer.Option(help="The real test split.")],
+    train: Annotated[Path, typer.Option(help="The real train split: the true labels of the pools.")],
+    labels: Annotated[Path, typer.Option(help="Folder of the pseudo-labels, <budget>.npz each.")],
+    pool: Annotated[Path, typer.Option(help="CSV with a row per pool: how many pseudo-labels are right.")],
     cells: Annotated[Path, typer.Option(help="CSV with a row per cell.")],
     confusion: Annotated[Path, typer.Option(help="CSV with the confusion counts of every cell on test.")],
     judgements: Annotated[Path, typer.Option(help="The record of judgements on test (CSV), to be added to.")],
@@ -20,7 +23,8 @@ def main(
     """Measure the cells that the parameters declare, and only those.
 
     Example: python -m stages.evaluate_classifiers --classifiers data/classifier --validation
-    data/prepared/validation.npz --test data/prepared/test.npz --cells data/metrics/cells.csv --confusion
+    data/prepared/validation.npz --test data/prepared/test.npz --train data/prepared/train.npz --labels
+    data/pseudo_labels --pool data/metrics/pool.csv --cells data/metrics/cells.csv --confusion
     data/metrics/confusion.csv --judgements judgements.csv
     """
     import hashlib
@@ -33,6 +37,7 @@ def main(
     from pipeline.runtime.outputs import write_text
     from pipeline.scoring.cell_rows import cell_row, confusion_rows, few_of_validation
     from pipeline.scoring.judgements import content_key, judgement_line, record_judgement
+    from pipeline.scoring.pool_rows import pool_rows, pool_table
     from pipeline.scoring.prediction import predictions_of_cells
     from pipeline.scoring.subset_overlap import subset_overlaps
     from pipeline.sources.splits import all_pixels_sha256
@@ -41,18 +46,27 @@ def main(
 
     params = load_params(params_file)
     held_out, unseen = LabeledImages.load(validation), LabeledImages.load(test)
-    files = []
+    real = LabeledImages.load(train)
+    files, rows_of_pools = [], []
     overlaps, few = {}, {}
     for budget in params.study.real_images:
         folder = classifiers / str(budget)
         few[budget] = few_of_validation(held_out, budget, seed=params.seed)
         overlaps[budget] = subset_overlaps(folder / "baselines.safetensors")
-        files += [folder / "baselines.safetensors", folder / "fill.safetensors"]
+        files += [folder / f"{kind}.safetensors" for kind in ("baselines", "fill", "pool")]
         files += [
             folder / kind / f"{ratio}.safetensors"
             for ratio in positive_ratios(params.study.synthetic_per_real)
             for kind in ("augmented", "controls")
         ]
+        rows_of_pools += pool_rows(
+            real,
+            labels / f"{budget}.npz",
+            budget=budget,
+            size=params.study.pool,
+            seed=params.seed,
+            imbalance=params.study.imbalance,
+        )
     rows, confusions, judged = [], [], []
     splits = {"validation": held_out.images, "test": unseen.images}
     for facts, seen in predictions_of_cells(files, splits, execution=params.execution):
@@ -85,6 +99,7 @@ def main(
     )
     if record_judgement(judgements, line):  # before the results: none is seen that is not on record
         print(f"{judgements}: this judgement on test is on record")
+    write_text(pool, pool_table(rows_of_pools).to_csv(index=False, lineterminator="\n"))
     write_text(cells, table.to_csv(index=False, lineterminator="\n"))
     write_text(confusion, pd.DataFrame(confusions).to_csv(index=False, lineterminator="\n"))
 

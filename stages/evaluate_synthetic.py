@@ -14,6 +14,7 @@ def main(
         Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
     ],
     collapsed: Collapsed,
+    labels: Annotated[Path, typer.Option(help="Folder of the pseudo-labels, <budget>.npz each.")],
     extractor: Annotated[Path, typer.Option(help="Folder of the feature extractor.")],
     train: Annotated[Path, typer.Option(help="The train split.")],
     validation: Annotated[Path, typer.Option(help="The validation split: the floor's images.")],
@@ -24,8 +25,9 @@ def main(
     """Compare synthetic images with real test images, and with the images that their GAN was trained on.
 
     Example: python -m stages.evaluate_synthetic --budget 1000 --synthetic data/synthetic
-    --collapsed data/metrics/collapsed --extractor data/extractor --train data/prepared/train.npz
-    --validation data/prepared/validation.npz --test data/prepared/test.npz --out data/metrics/synthetic
+    --collapsed data/metrics/collapsed --labels data/pseudo_labels --extractor data/extractor --train
+    data/prepared/train.npz --validation data/prepared/validation.npz --test data/prepared/test.npz
+    --out data/metrics/synthetic
     """
     import json
     from functools import partial
@@ -41,7 +43,8 @@ def main(
     from pipeline.params import load_params
     from pipeline.runtime.device import configure
     from pipeline.runtime.outputs import write_text
-    from pipeline.study.subsets import parse_budget, subset_indices
+    from pipeline.study.pool import labelled_pool
+    from pipeline.study.subsets import parse_budget, real_subsets, subset_indices
     from pipeline.study.trained_gans import remaining_replicates
 
     params = load_params(params_file)
@@ -63,6 +66,25 @@ def main(
         seed=params.seed,
         imbalance=params.study.imbalance,
     )
+    pools = []
+    if params.study.generators_train_on == "pool":
+        reals = real_subsets(
+            train_images,
+            budget=real_images,
+            replicates=replicates,
+            seed=params.seed,
+            imbalance=params.study.imbalance,
+        )
+        file = labels / f"{budget}.npz"
+        pools = [
+            indices[given.kept]
+            for indices, given in (
+                labelled_pool(
+                    train_images, real, size=params.study.pool, seed=params.seed, pseudo_labels=file
+                )
+                for real in reals
+            )
+        ]
     images = BudgetImages(
         budget=real_images,
         replicates=replicates,
@@ -71,6 +93,7 @@ def main(
         subsets=[subset(replicate=i) for i in replicates],
         validation=LabeledImages.load(validation),
         test=test_images,
+        pools=pools,
     )
     table = evaluate_synthetic(
         images,

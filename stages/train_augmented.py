@@ -18,6 +18,7 @@ def main(
     ],
     scores: Annotated[Path, typer.Option(help="Folder of the label scores, <budget>.npz each.")],
     collapsed: Collapsed,
+    labels: Annotated[Path, typer.Option(help="Folder of the pseudo-labels, <budget>.npz each.")],
     out: Annotated[
         Path, typer.Option(help="Folder of the classifiers: <budget>/augmented/<ratio>.safetensors.")
     ],
@@ -29,7 +30,7 @@ def main(
 
     Example: python -m stages.train_augmented --budget 1000 --synthetic-per-real 0.5 --train
     data/prepared/train.npz --synthetic data/synthetic --scores data/label_scores --collapsed data/metrics/collapsed
-    --out data/classifier
+    --labels data/pseudo_labels --out data/classifier
     """
     from pipeline.classifier.replicates import train_cells
     from pipeline.classifier.saved_cells import save_cells
@@ -40,12 +41,13 @@ def main(
     from pipeline.study.label_filter import accepted_images, load_agreement
     from pipeline.study.subsets import parse_budget, real_subsets
     from pipeline.study.trained_gans import remaining_replicates
-    from pipeline.study.training_sets import ReplicateImages
+    from pipeline.study.training_sets import ReplicateImages, replicate_pool, without_collapsed
 
     params = load_params(params_file)
     size = parse_budget(budget)
     ratio = parse_ratio(synthetic_per_real)
-    arms = arms_at("augmented", params.study.arms) if ratio > 0 else []
+    declared = arms_at("augmented", params.study.arms) if ratio > 0 else []
+    arms = without_collapsed(declared, labels / f"{budget}.npz")
     real = LabeledImages.load(train)
     replicates = remaining_replicates(collapsed / f"{budget}.json", declared=params.study.replicates)
 
@@ -58,12 +60,20 @@ def main(
             imbalance=params.study.imbalance,
         ):
             replicate = subset.provenance["replicate"]
+            pool = replicate_pool(
+                real,
+                subset,
+                arms=arms,
+                size=params.study.pool,
+                seed=params.seed,
+                pseudo_labels=labels / f"{budget}.npz",
+            )
             made = LabeledImages.load(synthetic / budget / f"{replicate}.npz")
             accepted = None
             if any(arm.filtered for arm in arms):
                 agreement = load_agreement(scores / f"{budget}.npz", replicate)
                 accepted = accepted_images(made, agreement, least_probability=params.study.label_filter)
-            yield ReplicateImages(subset, made, accepted)
+            yield ReplicateImages(subset, made, accepted, pool=pool)
 
     cells, arguments = train_cells(
         arms,
@@ -72,6 +82,7 @@ def main(
         synthetic_per_real=float(ratio),
         classifier=params.classifier.of_budget(parse_budget(budget)),
         augmentation=params.augmentation,
+        pool=params.pool,
         seed=params.seed,
         execution=params.execution,
         label=f"{ratio} synthetic per real, {budget} real",

@@ -15,6 +15,7 @@ from stages import (
     evaluate_synthetic,
     export,
     generate,
+    label_pool,
     prepare,
     report,
     score_labels,
@@ -25,6 +26,7 @@ from stages import (
     train_extractor,
     train_fill,
     train_gan,
+    train_pool,
 )
 from stages.command import report_errors
 from synthgain.demo import demo
@@ -91,6 +93,7 @@ for stage in (
     download,
     prepare,
     train_extractor,
+    label_pool,
     train_gan,
     generate,
     evaluate_synthetic,
@@ -99,6 +102,7 @@ for stage in (
     train_controls,
     train_augmented,
     train_fill,
+    train_pool,
     evaluate_classifiers,
     compare,
     report,

@@ -54,6 +54,7 @@ NEW = {
     "augmentation.color_contrast": 0.3,
     "augmentation.color_saturation": 0.3,
     "augmentation.color_hue": 0.05,
+    "augmentation.mixup_alpha": 0.2,
 }
 
 

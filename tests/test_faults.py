@@ -401,6 +401,19 @@ def larger_than_the_data(bench: Bench) -> list[str]:
     return command
 
 
+def larger_pool_than_the_rest(bench: Bench) -> list[str]:
+    bench.results("data/raw")
+    bench.params(study__pool=9000)
+    return command_of("prepare")
+
+
+def no_pseudo_label_that_is_sure(bench: Bench) -> list[str]:
+    bench.results("data/prepared")
+    bench.params(study__pool=40, study__generators_train_on="pool", pool__pseudo_label_threshold=1.0)
+    assert run_command(command_of("label_pool"), bench.patch)[0] == 0
+    return command_of("train_gan")
+
+
 def budget_in_words(bench: Bench) -> list[str]:
     bench.results("data/prepared")
     command = command_of("train_gan")
@@ -1271,6 +1284,27 @@ FAULTS = [
     ),
     Fault(
         PARAMS,
+        "an arm with a pool, and no pool",
+        with_params(study__arms=["real", "real_affine", "consistency_affine"]),
+        "error: params.yaml: study.arms: found consistency_affine, but study.pool is none; set it to rest, or to a"
+        " count of images of the train split, or remove consistency_affine",
+    ),
+    Fault(
+        PARAMS,
+        "GANs of a pool, and no pool",
+        with_params(study__generators_train_on="pool"),
+        "error: params.yaml: study.generators_train_on: found pool, but study.pool is none; set study.pool to rest or"
+        " to a count, or this to subset",
+    ),
+    Fault(
+        PARAMS,
+        "a weak policy that is none",
+        with_params(pool__weak_policy="weak"),
+        "error: params.yaml: pool.weak_policy: found 'weak'; allowed: a policy: none, affine, affine_elastic, shift,"
+        " flip_crop, color, trivial_augment",
+    ),
+    Fault(
+        PARAMS,
         "a policy that mirrors images of which no mirror image is of the same class",
         with_params(study__arms=["real", "real_flip_crop"]),
         "error: params.yaml: study.arms: found real_flip_crop, whose policy mirrors images, but augmentation.flips is"
@@ -1654,6 +1688,21 @@ FAULTS = [
         "a budget larger than the data",
         larger_than_the_data,
         "error: study.real_images: found 9000; the train split has 1297 images",
+    ),
+    Fault(
+        TRAINING,
+        "a larger pool than the train split leaves",
+        larger_pool_than_the_rest,
+        "error: study.pool: found 9000; beside 60 real images (study.real_images) the train split has 1237 others: take"
+        " 1237, or rest",
+    ),
+    Fault(
+        TRAINING,
+        "no pseudo-label that is sure enough for a GAN of the pool",
+        no_pseudo_label_that_is_sure,
+        "error: study.generators_train_on: found pool, but in replicate 1 self-training collapsed: none of 40"
+        " pseudo-labels has a probability of 0.91 (the highest: …); lower pool.pseudo_label_threshold, or set it to"
+        " subset",
     ),
     Fault(
         TRAINING,

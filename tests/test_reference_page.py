@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.scoring.pool_rows import pool_table
+
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("reference_page", ROOT / "docs/reference_page.py")
 reference_page = importlib.util.module_from_spec(SPEC)
@@ -41,6 +43,10 @@ def test_each_metric_that_a_stage_writes_has_its_line(write_study):
         name for name in pd.read_csv(metrics / "cells.csv").columns if re.match("test_|validation_", name)
     ]
     assert known("cells.csv", cells) == ["validation_images"]
+    shares = pool_table([]).columns.drop(
+        ["budget", "replicate", "pool_images", "least_probability", "kept", "kept_least_class"]
+    )
+    assert list(shares) == list(named["pool.csv"])
     (budget,) = json.loads((metrics / "summary.json").read_text()).values()
     assert list(budget) == list(named["summary.json"])
     synthetic = json.loads((metrics / "synthetic/1000.json").read_text())

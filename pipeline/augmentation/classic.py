@@ -34,6 +34,7 @@ class Strengths:
         affine_rotation_degrees, affine_translation, affine_scale, affine_shear_degrees: as in `random_affine`.
         elastic_alpha, elastic_sigma: as in `elastic_displacement`.
         color_brightness, color_contrast, color_saturation, color_hue: as in `random_color`.
+        mixup_alpha: of the shares in which images are blended (`mixup.mixing`).
     """
 
     fill: int | float | Literal["edge", "mean"]
@@ -49,6 +50,7 @@ class Strengths:
     color_contrast: float
     color_saturation: float
     color_hue: float
+    mixup_alpha: float
 
 
 def classic_augmentation(transforms: Sequence[str], how: Strengths) -> Augment | None:
@@ -56,7 +58,7 @@ def classic_augmentation(transforms: Sequence[str], how: Strengths) -> Augment |
 
     Args:
         transforms: of the policy, in the order in which they are applied. An affine map and an elastic distortion
-            after it are one interpolation.
+            after it are one interpolation. Mixup changes labels too, and is left to `mixup.mixing`.
         how: their strengths.
     """
     fill = ImageFacts(how.fill, how.flips).fill_between(0.0, 1.0)
@@ -82,8 +84,9 @@ def classic_augmentation(transforms: Sequence[str], how: Strengths) -> Augment |
         ),
         "trivial_augment": partial(trivial_augment, fill=fill),
     }
-    joined = "affine elastic" if tuple(transforms) == ("affine", "elastic") else None
-    steps = [known[name] for name in ([joined] if joined else transforms)]
+    of_one_image = tuple(name for name in transforms if name != "mixup")
+    joined = "affine elastic" if of_one_image == ("affine", "elastic") else None
+    steps = [known[name] for name in ([joined] if joined else of_one_image)]
 
     def augment(images: Tensor, generator: Generators) -> Tensor:
         for step in steps:

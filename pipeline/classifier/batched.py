@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state
 from torch.nn import functional as F
 
-from pipeline.augmentation.classic import Augment
+from pipeline.augmentation.draws import Generators
 from pipeline.classifier.network import ConvNet, images_to_unit
 from pipeline.classifier.training import (
     Recipe,
@@ -25,6 +26,7 @@ from pipeline.classifier.training import (
     new_conv_net,
     new_optimizer,
     positions_shown,
+    soft_targets,
 )
 from pipeline.params import Training
 from pipeline.runtime.progress import Advance
@@ -45,8 +47,8 @@ def train_classifiers(
     out, but for the order of summation: only there, rounding differs.
 
     Args:
-        recipes: of one training each; all have as many classes, and images of one size. An `augment` that several
-            share is called once for all of them.
+        recipes: of one training each; all have as many classes, and images of one size. An `augment` or a `mix` that
+            several share is called once for all of them.
         settings: their section of the parameters.
         device: where to compute.
         dtype: what convolutions and dense layers compute in (autocast); weights and losses stay float32.
@@ -65,17 +67,19 @@ def train_classifiers(
     data = _StackedData(recipes, settings, device)
     losses = torch.zeros(len(recipes), device=device)
     for step in range(1, settings.steps + 1):
-        images, labels, loss_weights = data.batch(step)
+        images, labels, loss_weights, targets = data.batch(step)
         optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             logits = forward(stacked, images)
-        per_image = F.cross_entropy(
-            logits.float().flatten(0, 1),
-            labels.flatten(),
-            label_smoothing=settings.label_smoothing,
-            reduction="none",
-        )
-        losses = (per_image.view_as(labels) * loss_weights).mean(1)
+        logits = logits.float().flatten(0, 1)
+        if targets is None:
+            per_image = F.cross_entropy(
+                logits, labels.flatten(), label_smoothing=settings.label_smoothing, reduction="none"
+            )
+            per_image = per_image.view_as(labels) * loss_weights
+        else:
+            per_image = F.cross_entropy(logits, targets.flatten(0, 1), reduction="none").view_as(labels)
+        losses = per_image.mean(1)
         optimizer.zero_grad()
         losses.sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -111,21 +115,17 @@ class _StackedData:
         self.first_augmented = torch.tensor([recipe.first_augmented for recipe in recipes], device=device)[
             :, None
         ]
-        groups: dict[Augment, list[int]] = {}
-        for i, recipe in enumerate(recipes):
-            if recipe.augment is not None:
-                groups.setdefault(recipe.augment, []).append(i)
-        self.augmented = [
-            (
-                augment,
-                torch.tensor(which, device=device),
-                [torch_generator(derive_seed(recipes[i].seed, "augment"), device) for i in which],
-            )
-            for augment, which in groups.items()
-        ]
+        self.num_classes = recipes[0].training.num_classes
+        self.label_smoothing = settings.label_smoothing
+        rngs = [torch_generator(derive_seed(recipe.seed, "augment"), device) for recipe in recipes]
+        self.augmented = _groups([recipe.augment for recipe in recipes], rngs, device)
+        self.mixed = _groups([recipe.mix for recipe in recipes], rngs, device)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Of K trainings and N images each: (K, N, C, H, W) float32 in 0..1, labels and loss weights (K, N)."""
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Of K trainings and N images each: (K, N, C, H, W) float32 in 0..1, labels and loss weights (K, N).
+
+        The last is (K, N, num_classes), the targets that have the weights in them; None where no training mixes.
+        """
         positions = self.shown[step - 1]
         index = positions + self.starts
         images = images_to_unit(self.images[index])
@@ -135,4 +135,31 @@ class _StackedData:
             changed = augment(chosen.flatten(0, 1), rngs)
             images[which] = torch.where(keep[which], chosen, changed.view_as(chosen))
         loss_weights = torch.where(step >= self.real_only_from, 1.0, self.loss_weights[index])
-        return images, self.labels[index], loss_weights
+        labels = self.labels[index]
+        if not self.mixed:
+            return images, labels, loss_weights, None
+        targets = soft_targets(
+            labels.flatten(), loss_weights.flatten(), self.num_classes, label_smoothing=self.label_smoothing
+        ).view(*labels.shape, self.num_classes)
+        for mix, which, rngs in self.mixed:
+            chosen, own_targets = images[which], targets[which]
+            mixed, mixed_targets = mix(chosen.flatten(0, 1), own_targets.flatten(0, 1), rngs)
+            images[which], targets[which] = mixed.view_as(chosen), mixed_targets.view_as(own_targets)
+        return images, labels, loss_weights, targets
+
+
+_Policy = TypeVar("_Policy", bound=Callable[..., Any])
+
+
+def _groups(
+    policies: Sequence[_Policy | None], rngs: Sequence[torch.Generator], device: torch.device
+) -> list[tuple[_Policy, Tensor, Generators]]:
+    """Each policy of several trainings once, with the positions of its trainings and their generators."""
+    groups: dict[_Policy, list[int]] = {}
+    for i, policy in enumerate(policies):
+        if policy is not None:
+            groups.setdefault(policy, []).append(i)
+    return [
+        (policy, torch.tensor(which, device=device), [rngs[i] for i in which])
+        for policy, which in groups.items()
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,15 +15,17 @@ import numpy.typing as npt
 import torch
 
 from pipeline.augmentation.classic import Augment, Strengths, classic_augmentation
+from pipeline.augmentation.mixup import Mix, mixing
 from pipeline.augmentation.policies import POLICIES
 from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.classifier.batched import train_classifiers
 from pipeline.classifier.network import Network
 from pipeline.classifier.own_network import recipe_of
+from pipeline.classifier.pool import PoolRecipe, train_with_pool
 from pipeline.classifier.saved_cells import TrainedCell
 from pipeline.classifier.training import Recipe, fresh_epochs, train_classifier
 from pipeline.images import pixel_keys
-from pipeline.params import Augmentation, Classifier, Execution
+from pipeline.params import Augmentation, Classifier, Execution, Pool
 from pipeline.runtime.device import configure, training_dtype, workers_for
 from pipeline.runtime.parallel import parallel_map
 from pipeline.runtime.progress import Advance, counted, progress
@@ -30,7 +33,13 @@ from pipeline.runtime.seeds import derive_seed
 from pipeline.runtime.store import Key, find_result, keep_result, result_key, stored_result, this_store
 from pipeline.study.arms import Arm
 from pipeline.study.grid import cell_key
-from pipeline.study.training_sets import ReplicateImages, TrainingSet, training_set
+from pipeline.study.training_sets import (
+    ReplicateImages,
+    ShownPool,
+    TrainingSet,
+    shown_pool,
+    training_set,
+)
 
 _KIND, _FILE = "classifier", "classifier.safetensors"
 # Networks in a batch of networks: the training images of all are in memory, at 55 000 real ones 43 MB of each.
@@ -46,6 +55,7 @@ class CellTraining:
     device: torch.device
     dtype: torch.dtype
     store: Path
+    pool: Pool | None = None  # for arms that use the pool
 
     @property
     def as_one_batch(self) -> bool:
@@ -55,23 +65,30 @@ class CellTraining:
         """
         return self.device.type != "cpu" and self.classifier.network == "compact"
 
-    def augment(self, arm: Arm) -> Augment | None:
+    def policy(self, arm: Arm) -> tuple[Augment | None, Mix | None]:
         """The arm's policy; arms of the same one share it, and a batch of networks draws for all of them at once."""
-        return _augment(POLICIES[arm.policy], self.augmentation)
+        return self.named_policy(arm.policy)
+
+    def named_policy(self, policy: str) -> tuple[Augment | None, Mix | None]:
+        """A row of `augmentation/policies.py` as functions."""
+        return _policy(POLICIES[policy], self.augmentation)
 
 
 @cache
-def _augment(transforms: tuple[str, ...], augmentation: Augmentation) -> Augment | None:
-    return classic_augmentation(transforms, Strengths(**augmentation.model_dump()))
+def _policy(transforms: tuple[str, ...], augmentation: Augmentation) -> tuple[Augment | None, Mix | None]:
+    """What it does to each image, and then to the images of a batch together."""
+    how = Strengths(**augmentation.model_dump())
+    return classic_augmentation(transforms, how), mixing(transforms, alpha=how.mixup_alpha)
 
 
 def strengths_of(transforms: Sequence[str], augmentation: Augmentation) -> dict[str, Any]:
     """Those keys of the section that some transforms depend on: another value of the others retrains nothing."""
     own = tuple(f"{transform}_" for transform in transforms)
+    facts = ("fill", "flips") if set(transforms) - {"mixup"} else ()
     return {
         name: value
         for name, value in augmentation.model_dump().items()
-        if transforms and (name in ("fill", "flips") or name.startswith(own))
+        if name in facts or name.startswith(own)
     }
 
 
@@ -85,6 +102,7 @@ class CellJob:
         seed: of weights, batch order and augmentation.
         facts: its key columns, and how it is trained (JSON values).
         real_pixels: `pixel_keys` of the real images that have a part in it, its generator's included.
+        pool: what it is shown of the pool; None: nothing.
     """
 
     arm: Arm
@@ -92,17 +110,20 @@ class CellJob:
     seed: int
     facts: Mapping[str, Any]
     real_pixels: npt.NDArray[np.int64]
+    pool: ShownPool | None = None
 
     def recipe(self, how: CellTraining) -> Recipe:
         """What its classifier is shown."""
         training, per_epoch = self.training, self.training.synthetic_per_epoch
+        augment, mix = how.policy(self.arm)
         draw = None
         if per_epoch is not None:
             draw = fresh_epochs(training.images, real_images=training.real_images, per_epoch=per_epoch)
         return Recipe(
             training=training.images,
             seed=self.seed,
-            augment=how.augment(self.arm),
+            augment=augment,
+            mix=mix,
             draw_epoch=draw,
             weights=training.image_weights(synthetic_weight=how.classifier.synthetic_weight),
             first_augmented=training.first_augmented,
@@ -113,18 +134,44 @@ class CellJob:
     def key(self, how: CellTraining) -> Key:
         """Of its classifier in the store: values alone, so that another name of the arm is the same."""
         transforms = POLICIES[self.arm.policy]
+        recipe = {
+            "classifier": recipe_of(how.classifier),
+            "transforms": list(transforms),
+            "strengths": strengths_of(transforms, how.augmentation),
+            "seed": self.seed,
+        }
+        data = self.training.sha256()
+        if self.pool is None:
+            train = train_classifiers if how.as_one_batch else train_classifier
+            return result_key(_KIND, train, recipe=recipe, data=data, device=how.device, dtype=how.dtype)
+        assert how.pool is not None
+        pool: dict[str, Any] = {
+            "images_per_labelled": how.pool.images_per_labelled,
+            "weight": how.pool.weight,
+        }
+        if self.pool.labels is None:
+            weak = POLICIES[how.pool.weak_policy]
+            pool |= {"threshold": how.pool.consistency_threshold, "weak": list(weak)}
+            pool |= {"weak_strengths": strengths_of(weak, how.augmentation)}
         return result_key(
             _KIND,
-            train_classifiers if how.as_one_batch else train_classifier,
-            recipe={
-                "classifier": recipe_of(how.classifier),
-                "transforms": list(transforms),
-                "strengths": strengths_of(transforms, how.augmentation),
-                "seed": self.seed,
-            },
-            data=self.training.sha256(),
+            train_with_pool,
+            recipe=recipe | {"pool": pool},
+            data=data + self.pool.sha256(),
             device=how.device,
             dtype=how.dtype,
+        )
+
+    def pool_recipe(self, how: CellTraining) -> PoolRecipe:
+        """What its classifier is shown of the pool."""
+        assert self.pool is not None and how.pool is not None
+        return PoolRecipe(
+            self.pool.images,
+            self.pool.labels,
+            per_step=how.pool.images_per_labelled * how.classifier.batch_size,
+            weak=how.named_policy(how.pool.weak_policy)[0],
+            threshold=how.pool.consistency_threshold,
+            weight=how.pool.weight,
         )
 
 
@@ -135,6 +182,7 @@ def cell_jobs(
     synthetic_per_real: float,
     classifier: Classifier,
     seed: int,
+    pool: Pool | None = None,
 ) -> Iterator[CellJob]:
     """The cells of a stage, all arms of a replicate after another.
 
@@ -147,6 +195,7 @@ def cell_jobs(
         for arm in arms:
             if arm.uses_extra and images.extra is None:
                 continue
+            beside = shown_pool(arm, images.pool)
             training = training_set(
                 arm,
                 images.real,
@@ -166,7 +215,12 @@ def cell_jobs(
                 "batch_size": classifier.batch_size,
                 "real_subset_sha256": images.real.provenance["real_subset_sha256"],
             }
-            yield CellJob(arm, training, cell_seed, facts, pixel_keys(_real_images(arm, images)))
+            if beside is not None and pool is not None:
+                facts |= {
+                    "pool_images": len(beside.images),
+                    "pool_batch_size": pool.images_per_labelled * classifier.batch_size,
+                }
+            yield CellJob(arm, training, cell_seed, facts, pixel_keys(_real_images(arm, images)), beside)
 
 
 def train_cells(
@@ -180,6 +234,7 @@ def train_cells(
     seed: int,
     execution: Execution,
     label: str,
+    pool: Pool | None = None,
 ) -> tuple[list[TrainedCell], Mapping[str, Any]]:
     """Train every arm on every replicate; return the cells and the constructor arguments of their networks.
 
@@ -196,13 +251,17 @@ def train_cells(
         seed: of the whole study.
         execution: where and in what to compute.
         label: a name for the progress display.
+        pool: its section of the parameters, for arms that use the pool.
     """
     device = configure(execution)
-    how = CellTraining(classifier, augmentation, device, training_dtype(execution, device), this_store())
+    how = CellTraining(
+        classifier, augmentation, device, training_dtype(execution, device), this_store(), pool
+    )
     jobs = cell_jobs(
-        arms, replicates, synthetic_per_real=synthetic_per_real, classifier=classifier, seed=seed
+        arms, replicates, synthetic_per_real=synthetic_per_real, classifier=classifier, seed=seed, pool=pool
     )
     cells, trained = [], 0
+    seconds: dict[str, list[float]] = {}
     arguments: Mapping[str, Any] = {}
     with progress(label, len(arms) * count * classifier.steps, "steps") as advance:
         if how.as_one_batch:
@@ -210,11 +269,13 @@ def train_cells(
         else:
             workers = workers_for(execution, device, trainings=len(arms) * count, threads_each=1)
             done = parallel_map(partial(_find_or_train, how=how), jobs, workers=workers, advance=advance)
-        for job, (key, is_new) in done:
+        for job, (key, taken) in done:
             weights, metadata = load_checkpoint(stored_result(how.store, key) / _FILE, kind=_KIND)
             arguments = metadata["arguments"]
             cells.append(TrainedCell(job.facts, weights, job.real_pixels))
-            trained += is_new
+            trained += taken is not None
+            if job.pool is not None and taken is not None:
+                seconds.setdefault(job.arm.name, []).append(taken)
         # Arms that the train split is too small for.
         advance((len(arms) * count - len(cells)) * classifier.steps)
     if arms:
@@ -222,43 +283,71 @@ def train_cells(
         print(f"{label}: {counted(trained, 'classifier')} trained, {found} found finished", flush=True)
     else:
         print(f"{label}: no such arm is declared, nothing to train", flush=True)
+    for cell in {cell.facts["arm"]: cell for cell in cells if cell.facts["arm"] in seconds}.values():
+        print(_cost_line(cell.facts, seconds[cell.facts["arm"]]), flush=True)
     return cells, arguments
+
+
+def _cost_line(facts: Mapping[str, Any], seconds: Sequence[float]) -> str:
+    """What an arm with a pool costs: no file has it, for the minutes of a machine are no property of a result."""
+    return (
+        f"{facts['arm']}: {facts['batch_size']} labelled images a step and {facts['pool_batch_size']} of a pool of"
+        f" {facts['pool_images']}; {sum(seconds) / len(seconds) / 60:.1f} minutes for each of"
+        f" {counted(len(seconds), 'classifier')}"
+    )
 
 
 def train_cell(job: CellJob, how: CellTraining, advance: Advance) -> Network:
     """A cell's classifier, trained by itself."""
+    if job.pool is not None:
+        return train_with_pool(
+            job.recipe(how),
+            job.pool_recipe(how),
+            how.classifier,
+            device=how.device,
+            dtype=how.dtype,
+            advance=advance,
+        )
     return train_classifier(
         job.recipe(how), how.classifier, device=how.device, dtype=how.dtype, advance=advance
     )
 
 
-def _find_or_train(job: CellJob, advance: Advance, *, how: CellTraining) -> tuple[Key, bool]:
-    """The key of a cell's classifier, which is in the store then; and whether it was trained."""
+def _find_or_train(job: CellJob, advance: Advance, *, how: CellTraining) -> tuple[Key, float | None]:
+    """The key of a cell's classifier, which is in the store then; and the seconds of its training, None if found."""
     key = job.key(how)
     if find_result(how.store, key) is not None:
         advance(how.classifier.steps)
-        return key, False
+        return key, None
+    start = time.perf_counter()
     _keep(how.store, key, train_cell(job, how, advance))
-    return key, True
+    return key, time.perf_counter() - start
 
 
 def _train_batched(
     jobs: Iterable[CellJob], *, how: CellTraining, advance: Advance
-) -> Iterator[tuple[CellJob, tuple[Key, bool]]]:
+) -> Iterator[tuple[CellJob, tuple[Key, float | None]]]:
     """The classifiers of all jobs, so many at once; in the order of the jobs."""
     waiting = iter(jobs)
     while chosen := list(islice(waiting, _AT_ONCE)):
         keys = [job.key(how) for job in chosen]
         missing = [i for i, key in enumerate(keys) if find_result(how.store, key) is None]
         advance(how.classifier.steps * (len(chosen) - len(missing)))
-        if missing:
-            recipes = [chosen[i].recipe(how) for i in missing]
+        seconds: dict[int, float] = {}
+        for i in [i for i in missing if chosen[i].pool is not None]:  # they have a loop of their own
+            start = time.perf_counter()
+            _keep(how.store, keys[i], train_cell(chosen[i], how, advance))
+            seconds[i] = time.perf_counter() - start
+        if together := [i for i in missing if chosen[i].pool is None]:
+            start = time.perf_counter()
+            recipes = [chosen[i].recipe(how) for i in together]
             networks = train_classifiers(
                 recipes, how.classifier, device=how.device, dtype=how.dtype, advance=advance
             )
-            for i, network in zip(missing, networks, strict=True):
+            for i, network in zip(together, networks, strict=True):
                 _keep(how.store, keys[i], network)
-        yield from ((job, (keys[i], i in missing)) for i, job in enumerate(chosen))
+                seconds[i] = (time.perf_counter() - start) / len(together)
+        yield from ((job, (keys[i], seconds.get(i))) for i, job in enumerate(chosen))
 
 
 def _keep(store: Path, key: Key, network: Network) -> None:
@@ -270,6 +359,9 @@ def _keep(store: Path, key: Key, network: Network) -> None:
 
 def _real_images(arm: Arm, images: ReplicateImages) -> npt.NDArray[np.uint8]:
     """Every real image that had a part in a cell: the generator's training images too, seen or not."""
+    parts = [images.real.images]
     if arm.uses_extra and images.extra is not None:
-        return np.concatenate([images.real.images, images.extra.images])
-    return images.real.images
+        parts.append(images.extra.images)
+    if images.pool is not None and (arm.pool or arm.uses_synthetic):
+        parts.append(images.pool.images)
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.augmentation.classic import Augment
+from pipeline.augmentation.mixup import Mix
 from pipeline.classifier.network import ConvNet, Network, images_to_unit
 from pipeline.classifier.own_network import OwnNetwork
 from pipeline.errors import SynthGainError
@@ -36,6 +37,7 @@ class Recipe:
         training: the images; an epoch shows every image once, in a new order, unless `draw_epoch` says otherwise.
         seed: of weights, batch order and augmentation.
         augment: maps a float32 batch (N, C, H, W) in 0..1 to another, with a generator to draw from; or None.
+        mix: blends the images of a batch and their targets, after `augment` and from the same generator; or None.
         draw_epoch: what an epoch shows; None: all of it.
         weights: (N,) of the images' losses, with a mean of 1 over an epoch: a batch's loss is the mean of weight ×
             loss. None: all equal.
@@ -48,6 +50,7 @@ class Recipe:
     training: LabeledImages
     seed: int
     augment: Augment | None = None
+    mix: Mix | None = None
     draw_epoch: DrawEpoch | None = None
     weights: npt.NDArray[np.float32] | None = None
     first_augmented: int = 0
@@ -86,7 +89,7 @@ def train_classifier(
     augment_rng = torch_generator(derive_seed(recipe.seed, "augment"), device)
 
     loss_weights = None if recipe.weights is None else torch.from_numpy(recipe.weights).to(device)
-    label_smoothing = settings.label_smoothing
+    num_classes = recipe.training.num_classes
     real_only_from = first_real_only_step(recipe, settings)
 
     loss = torch.zeros((), device=device)
@@ -102,16 +105,22 @@ def train_classifier(
                 if recipe.first_augmented
                 else changed
             )
+        labels, weights = all_labels[index], None if loss_weights is None else loss_weights[index]
+        if recipe.mix is not None:
+            targets = soft_targets(labels, weights, num_classes, label_smoothing=settings.label_smoothing)
+            images, targets = recipe.mix(images, targets, augment_rng)
         optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             logits = network(images)
-        if loss_weights is None:
-            loss = F.cross_entropy(logits.float(), all_labels[index], label_smoothing=label_smoothing)
+        if recipe.mix is not None:
+            loss = F.cross_entropy(logits.float(), targets)
+        elif weights is None:
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
         else:
             losses = F.cross_entropy(
-                logits.float(), all_labels[index], label_smoothing=label_smoothing, reduction="none"
+                logits.float(), labels, label_smoothing=settings.label_smoothing, reduction="none"
             )
-            loss = (losses * loss_weights[index]).mean()
+            loss = (losses * weights).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -120,6 +129,17 @@ def train_classifier(
         raise diverged(loss.item())
     network.eval()
     return network
+
+
+def soft_targets(
+    labels: Tensor, weights: Tensor | None, num_classes: int, *, label_smoothing: float
+) -> Tensor:
+    """(N, num_classes) float32: labels (N,) int64 as distributions, smoothed, each times the weight of its image.
+
+    The cross-entropy with them is the weighted one of the labels, but it can be mixed: it is linear in its targets.
+    """
+    targets = F.one_hot(labels, num_classes).float() * (1 - label_smoothing) + label_smoothing / num_classes
+    return targets if weights is None else targets * weights[:, None]
 
 
 def diverged(loss: float) -> SynthGainError:

@@ -33,8 +33,8 @@ _TEXT = ("budget", "arm", "classic_augmentation", "real_subset_sha256", "actual"
 def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
     """The declared rows of `cells.csv` in the order of `Grid.cells`, and how many that are not declared were ignored.
 
-    Rows of replicates that are left out, because a GAN of theirs collapsed, are neither. An arm with extra real images
-    may be missing as a whole (see `left_out_arms`), any other may not.
+    Rows of replicates that are left out, because a GAN of theirs collapsed, are neither. An arm with extra real images,
+    or with pseudo-labels, may be missing as a whole (see `left_out_arms`), any other may not.
 
     Returns:
         The table (`budget` as text, counts and metrics as numbers), and the number of undeclared rows.
@@ -88,7 +88,7 @@ def trained_arms(cells: pd.DataFrame, grid: Grid, budget: Budget) -> list[Declar
 
 
 def left_out_arms(cells: pd.DataFrame, grid: Grid, budget: Budget) -> list[DeclaredArm]:
-    """The arms of a budget without cells: the train split has too few other real images for them."""
+    """The arms of a budget without cells: too few other real images for them, or self-training collapsed."""
     return [arm for arm in grid.arms() if not len(rows_of_arm(cells, budget, arm))]
 
 
@@ -142,7 +142,7 @@ def _require_declared(table: pd.DataFrame, grid: Grid, path: Path) -> list[CellK
     for budget in grid.budgets:
         for arm in grid.arms():
             lacking = [key for key in grid.cells_of_arm(budget, arm) if key not in found]
-            if not (arm.recipe.uses_extra and len(lacking) == len(grid.replicates_of(budget))):
+            if not (arm.recipe.may_be_left_out and len(lacking) == len(grid.replicates_of(budget))):
                 missing += lacking
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""

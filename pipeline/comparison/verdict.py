@@ -1,7 +1,8 @@
 """From the cells of a study to its verdict: which arm helps, by how much, and whether replicates can show it.
 
-Per budget, validation chooses the classic arm and the arm with synthetic images (and with it the ratio) that have the
-highest mean of `study.metric`. Ties go to fewer synthetic images, then to no augmentation. `judgement` has the rule
+Per budget, validation chooses the arm without synthetic images (with a pool, also among those that use it) and the arm
+with synthetic images (and with it the ratio) that have the highest mean of `study.metric`. Ties go to fewer synthetic
+images, then to no pool, then to no augmentation. `judgement` has the rule
 that follows. Where it recommends no synthetic images (one replicate, no detectable gain, harm), the classic arm is
 recommended, which needs no generator.
 
@@ -65,6 +66,9 @@ _WITH_A_COLLAPSE = {
     "gain_not_confirmed": f"{CODES['gain_not_confirmed']}, or on both where a GAN collapsed",
 }
 _TOO_FEW_OTHERS = "the train split has too few other real images"
+_SELF_TRAINING_COLLAPSED = (
+    "self-training collapsed: no pseudo-label was sure enough, or all were of one class"
+)
 
 
 def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[str, Any]:
@@ -106,7 +110,7 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
         "codes": CODES | (_WITH_A_COLLAPSE if any(row.get("collapsed") for row in budgets) else {}),
         "arms": arms,
         "left_out": [
-            {"budget": budget, **arm_key(arm), "reason": _TOO_FEW_OTHERS}
+            {"budget": budget, **arm_key(arm), "reason": _why_left_out(arm)}
             for budget in grid.budgets
             for arm in left_out_arms(cells, grid, budget)
         ],
@@ -123,6 +127,10 @@ def compare_cells(cells: pd.DataFrame, grid: Grid, *, test_images: int) -> dict[
         "reading": reading,
         "verdict": " ".join([row["verdict"] for row in budgets] + [reading]),
     }
+
+
+def _why_left_out(arm: DeclaredArm) -> str:
+    return _TOO_FEW_OTHERS if arm.recipe.uses_extra else _SELF_TRAINING_COLLAPSED
 
 
 def _rests_on_two(arms: Sequence[Mapping[str, Any]], budgets: Sequence[Mapping[str, Any]]) -> bool:
@@ -208,10 +216,11 @@ def verdicts(comparison: dict[str, Any]) -> list[str]:
 def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, Any]:
     """The rule of this module for one budget."""
     chooses = f"validation_{grid.metric}"
-    classic = _chosen(cells, budget, grid.classic_arms(), chooses)
+    classic = _chosen(cells, budget, grid.arms_without_generator(), chooses)
     gans = grid.gans_of(budget)
     row = {"budget": budget, "best_classic": arm_key(classic.arm), **collapse_columns(grid, budget)}
-    if not grid.added_arms():
+    added = _with_cells(cells, budget, grid.added_arms())
+    if not added:
         return row | {
             "best_synthetic": None,
             "recommended": arm_key(classic.arm),
@@ -221,7 +230,7 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             " study.synthetic_per_real has no value above 0, or study.arms no such arm"
             f"{f' ({gans.words})' if gans.words else ''}.",
         }
-    synthetic = _chosen(cells, budget, grid.added_arms(), chooses)
+    synthetic = _chosen(cells, budget, added, chooses)
     judgement = judge(
         cells,
         budget,
@@ -260,7 +269,7 @@ def _with_few_labels(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[st
         return {}
     classic, synthetic = (
         _chosen(cells, budget, arms, few_labels_column(grid.metric))
-        for arms in (grid.classic_arms(), grid.added_arms())
+        for arms in (grid.arms_without_generator(), grid.added_arms())
     )
     values = judged_differences(cells, budget, synthetic.before, classic.before, f"test_{grid.metric}")
     test = paired_test(
@@ -304,7 +313,7 @@ def _wording(judgement: Judgement, metric: Metric) -> Wording:
     return Wording(
         images=_images(synthetic),
         images_in_use=f"{_images(synthetic)}{_with(synthetic)}",
-        instead=f"{_policy(classic.policy)} alone" if classic.policy != "none" else "the real images alone",
+        instead=_instead(classic),
         change=change_words(judgement.on_test, f"points of test {WORDS[metric]} {against}"),
         gain_over_real=f"{synthetic.synthetic_per_real} synthetic images per real one gave {gain}",
         change_beside_gain=f"{others}{change_words(judgement.on_test, against)}",
@@ -312,8 +321,17 @@ def _wording(judgement: Judgement, metric: Metric) -> Wording:
     )
 
 
+def _instead(classic: DeclaredArm) -> str:
+    """An arm without synthetic images, as what to use."""
+    if classic.recipe.pool:
+        return f"the real images and the {classic.recipe.pool_words}{_with_policy(classic)}"
+    return f"{_policy(classic.policy)} alone" if classic.policy != "none" else "the real images alone"
+
+
 def _against(classic: DeclaredArm, synthetic: DeclaredArm) -> str:
     """What the chosen arms differ in, as the end of "+0.3 points of test accuracy"."""
+    if classic.recipe.pool or synthetic.recipe.pool:
+        return f"against {classic.recipe.words}"
     before, after = classic.policy, synthetic.policy
     if before == after:
         return "over real only" if before == "none" else f"on top of {_policy(before)}"
@@ -328,8 +346,12 @@ def _policy(policy: str) -> str:
 
 
 def _with(synthetic: DeclaredArm) -> str:
-    augmentation = synthetic.policy
-    return "" if augmentation == "none" else f" with {_policy(augmentation)}"
+    pool = f" and the {synthetic.recipe.pool_words}," if synthetic.recipe.pool else ""
+    return f"{pool}{_with_policy(synthetic)}"
+
+
+def _with_policy(arm: DeclaredArm) -> str:
+    return "" if arm.policy == "none" else f" with {_policy(arm.policy)}"
 
 
 def _images(arm: DeclaredArm) -> str:
@@ -340,14 +362,19 @@ def _kind(arm: DeclaredArm) -> str:
     return "fresh " * arm.recipe.fresh + "filtered " * arm.recipe.filtered
 
 
+def _with_cells(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm]) -> list[DeclaredArm]:
+    """The arms that were trained: not those whose self-training collapsed."""
+    return [arm for arm in arms if len(rows_of_arm(cells, budget, arm))]
+
+
 def _chosen(cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm], column: str) -> Choice:
-    """On a column of validation; of equal arms the one with fewer synthetic images, then with less augmentation."""
+    """On a column of validation; of equal arms the one with fewer synthetic images, then no pool, then less change."""
     policies = tuple(POLICIES)
 
-    def rank(arm: DeclaredArm) -> tuple[float, int]:
-        return arm.synthetic_per_real, policies.index(arm.policy)
+    def rank(arm: DeclaredArm) -> tuple[float, bool, int]:
+        return arm.synthetic_per_real, bool(arm.recipe.pool), policies.index(arm.policy)
 
-    return choose(cells, budget, sorted(arms, key=rank), column)
+    return choose(cells, budget, sorted(_with_cells(cells, budget, arms), key=rank), column)
 
 
 def _arm_row(cells: pd.DataFrame, budget: Budget, arm: DeclaredArm, metric: Metric) -> dict[str, Any]:

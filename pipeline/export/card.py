@@ -100,7 +100,7 @@ def _maker(manifest: Mapping[str, Any], learned_from: str) -> str:
     ours = f"{manifest['made_with']['name']} {manifest['made_with']['version']}"
     made = manifest["provenance"].get("generator")
     if made is None:
-        return f"{ours}: a conditional GAN that learned from {learned_from}, and from nothing else."
+        return f"{ours}: a conditional GAN that learned from {learned_from}, {_beside(manifest)}."
     name, author, licence = (as_markdown(made[key]) for key in ("name", "author", "licence"))
     run = f"{ours} ran it" if made["kind"] == "command" else f"{ours} took its images as they were"
     trained = (
@@ -113,6 +113,14 @@ def _maker(manifest: Mapping[str, Any], learned_from: str) -> str:
         f"{name} by {author}, a generator that is no part of SynthGain; {run}. {trained}\nLicence of the images:"
         f" {licence}.{f' {copies} of them are copies of its real training images.' if copies else ''}"
     )
+
+
+def _beside(manifest: Mapping[str, Any]) -> str:
+    """What else our GAN learned from."""
+    pool = manifest["provenance"].get("pool_images")
+    if not pool:
+        return "and from nothing else"
+    return f"and from {pool} others of its train split, with the labels that a classifier of these gave them"
 
 
 def _opening(manifest: Mapping[str, Any], width: int, height: int) -> str:

@@ -28,8 +28,8 @@ _MOST_BYTES_OF_CHECKSUMS = 128_000_000  # a million and a half of files
 
 # The origin of the images, in the manifest.
 _PROVENANCE = ("budget", "replicate", "seed", "z_dim", "generator_sha256", "real_subset_sha256")
-# Latents not drawn at 1; more than one generator; a generator that is not our GAN.
-_PROVENANCE_OF_SOME = ("latent_std", "generators_sha256", "generator")
+# Latents not drawn at 1; more than one generator; a generator that is not our GAN, or was trained on a pool too.
+_PROVENANCE_OF_SOME = ("latent_std", "generators_sha256", "generator", "pool_images", "pool_sha256")
 
 
 def write_manifest(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,7 @@ class GanJob:
 
     Attributes:
         replicate, member: its place, both from 0.
-        real: the replicate's real subset.
+        real: the replicate's real subset, and images of the pool with their pseudo-labels where the study says so.
         seed: of the training.
         folder: where generator and film strip go, and the history of all but the first.
         label: a name for messages.
@@ -107,6 +107,7 @@ def train_replicates(
     *,
     folder: Path,
     facts: ImageFacts = DIGITS,
+    beside: Callable[[LabeledImages], LabeledImages] | None = None,
 ) -> tuple[pd.DataFrame, TrainedGans]:
     """Train and save the generators of every replicate below `folder`; none of a replicate that is left out.
 
@@ -117,6 +118,7 @@ def train_replicates(
         execution: where and in what to compute.
         folder: gets a folder for each replicate that is not left out.
         facts: what is true of the images.
+        beside: gives a replicate's real subset together with what else its generators are trained on; None: nothing.
 
     Returns:
         The history of each replicate's first generator: a row per evaluation point, with its `replicate` (from 1);
@@ -127,7 +129,7 @@ def train_replicates(
             unfinished training is kept.
     """
     outcomes = train_generators(
-        _jobs(train, study, folder=folder, facts=facts),
+        _jobs(train, study, folder=folder, facts=facts, beside=beside),
         count=study.trainings,
         gan=gan,
         execution=execution,
@@ -160,11 +162,20 @@ def _refuse_too_few(gans: TrainedGans, study: GanStudy) -> None:
     )
 
 
-def _jobs(train: LabeledImages, study: GanStudy, *, folder: Path, facts: ImageFacts) -> Iterator[GanJob]:
+def _jobs(
+    train: LabeledImages,
+    study: GanStudy,
+    *,
+    folder: Path,
+    facts: ImageFacts,
+    beside: Callable[[LabeledImages], LabeledImages] | None,
+) -> Iterator[GanJob]:
     for replicate in range(study.replicates):
         real = real_subset(
             train, budget=study.budget, replicate=replicate, seed=study.seed, imbalance=study.imbalance
         )
+        if beside is not None:
+            real = beside(real)
         for member in range(study.generators_per_replicate):
             # Only further generators have their number in seed and names.
             number = (member,) if member else ()

@@ -29,6 +29,7 @@ class BudgetImages:
         subsets: of each replicate, the positions in the train split that its GAN was trained on.
         validation: the validation split, on which nothing was trained.
         test: the test split.
+        pools: of each replicate, the positions of the images of its pool that its GAN was trained on too; none: empty.
     """
 
     budget: int | str
@@ -38,10 +39,19 @@ class BudgetImages:
     subsets: Sequence[Indices]
     validation: LabeledImages
     test: LabeledImages
+    pools: Sequence[Indices] = ()
+
+    def training_positions(self, place: int) -> Indices:
+        """(m,) int64: the positions in the train split of what the GAN of a replicate was trained on.
+
+        `place` is the replicate's among those that are there.
+        """
+        pool = self.pools[place] if self.pools else np.empty(0, dtype=np.int64)
+        return np.concatenate([self.subsets[place], pool])
 
     def training_images(self, place: int) -> LabeledImages:
-        """What the GAN of a replicate was trained on, by the replicate's place among those that are there."""
-        return self.train.subset(self.subsets[place])
+        """These images; those of the pool with their true labels: here the GAN is judged, not trained."""
+        return self.train.subset(self.training_positions(place))
 
     def refuse_mismatch(self) -> None:
         """Refuse images that do not belong together.

@@ -205,7 +205,9 @@ def evaluate_memorization(
     with progress(f"memorisation, budget {images.budget}", len(images.synthetic) + 1, "sets") as advance:
         for place, (index, synthetic) in enumerate(zip(images.replicates, images.synthetic, strict=True)):
             known = images.training_images(place)
-            reference = _Reference(points(known.images), known.labels, images.subsets[place], held_out)
+            reference = _Reference(
+                points(known.images), known.labels, images.training_positions(place), held_out
+            )
             if place == 0:
                 copies = copycat(known, counts=counts, rng=rng("copycat", images.budget))
                 anchors["real_test"], _ = _measures(unseen, reference)

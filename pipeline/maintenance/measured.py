@@ -79,7 +79,8 @@ def nearest(params: Params, *, labels: int) -> Measured | None:
     rows = [
         row
         for row in measured()
-        if row.rare == bool(params.study.imbalance)
+        if row.pool == (params.study.pool != "none")
+        and row.rare == bool(params.study.imbalance)
         and row.classic == declared[-1]
         and max(row.labels / labels, labels / row.labels) <= _NEAR
     ]

@@ -179,12 +179,17 @@ class _Timed:
         total = 0.0
         for (budget, name), count in cells.items():
             steps = params.classifier.of_budget("all" if budget == "all" else int(budget)).steps
-            total += count * steps * self._classifier_step(ARMS[name])
+            total += count * steps * self._classifier_step(ARMS[name]) * self._share_of_pool(ARMS[name])
         if any(arm.filtered for arm in params.study.recipes()):
             judges = len(params.study.real_images) * params.study.replicates * params.study.label_filter_folds
             total += judges * params.study.label_filter_steps * self._classifier_step(ARMS["real_affine"])
         workers = workers_for(params.execution, self.device, trainings=cells.total(), threads_each=1)
         return total / workers.processes
+
+    def _share_of_pool(self, arm: Arm) -> float:
+        """How many times the images of a batch a step sees; to label an image takes a third of learning from it."""
+        beside = self.params.pool.images_per_labelled
+        return 1 + beside * {"": 0.0, "consistency": 4 / 3}.get(arm.pool, 1.0)
 
     def extractor(self) -> float:
         """Seconds for the feature extractor, about: that of as many steps of a classifier without augmentation."""
@@ -192,7 +197,7 @@ class _Timed:
 
     def _classifier_step(self, arm: Arm) -> float:
         if arm.policy not in self.seconds_of_a_step:
-            recipe = Recipe(self.images, 0, self.how.augment(arm))
+            recipe = Recipe(self.images, 0, *self.how.policy(arm))
 
             def train(steps: int) -> None:
                 settings = self.how.classifier.model_copy(update={"steps": _CLASSIFIER_STEPS * steps})

@@ -28,6 +28,7 @@ from pipeline.runtime.progress import Advance, progress
 from pipeline.runtime.seeds import derive_seed
 from pipeline.runtime.store import cpu_capability, this_store
 from pipeline.study.arms import ARMS
+from pipeline.study.pool import with_pseudo_labels
 from pipeline.study.subsets import Budget, real_subset, replicate_number
 from pipeline.study.trained_gans import remaining_replicates
 from pipeline.study.training_sets import ReplicateImages
@@ -186,18 +187,23 @@ def reproduce_gan(
     *,
     budget: Budget,
     replicate: int,
+    pseudo_labels: Path,
     device: torch.device,
     dtype: torch.dtype,
 ) -> Reproduced:
     """A replicate's first generator, trained again from first step to last: takes as long as the first time.
 
     Raises:
-        SynthGainError: if the file is missing or damaged.
+        SynthGainError: if the file is missing or damaged; of a GAN of the pool also as `with_pseudo_labels`.
     """
     stored, metadata = load_checkpoint(generator_file, kind=GENERATOR_KIND)
     with refused_if_edited(generator_file, kind=GENERATOR_KIND, remedy="train it again"):
         kept = dict(metadata["provenance"])
     subset = _real_subset(train, params, budget, replicate)
+    if params.study.generators_train_on == "pool":
+        subset = with_pseudo_labels(
+            subset, train, size=params.study.pool, seed=params.seed, pseudo_labels=pseudo_labels
+        )
     seed = derive_seed(params.seed, "gan", budget, replicate)
     # As the stage does: with all its generators side by side, each has a share of the threads.
     trainings = params.study.replicates * params.study.generators_per_replicate
@@ -275,7 +281,14 @@ def slices(
         if gan:
             file = generator_path(generators / str(replicates[0]), 0)
             yield reproduce_gan(
-                file, train, params, budget=budget, replicate=replicates[0], device=device, dtype=dtype
+                file,
+                train,
+                params,
+                budget=budget,
+                replicate=replicates[0],
+                pseudo_labels=data / "pseudo_labels" / f"{budget}.npz",
+                device=device,
+                dtype=dtype,
             )
 
 

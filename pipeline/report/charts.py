@@ -47,11 +47,14 @@ class Line:
     words: str
 
 
-_POLICY_COLOURS, _POLICY_MARKERS = ("blue", "orange", "pink"), ("o", "s", "D")
-_MIXED_COLOURS, _MIXED_MARKERS = ("violet", "grey", "olive"), ("P", "X", "v", "d", "p", "H", "8")
+_POLICY_COLOURS, _POLICY_MARKERS = ("blue", "orange", "pink"), ("o", "s", "D", "^", "v")
+_MIXED_COLOURS = ("violet", "grey", "olive")
+_MIXED_MARKERS = ("P", "X", "v", "d", "p", "H", "8", "^", "h", "o", "s")
 _ALONE_MARKERS = ("^", "p", "h")
-_CONTROL_COLOURS, _CONTROL_MARKERS = ("grey", "violet", "pink"), ("<", ">", "*")
+_CONTROL_COLOURS = ("grey", "violet", "pink", "olive", "blue", "orange", "green")
+_CONTROL_MARKERS = ("<", ">", "*")
 CONTROLS, SYNTHETIC_ONLY = "controls, upper bound", "synthetic images only"  # the titles of their panels
+_POOL_COLOURS, _POOL_MARKERS = ("blue", "orange", "pink"), ("P", "X", "d")
 _LOW_DATA_COLOURS, _LOW_DATA_MARKERS = ("blue", "orange", "pink", "green"), ("o", "s", "D", "^")
 
 
@@ -82,6 +85,9 @@ def line_of(name: str) -> Line:
     if not arm.uses_real:
         alone = [other.name for other in ARMS.values() if not other.uses_real]
         return Line(arms, *_look(alone.index(name), ("green",), _ALONE_MARKERS), arm.words)
+    if arm.pool:
+        place = list(POLICIES).index(arm.policy)  # of those without a ratio too, which no curve shows
+        return Line(arms, *_look(place, _POOL_COLOURS, _POOL_MARKERS), arm.words)
     place = _kin(arm).index(name)
     colours, markers = (
         (_MIXED_COLOURS, _MIXED_MARKERS) if arm.adds_synthetic else (_CONTROL_COLOURS, _CONTROL_MARKERS)
@@ -92,11 +98,10 @@ def line_of(name: str) -> Line:
 def ratio_panels(arms: Rows) -> list[tuple[str, list[Line]]]:
     """The panels of a ratio curve, each on a scale of its own: title and lines; those without a line are left out.
 
-    What fills the gap of rare classes has no ratio, and no place here.
+    What fills the gap of rare classes, and what learns from the pool alone, has no ratio, and no place here.
     """
-    lines = {
-        line.arms: line for line in (line_of(row["arm"]) for row in arms if not ARMS[row["arm"]].rare_only)
-    }
+    with_ratio = [row["arm"] for row in arms if ARMS[row["arm"]].place not in ("fill", "pool")]
+    lines = {line.arms: line for line in (line_of(name) for name in with_ratio if not ARMS[name].rare_only)}
     panels: dict[str, list[Line]] = {"": [], CONTROLS: [], SYNTHETIC_ONLY: []}
     for line in sorted(lines.values(), key=_place):
         added = ARMS[line.arms[-1]]
@@ -471,6 +476,7 @@ def _kin(arm: Arm) -> list[str]:
         if other.name not in drawn
         and other.uses_real
         and not other.rare_only
+        and not other.pool
         and other.images != "real"
         and other.adds_synthetic == arm.adds_synthetic
     ]

@@ -14,7 +14,15 @@ from typing import Literal
 from pipeline.augmentation.policies import POLICIES
 
 Images = Literal["real", "real_repeated", "real_and_synthetic", "synthetic", "real_and_extra"]
-Place = Literal["baselines", "controls", "augmented", "fill"]
+Place = Literal["baselines", "controls", "augmented", "fill", "pool"]
+# What an arm makes of the pool: nothing; labels that a classifier of the real subset gave it; labels that it finds
+# itself as it trains; or the true ones, which a study cannot have.
+PoolUse = Literal["", "pseudo_label", "consistency", "labelled_pool"]
+_POOL_WORDS: Mapping[PoolUse, str] = {
+    "pseudo_label": "pool with pseudo-labels",
+    "consistency": "pool by consistency",
+    "labelled_pool": "labelled pool",
+}
 
 # What an arm is called, in params.yaml and for people, by its images and whether they are for rare classes only.
 _NAMES: Mapping[tuple[Images, bool], tuple[str, str]] = {
@@ -42,6 +50,7 @@ class Arm:
         rare_only: whether the images beyond the real subset go to its rare classes only, up to the common count; an
             arm on the real subset alone weights their losses instead. Such an arm needs rare classes.
         copies_only: whether the policy is for the images beyond the real subset only.
+        pool: what it makes of the pool, whose images it sees beside all others in each step.
         own_name: where the name is not the one that follows from all this.
     """
 
@@ -51,12 +60,15 @@ class Arm:
     fresh: bool = False
     rare_only: bool = False
     copies_only: bool = False
+    pool: PoolUse = ""
     own_name: str = ""
 
     @property
     def name(self) -> str:
         """As in `study.arms`; unique together with the ratio. MLflow's metrics are named after it."""
         stem = _NAMES[self.images, self.rare_only][0]
+        if self.pool:
+            stem = f"{self.pool}_{stem}" if self.uses_synthetic else self.pool
         return self.own_name or "_".join([stem, *self._options, *([self.policy] if self.augmented else [])])
 
     @property
@@ -64,8 +76,15 @@ class Arm:
         """For people: `real + fresh synthetic, affine + elastic`."""
         options = "".join(f"{option} " for option in self._options)
         words = _NAMES[self.images, self.rare_only][1].format(options=options)
+        if self.pool:
+            words = f"{words.removesuffix(' only')} + {self.pool_words}"
         copies = "copies " if self.copies_only else ""
         return f"{words}, {copies}{policy_words(self.policy)}" if self.augmented else words
+
+    @property
+    def pool_words(self) -> str:
+        """What it makes of the pool, for people: `pool with pseudo-labels`; empty if nothing."""
+        return _POOL_WORDS.get(self.pool, "")
 
     @property
     def short_words(self) -> str:
@@ -84,7 +103,8 @@ class Arm:
     @property
     def baseline(self) -> str | None:
         """The arm that it is compared with: the same training without what this one adds."""
-        policy = "none" if self.copies_only or self.images == "real" else self.policy
+        alone = self.images == "real" and not self.pool
+        policy = "none" if self.copies_only or alone else self.policy
         baseline = "real" if policy == "none" else f"real_{policy}"
         return None if self.name == baseline else baseline
 
@@ -101,7 +121,7 @@ class Arm:
         if self.rare_only:
             return "fill" if self.uses_synthetic else "baselines"
         if self.images == "real":
-            return "baselines"
+            return "pool" if self.pool else "baselines"
         return "augmented" if self.uses_synthetic else "controls"
 
     @property
@@ -118,6 +138,16 @@ class Arm:
     def uses_extra(self) -> bool:
         """Whether real images beyond the budget are among its training images: what a study cannot have."""
         return self.images == "real_and_extra"
+
+    @property
+    def may_be_left_out(self) -> bool:
+        """Whether a study may go on without it: too few extra real images, or pseudo-labels that teach nothing."""
+        return self.uses_extra or self.pool == "pseudo_label"
+
+    @property
+    def needs_no_generator(self) -> bool:
+        """Whether anyone with these images could train it: on the real subset, with the pool or without."""
+        return self.images == "real" and not self.rare_only and self.pool != "labelled_pool"
 
     @property
     def adds_synthetic(self) -> bool:
@@ -154,6 +184,11 @@ _TABLE = (
     *_with_each_policy(Arm("real_and_synthetic", filtered=True)),
     *_with_each_policy(Arm("real_and_synthetic", fresh=True)),
     *_with_each_policy(Arm("real_and_synthetic", fresh=True, filtered=True)),
+    # With `study.pool`. A weak and a strong augmentation make consistency: a policy that does nothing has neither.
+    *_with_each_policy(Arm("real", pool="pseudo_label")),
+    *[arm for arm in _with_each_policy(Arm("real", pool="consistency")) if arm.augmented],
+    *_with_each_policy(Arm("real", pool="labelled_pool")),
+    *_with_each_policy(Arm("real_and_synthetic", fresh=True, pool="pseudo_label")),
     # At every ratio above 0, with other images in the place of the synthetic ones. Equal steps on repeated real images
     # show what size alone does; extra real images are the upper bound.
     Arm("real_repeated"),

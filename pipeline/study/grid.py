@@ -106,8 +106,19 @@ class Grid:
     def classic_arms(self) -> list[DeclaredArm]:
         """The arms on the real subset alone."""
         return [
-            DeclaredArm(arm.name, 0) for arm in self._declared() if arm.images == "real" and not arm.rare_only
+            DeclaredArm(arm.name, 0)
+            for arm in self._declared()
+            if arm.images == "real" and not arm.rare_only and not arm.pool
         ]
+
+    def pool_arms(self) -> list[DeclaredArm]:
+        """The arms on the real subset and the pool, without synthetic images; the upper bound too."""
+        return [DeclaredArm(arm.name, 0) for arm in self._declared() if arm.place == "pool"]
+
+    def arms_without_generator(self) -> list[DeclaredArm]:
+        """What synthetic images have to beat: the classic arms, and those with the pool but for its upper bound."""
+        arms = [*self.classic_arms(), *self.pool_arms()]
+        return [arm for arm in arms if arm.recipe.needs_no_generator]
 
     def fill_arms(self) -> list[DeclaredArm]:
         """The arms that bring rare classes up to the common count: a family of their own, without a ratio."""
@@ -118,9 +129,9 @@ class Grid:
         return [arm for arm in self.arms() if arm.recipe.adds_synthetic]
 
     def arms(self) -> list[DeclaredArm]:
-        """Every arm of a budget: the classic ones, those for rare classes, then ratio by ratio those with others."""
+        """Every arm of a budget: the classic ones, those for rare classes, those with the pool, then ratio by ratio."""
         with_others = [arm for arm in self._declared() if arm.place in ("augmented", "controls")]
-        return [*self.classic_arms(), *self.fill_arms()] + [
+        return [*self.classic_arms(), *self.fill_arms(), *self.pool_arms()] + [
             DeclaredArm(arm.name, ratio) for ratio in self.positive_ratios for arm in with_others
         ]
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +16,13 @@ from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, concatenate, images_sha256
 from pipeline.runtime.seeds import derive_seed
 from pipeline.study.arms import Arm
+from pipeline.study.pool import (
+    PoolSize,
+    ReplicatePool,
+    collapse_of_self_training,
+    load_pseudo_labels,
+    pool_indices,
+)
 from pipeline.study.subsets import FillTo, images_wanted, missing_counts
 
 
@@ -26,6 +36,7 @@ class ReplicateImages:
         accepted: those of them that the label filter accepts.
         extra: other real images; None also where the split has too few: the arms that need them are left out.
         fill_to: what arms for rare classes bring a class up to.
+        pool: real images without labels, for arms that use them; of a generator that was trained on them too.
     """
 
     real: LabeledImages
@@ -33,6 +44,7 @@ class ReplicateImages:
     accepted: LabeledImages | None = None
     extra: LabeledImages | None = None
     fill_to: FillTo = "common"
+    pool: ReplicatePool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +161,98 @@ def _class_weights(real: LabeledImages, fill_to: FillTo) -> npt.NDArray[np.float
     """(num_classes,) float64: the weight that makes a rare class count as if it had the images that it lacks."""
     counts = np.maximum(real.counts(), 1)
     return 1 + missing_counts(real, fill_to) / counts
+
+
+@dataclass(frozen=True, eq=False)
+class ShownPool:
+    """What a cell is shown of the pool.
+
+    Attributes:
+        images: (M, C, H, W) uint8.
+        labels: (M,) int64, what it takes them for; None: it finds out as it trains.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64] | None
+
+    def sha256(self) -> str:
+        """The hash of all that a training sees of it."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).tobytes())
+        digest.update(b"none" if self.labels is None else self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def needs_pseudo_labels(arms: Sequence[Arm], generators_train_on: str) -> bool:
+    """Whether an arm, or the generator, learns from labels that a classifier gave to the pool."""
+    return generators_train_on == "pool" or any(arm.pool == "pseudo_label" for arm in arms)
+
+
+def replicate_pool(
+    train: LabeledImages,
+    real: LabeledImages,
+    *,
+    arms: Sequence[Arm],
+    size: PoolSize,
+    seed: int,
+    pseudo_labels: Path,
+) -> ReplicatePool | None:
+    """The pool beside a real subset, with the labels that these arms ask for and no others; None without a pool.
+
+    Args:
+        train, real, size, seed: as in `pool_indices`.
+        arms: those to be trained.
+        pseudo_labels: what `save_pseudo_labels` wrote.
+
+    Raises:
+        SynthGainError: as `pool_indices` and `load_pseudo_labels`.
+    """
+    if size == "none":
+        return None
+    indices = pool_indices(train, real, size=size, seed=seed)
+    uses = {arm.pool for arm in arms}
+    replicate = real.provenance["replicate"]
+    return ReplicatePool(
+        train.images[indices],
+        load_pseudo_labels(pseudo_labels, replicate, indices) if "pseudo_label" in uses else None,
+        train.labels[indices] if "labelled_pool" in uses else None,
+    )
+
+
+def without_collapsed(arms: Sequence[Arm], pseudo_labels: Path) -> list[Arm]:
+    """The arms but for those that need pseudo-labels, if self-training collapsed in one replicate of a budget.
+
+    An arm is a mean over the same replicates as any other, so it is left out of all.
+
+    Args:
+        arms: of a stage.
+        pseudo_labels: what `save_pseudo_labels` wrote.
+    """
+    needing = [arm for arm in arms if arm.pool == "pseudo_label"]
+    collapse = collapse_of_self_training(pseudo_labels) if needing else ""
+    if not collapse:
+        return list(arms)
+    for arm in needing:
+        print(
+            f"{arm.name}: left out, because self-training collapsed: {collapse}", file=sys.stderr, flush=True
+        )
+    return [arm for arm in arms if arm not in needing]
+
+
+def shown_pool(arm: Arm, pool: ReplicatePool | None) -> ShownPool | None:
+    """What an arm is shown of a replicate's pool; None for one that does not use it.
+
+    Raises:
+        SynthGainError: if what the arm needs of the pool is not given.
+    """
+    if not arm.pool:
+        return None
+    if pool is not None and arm.pool == "consistency":
+        return ShownPool(pool.images, None)
+    if pool is not None and arm.pool == "labelled_pool" and pool.true_labels is not None:
+        return ShownPool(pool.images, pool.true_labels)
+    if pool is None or arm.pool != "pseudo_label" or (given := pool.pseudo_labels) is None:
+        raise SynthGainError(f"arm {arm.name}: found no pool, or not the labels that it needs of it")
+    return ShownPool(pool.images[given.kept], given.labels[given.kept])
 
 
 def mix(

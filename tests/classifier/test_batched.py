@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.augmentation.classic import random_affine, random_affine_elastic
+from pipeline.augmentation.mixup import mixing
 from pipeline.classifier.batched import train_classifiers
 from pipeline.classifier.training import Recipe, fresh_epochs, train_classifier
 from pipeline.errors import SynthGainError
@@ -19,6 +20,7 @@ from pipeline.params import Training
 CPU = torch.device("cpu")
 BOUNDS = {"rotation_degrees": 10.0, "translation": 0.1, "scale": 0.1, "shear_degrees": 10.0}
 # Adam divides a gradient by its own size, and rounding decides about one that is nearly nothing.
+MIXUP = mixing(["mixup"], alpha=1.0)
 NEAR = {"rtol": 1e-3, "atol": 1e-4}
 
 
@@ -56,7 +58,7 @@ def part(digits, start, stop):
 
 @pytest.fixture
 def recipes(digits):
-    """One of each kind: sizes, seeds, augmentations, weights, passes and tails of their own."""
+    """One of each kind: sizes, seeds, augmentations, mixing, weights, passes and tails of their own."""
     weights = np.linspace(0.5, 1.5, 50, dtype=np.float32)
     fresh = part(digits, 100, 400)
     return [
@@ -72,6 +74,8 @@ def recipes(digits):
         Recipe(
             part(digits, 20, 70), seed=4, augment=elastic, weights=weights, real_images=12, real_only_tail=0.5
         ),
+        Recipe(part(digits, 0, 40), seed=5, mix=MIXUP),
+        Recipe(part(digits, 20, 70), seed=6, augment=affine, mix=MIXUP, weights=weights),
     ]
 
 
@@ -95,12 +99,13 @@ def test_each_network_is_the_one_that_is_trained_alone(recipes):
             torch.testing.assert_close(tensor, expected[name], **NEAR)
 
 
-@pytest.mark.parametrize("changed", ["augment", "weights", "first_augmented", "draw_epoch", "real_only_tail"])
+@pytest.mark.parametrize(
+    "changed", ["augment", "weights", "first_augmented", "draw_epoch", "real_only_tail", "mix"]
+)
 def test_every_part_of_a_recipe_counts(recipes, changed):
     """Else the test above could hold two wrongs against each other."""
-    position = {"augment": 1, "weights": 2, "first_augmented": 3, "draw_epoch": 4, "real_only_tail": 5}[
-        changed
-    ]
+    names = ("augment", "weights", "first_augmented", "draw_epoch", "real_only_tail", "mix")
+    position = dict(zip(names, range(1, 7), strict=True))[changed]
     none = {"first_augmented": 0, "real_only_tail": 0.0}.get(changed)
     recipe = recipes[position]
     plain = replace(recipe, **{changed: none})

@@ -14,6 +14,7 @@ from pipeline.augmentation.classic import (
     random_affine,
     random_affine_elastic,
 )
+from pipeline.augmentation.mixup import mixing
 from pipeline.augmentation.policies import POLICIES
 from pipeline.checkpoints import load_checkpoint
 from pipeline.classifier import replicates
@@ -103,6 +104,7 @@ def test_a_training_repeats_to_the_bit(digits):
         {"weight_decay": 0.5},
         {"label_smoothing": 0.0},
         {"augment": lambda images, rng: random_affine(images, **AFFINE, generator=rng)},
+        {"mix": mixing(["mixup"], alpha=1.0)},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -337,6 +339,8 @@ def test_a_classifiers_key_holds_the_strengths_of_its_own_transforms_alone():
     }
     assert names["affine"] < names["affine_elastic"]
     assert names["affine_elastic"] - names["affine"] == {"elastic_alpha", "elastic_sigma"}
+    assert names["mixup"] == {"mixup_alpha"}  # what comes in at a border is nothing to it
+    assert names["affine_elastic_mixup"] == names["affine_elastic"] | names["mixup"]
     every = set(AUGMENTATION.model_dump())
     assert set().union(*names.values()) == every  # no strength is in no key
 
@@ -373,10 +377,9 @@ def test_every_policy_trains_on_colour_images_and_is_a_training_of_its_own(
         LabeledImages(colour, digits.labels, digits.class_names), classifier_params, arms, replicates=1
     )
     assert [cell.facts["classic_augmentation"] for cell in cells] == list(POLICIES)
-    assert (
-        len({torch.cat([t.flatten() for t in cell.weights.values()]).numpy().tobytes() for cell in cells})
-        == 7
-    )
+    assert len(
+        {torch.cat([t.flatten() for t in cell.weights.values()]).numpy().tobytes() for cell in cells}
+    ) == len(POLICIES)
 
 
 @pytest.mark.gpu
@@ -456,6 +459,14 @@ def test_weights_of_one_are_no_weights_and_others_change_the_training(digits):
     half = ones.copy()
     half[::2] = 0.5
     assert not torch.allclose(weights(plain), weights(train(digits, weights=half)), atol=1e-4)
+
+
+def test_targets_that_are_not_mixed_train_what_labels_train(digits):
+    """With weights and smoothing: what mixup blends is the loss that all other arms have."""
+    half = np.where(np.arange(len(digits)) % 2, 0.5, 1.5).astype(np.float32)
+    for options in ({}, {"weights": half}, {"weights": half, "real_images": 900, "real_only_tail": 0.4}):
+        targets = train(digits, mix=lambda images, targets, rng: (images, targets), **options)
+        assert torch.allclose(weights(targets), weights(train(digits, **options)), atol=1e-5)
 
 
 def test_images_without_weight_teach_nothing(digits):

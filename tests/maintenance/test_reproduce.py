@@ -116,7 +116,7 @@ def again(study, params, train):
     return (
         reproduce_images([generator], synthetic, images_per_class=5, device=CPU),
         reproduce_cell(data / "classifier/60/baselines.safetensors", train, params, **common),
-        reproduce_gan(generator, train, params, replicate=0, **common),
+        reproduce_gan(generator, train, params, replicate=0, pseudo_labels=Path("none"), **common),
     )
 
 
@@ -159,6 +159,8 @@ def test_the_options_of_a_study_are_part_of_what_is_made_again(params, train, tm
         "train-gan": [
             "--train",
             "data/prepared/train.npz",
+            "--labels",
+            "data/pseudo_labels",
             "--history",
             "history",
             "--collapsed",

@@ -76,6 +76,7 @@ def arguments(files, **changes):
         "budget": BUDGET,
         "synthetic": files / "synthetic",
         "collapsed": files / "collapsed",
+        "labels": files / "pseudo_labels",
         "extractor": files / "extractor",
         "train": files / "train.npz",
         "validation": files / "validation.npz",

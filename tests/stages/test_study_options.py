@@ -15,14 +15,20 @@ from pipeline.study.subsets import real_subset
 from stages import (
     compare,
     evaluate_classifiers,
+    label_pool,
     score_labels,
     train_augmented,
     train_baselines,
     train_controls,
     train_fill,
+    train_pool,
 )
 
-STUDIED = tuple(name for name, arm in ARMS.items() if arm.policy in ("none", "affine", "affine_elastic"))
+STUDIED = tuple(
+    name
+    for name, arm in ARMS.items()
+    if arm.policy in ("none", "affine", "affine_elastic") and not arm.pool  # these: test_pool_stages.py
+)
 BUDGET, SEED, IMBALANCE = 200, 5, {"3": 0.5, "8": 0.2}
 STUDY = {
     "real_images": [BUDGET],
@@ -71,19 +77,25 @@ def study(tmp_path_factory):
         digits.subset(order[900:], real.provenance).save(root / f"synthetic/{BUDGET}/{replicate}.npz")
     given = {"budget": str(BUDGET), "train": root / "train.npz", "params_file": params_file}
     made = {"synthetic": root / "synthetic", "collapsed": root / "collapsed"}
+    labels = {"labels": root / "pseudo_labels"}
     classifiers = {"out": root / "classifier"}
     scores = root / "scores"
     score_labels.main(**given, **made, out=scores, metrics=root / "acceptance")
+    label_pool.main(**given, out=root / "pseudo_labels", metrics=root / "labelled")
     train_baselines.main(**given, **classifiers)
-    train_fill.main(**given, **made, **classifiers)
+    train_fill.main(**given, **made, **labels, **classifiers)
+    train_pool.main(**given, **labels, **classifiers)
     ratio = {"synthetic_per_real": "0.5"}
-    train_augmented.main(**given, **made, **ratio, scores=scores, **classifiers)
+    train_augmented.main(**given, **made, **ratio, **labels, scores=scores, **classifiers)
     train_controls.main(**given, **ratio, **classifiers)
     tables = {"cells": root / "cells.csv", "confusion": root / "confusion.csv"}
     evaluate_classifiers.main(
         classifiers=root / "classifier",
         validation=root / "validation.npz",
         test=root / "test.npz",
+        train=root / "train.npz",
+        **labels,
+        pool=root / "pool.csv",
         **tables,
         judgements=root / "judgements.csv",
         params_file=params_file,
@@ -146,6 +158,12 @@ def test_the_comparison_has_a_verdict_on_the_rare_classes(study):
     assert row["test_macro_f1"] == pytest.approx(
         cells[cells.arm == "fill_synthetic"].test_macro_f1.mean(), abs=1e-6
     )
+
+
+def test_without_a_pool_nothing_is_labelled_and_no_cell_says_anything_of_one(study):
+    assert json.loads((study / f"labelled/{BUDGET}.json").read_text()) == {}
+    assert len(pd.read_csv(study / "pool.csv")) == 0
+    assert not [name for name in pd.read_csv(study / "cells.csv", nrows=0).columns if "pool" in name]
 
 
 def test_without_a_filtered_arm_nothing_is_judged(study, tmp_path):

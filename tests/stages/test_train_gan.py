@@ -24,9 +24,9 @@ def test_generators_are_found_until_their_images_change(tmp_path, monkeypatch):
 
     def run(history):
         command = (
-            "stage train-gan --budget 20 --train train.npz --out gan --collapsed collapsed --history".split()
+            "stage train-gan --budget 20 --train train.npz --labels none --out gan --collapsed collapsed"
         )
-        return run_command([*command, history], monkeypatch)
+        return run_command([*command.split(), "--history", history], monkeypatch)
 
     status, said = run("file/history")  # below a file there is no folder
     assert status == 1 and not (tmp_path / "gan/20").exists(), said

@@ -86,6 +86,10 @@ def test_arms_train_on_what_their_name_says():
         "fill_affine": 60,
         "fill_extra_real": 105,
         "fill_synthetic": 60,
+        "pseudo_label": 35,  # and the pool beside it
+        "consistency": 35,
+        "labelled_pool": 35,
+        "pseudo_label_synthetic_fresh": 35 + 180,
     }
     for name, training in sets.items():
         family = name if name == "fill_affine" else replace(ARMS[name], policy="none").name
@@ -115,8 +119,8 @@ def test_an_arm_without_its_images_is_refused():
 
 
 def test_a_row_of_the_table_says_all_of_an_arm():
-    # Eight kinds of images with each policy, and five arms of their own.
-    assert len({arm.name for arm in ARMS.values()}) == len(ARMS) == 8 * len(POLICIES) + 5
+    # Twelve kinds with each policy (consistency with those that change images), and five arms of their own.
+    assert len({arm.name for arm in ARMS.values()}) == len(ARMS) == 12 * len(POLICIES) - 1 + 5
     assert {f"real_{policy}" for policy in POLICIES if policy != "none"} < set(ARMS)
     for name, arm in ARMS.items():
         assert arm.name == name and arm.policy in POLICIES
@@ -128,6 +132,12 @@ def test_a_row_of_the_table_says_all_of_an_arm():
     )
     assert ARMS["real_trivial_augment"].words == "real only, TrivialAugment"
     assert ARMS["synthetic_flip_crop"].words == "real + synthetic, flip + crop"
+    assert ARMS["pseudo_label_synthetic_fresh_affine"].words == (
+        "real + fresh synthetic + pool with pseudo-labels, affine"
+    )
+    assert ARMS["labelled_pool"].words == "real + labelled pool"
+    assert ARMS["consistency_affine"].baseline == "real_affine" and ARMS["pseudo_label"].baseline == "real"
+    assert ARMS["real_affine_elastic_mixup"].words == "real only, affine + elastic + mixup"
     assert ARMS["fill_affine"].words == "rare classes repeated, copies affine"
     assert ARMS["synthetic_affine"].baseline == "real_affine" and ARMS["fill_affine"].baseline == "real"
     made_up = Arm("synthetic", "affine", filtered=True)
@@ -139,7 +149,7 @@ def test_a_row_of_the_table_says_all_of_an_arm():
 
 
 def test_each_arm_is_trained_by_one_stage():
-    places = ("baselines", "controls", "augmented", "fill")
+    places = ("baselines", "controls", "augmented", "fill", "pool")
     trained = [arm.name for place in places for arm in arms_at(place, list(ARMS))]
     assert sorted(trained) == sorted(ARMS)
     assert [arm.name for arm in arms_at("controls", ["extra_real", "real", "repeat"])] == [
@@ -204,7 +214,7 @@ def test_paired_arms_see_the_same_synthetic_images():
         for arm in arms_at("augmented", list(ARMS))
         if arm.uses_real
     )
-    assert len(others) == 4 * len(POLICIES) - 1
+    assert len(others) == 5 * len(POLICIES) - 1
     assert all(
         np.array_equal(plain.images.images, other.images.images)
         for other in others
