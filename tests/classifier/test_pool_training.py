@@ -105,7 +105,7 @@ def test_images_without_a_sure_label_change_nothing(digits):
         {"labels": None, "threshold": 0.0},
         {"mix": mixing(("mixup",), alpha=0.4)},
     ],
-    ids=str,
+    ids=lambda change: "-".join(change),
 )
 def test_every_option_changes_the_result_and_a_training_repeats_to_the_bit(digits, change):
     few = digits.subset(np.arange(50))
