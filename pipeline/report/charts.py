@@ -193,6 +193,32 @@ def differences(
 
 
 @style()
+def gains(steps: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> Figure:
+    """What each of a few steps adds to test accuracy: mean, interval and every replicate, on one scale.
+
+    Args:
+        steps: words and a comparison: `mean_difference, low, high` and `differences` (fractions).
+        title: of the chart.
+    """
+    figure = Figure(figsize=(_WIDTH, 0.9 + 0.75 * len(steps)), layout="constrained")
+    axes = figure.subplots()
+    for y, ((words, row), colour) in enumerate(zip(steps, _POLICY_COLOURS, strict=False)):
+        axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=LIGHT[colour], linewidth=4)
+        axes.plot(100 * row["mean_difference"], y, "o", color=LIGHT[colour], markersize=9)
+        values = [100 * value for value in row["differences"]]
+        axes.plot(values, [y + 0.24] * len(values), ".", color=LIGHT[colour], alpha=0.7)
+        said = axes.annotate(words, (0, y - 0.22), xytext=(4, 0), textcoords="offset points", fontsize=10)
+        said.set_in_layout(False)
+    every = [100 * value for _, row in steps for value in row["differences"]]
+    _around_zero(axes, every, [100 * row[end] for _, row in steps for end in ("low", "high")])
+    axes.set_ylim(len(steps) - 0.55, -0.6)
+    axes.set_yticks([])
+    axes.set_title(title)
+    axes.set_xlabel("points of test accuracy\n(bar: 95 % interval, dots: replicates)")
+    return figure
+
+
+@style()
 def low_data_curve(means: pd.DataFrame, dots: pd.DataFrame, *, metric: Metric = "accuracy") -> Figure:
     """A metric on test against the number of real images (logarithmic), a line per kind of arm.
 
