@@ -75,7 +75,7 @@ def commands(text):
     for block in _FENCE.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
             if found := re.match(r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?((?:synthgain|make) .*)", line):
-                yield found[1].split(" #")[0].strip(), True
+                yield re.split(r" #| && ", found[1])[0].strip(), True
     for code in re.findall(r"`([^`\n]+)`", _FENCE.sub("", text)):
         if found := re.fullmatch(r"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?((?:synthgain|make) .*)", code):
             yield found[1], False
