@@ -585,6 +585,8 @@ class Classifier(Training):
     code: str
     synthetic_weight: NonNegative
     real_only_tail: Fraction
+    logit_adjustment: Positive
+    reweighted_tail: Fraction
 
 
 class Classifiers(_Network):
@@ -595,6 +597,8 @@ class Classifiers(_Network):
     steps: Annotated[Count | dict[Budget, Count], BeforeValidator(_steps)]
     synthetic_weight: NonNegative
     real_only_tail: Fraction
+    logit_adjustment: Positive
+    reweighted_tail: Fraction
 
     @model_validator(mode="after")
     def _code(self) -> Self:

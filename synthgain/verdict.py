@@ -18,7 +18,7 @@ def verdict(
 
     from rich.console import Console
 
-    from pipeline.comparison.text_chart import accuracy_chart
+    from pipeline.comparison.text_chart import metric_chart
     from pipeline.comparison.verdict import verdict_table, verdicts
     from pipeline.errors import SynthGainError
     from pipeline.params import load_params
@@ -32,7 +32,7 @@ def verdict(
     comparison = json.loads(path.read_text(encoding="utf-8"))
     console = Console(markup=False, highlight=False)  # a path or a class may hold brackets
     console.print(verdict_table(comparison))
-    for line in accuracy_chart(comparison):
+    for line in metric_chart(comparison):
         console.print(line, soft_wrap=True)
     console.print()
     for sentence in verdicts(comparison):

@@ -55,6 +55,8 @@ NEW = {
     "generator.folder": "data/generated",
     "classifier.network": "compact",
     "classifier.code": "own/classifier",
+    "classifier.logit_adjustment": 1.0,
+    "classifier.reweighted_tail": 0.2,
     "augmentation.fill": 0,
     "augmentation.flips": "none",
     "augmentation.shift_translation": 0.125,

@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state
@@ -71,7 +73,7 @@ def train_classifiers(
         optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             logits = forward(stacked, images)
-        logits = logits.float().flatten(0, 1)
+        logits = (logits.float() + data.logit_shifts).flatten(0, 1)
         if targets is None:
             per_image = F.cross_entropy(
                 logits, labels.flatten(), label_smoothing=settings.label_smoothing, reduction="none"
@@ -100,12 +102,15 @@ class _StackedData:
         self.images = torch.cat([torch.from_numpy(recipe.training.images) for recipe in recipes]).to(device)
         self.labels = torch.cat([torch.from_numpy(recipe.training.labels) for recipe in recipes]).to(device)
         sizes = [len(recipe.training) for recipe in recipes]
-        self.loss_weights = torch.cat(
-            [
-                torch.ones(size) if recipe.weights is None else torch.from_numpy(recipe.weights)
-                for recipe, size in zip(recipes, sizes, strict=True)
-            ]
-        ).to(device)
+        self.loss_weights, self.tail_weights = (
+            torch.cat([_weights(values, size) for values, size in zip(of_each, sizes, strict=True)]).to(
+                device
+            )
+            for of_each in zip(*((recipe.weights, recipe.tail_weights) for recipe in recipes), strict=True)
+        )
+        none = np.zeros(recipes[0].training.num_classes)
+        shifts = [none if recipe.logit_shift is None else recipe.logit_shift for recipe in recipes]
+        self.logit_shifts = torch.from_numpy(np.stack(shifts)).to(device, torch.float32)[:, None]
         self.starts = torch.tensor([0, *sizes[:-1]], device=device).cumsum(0)[:, None]
         real_only_from = [first_real_only_step(recipe, settings) for recipe in recipes]
         self.real_only_from = torch.tensor(real_only_from, device=device)[:, None]
@@ -134,7 +139,8 @@ class _StackedData:
             chosen = images[which]
             changed = augment(chosen.flatten(0, 1), rngs)
             images[which] = torch.where(keep[which], chosen, changed.view_as(chosen))
-        loss_weights = torch.where(step >= self.real_only_from, 1.0, self.loss_weights[index])
+        in_tail = step >= self.real_only_from
+        loss_weights = torch.where(in_tail, self.tail_weights[index], self.loss_weights[index])
         labels = self.labels[index]
         if not self.mixed:
             return images, labels, loss_weights, None
@@ -146,6 +152,14 @@ class _StackedData:
             mixed, mixed_targets = mix(chosen.flatten(0, 1), own_targets.flatten(0, 1), rngs)
             images[which], targets[which] = mixed.view_as(chosen), mixed_targets.view_as(own_targets)
         return images, labels, loss_weights, targets
+
+
+def _weights(values: npt.NDArray[np.float32] | None, size: int) -> Tensor:
+    """(size,) float32: those of the first images, and 1 for all others."""
+    weights = torch.ones(size)
+    if values is not None:
+        weights[: len(values)] = torch.from_numpy(values)
+    return weights
 
 
 _Policy = TypeVar("_Policy", bound=Callable[..., Any])

@@ -17,6 +17,7 @@ from pipeline.errors import SynthGainError
 from pipeline.params import Classifier
 from pipeline.runtime.code import path_sha256
 
+OF_REMEDIES = ("logit_adjustment", "reweighted_tail")  # for the arms with such a remedy alone
 _TORCHVISION = "torchvision:"
 
 
@@ -92,10 +93,10 @@ def code_hash(network: str, code: str) -> str:
 
 
 def recipe_of(classifier: Classifier) -> dict[str, Any]:
-    """The values that a classifier's weights depend on, for its key in the store."""
+    """The values that every classifier's weights depend on, for its key in the store."""
     if classifier.network == "compact":
-        return classifier.model_dump(exclude={"network", "code"})
-    return classifier.model_dump(exclude={"channels", "feature_dim", "code"}) | {
+        return classifier.model_dump(exclude={"network", "code", *OF_REMEDIES})
+    return classifier.model_dump(exclude={"channels", "feature_dim", "code", *OF_REMEDIES}) | {
         "code": code_hash(classifier.network, classifier.code),
         "torchvision": version("torchvision"),
     }

@@ -23,7 +23,7 @@ from pipeline.classifier.network import Network
 from pipeline.classifier.own_network import recipe_of
 from pipeline.classifier.pool import PoolRecipe, train_with_pool
 from pipeline.classifier.saved_cells import TrainedCell
-from pipeline.classifier.training import Recipe, fresh_epochs, train_classifier
+from pipeline.classifier.training import DrawEpoch, Recipe, fresh_epochs, train_classifier
 from pipeline.images import pixel_keys
 from pipeline.params import Augmentation, Classifier, Execution, Pool
 from pipeline.runtime.device import configure, training_dtype, workers_for
@@ -92,6 +92,13 @@ def strengths_of(transforms: Sequence[str], augmentation: Augmentation) -> dict[
     }
 
 
+def remedy_values(arm: Arm, classifier: Classifier) -> dict[str, Any]:
+    """Those of the section that the arm's remedy depends on; its training set says the rest."""
+    if arm.remedy == "logit_adjustment":
+        return {"logit_adjustment": classifier.logit_adjustment}
+    return {"reweighted_tail": classifier.reweighted_tail} if arm.remedy == "deferred_weights" else {}
+
+
 @dataclass(frozen=True)
 class CellJob:
     """A cell to train.
@@ -114,21 +121,26 @@ class CellJob:
 
     def recipe(self, how: CellTraining) -> Recipe:
         """What its classifier is shown."""
-        training, per_epoch = self.training, self.training.synthetic_per_epoch
+        training, settings = self.training, how.classifier
         augment, mix = how.policy(self.arm)
-        draw = None
-        if per_epoch is not None:
-            draw = fresh_epochs(training.images, real_images=training.real_images, per_epoch=per_epoch)
+        adjusted, deferred = (
+            self.arm.remedy == remedy for remedy in ("logit_adjustment", "deferred_weights")
+        )
+        shares = training.class_shares(synthetic_weight=settings.synthetic_weight) if adjusted else None
+        tail = settings.reweighted_tail if deferred else settings.real_only_tail
         return Recipe(
             training=training.images,
             seed=self.seed,
             augment=augment,
             mix=mix,
-            draw_epoch=draw,
-            weights=training.image_weights(synthetic_weight=how.classifier.synthetic_weight),
+            draw_epoch=_draw_epoch(training),
+            weights=training.image_weights(synthetic_weight=settings.synthetic_weight),
             first_augmented=training.first_augmented,
             real_images=training.real_images,
-            real_only_tail=how.classifier.real_only_tail if training.mixed else 0.0,
+            # In a tail, the shares that logits are adjusted to would be others.
+            real_only_tail=tail if deferred or (training.mixed and not adjusted) else 0.0,
+            tail_weights=training.tail_weights(),
+            logit_shift=None if shares is None else settings.logit_adjustment * np.log(shares),
         )
 
     def key(self, how: CellTraining) -> Key:
@@ -139,6 +151,7 @@ class CellJob:
             "transforms": list(transforms),
             "strengths": strengths_of(transforms, how.augmentation),
             "seed": self.seed,
+            **remedy_values(self.arm, how.classifier),
         }
         data = self.training.sha256()
         if self.pool is None:
@@ -173,6 +186,19 @@ class CellJob:
             threshold=how.pool.consistency_threshold,
             weight=how.pool.weight,
         )
+
+
+def _draw_epoch(training: TrainingSet) -> DrawEpoch | None:
+    """What an epoch of a training set shows; None: all of it."""
+    if training.balanced:
+        counts = training.images.counts()
+        alike = np.where(counts > 0, -(-len(training.images) // np.count_nonzero(counts)), 0)
+        return fresh_epochs(training.images, real_images=0, per_epoch=alike)
+    if training.synthetic_per_epoch is None:
+        return None
+    return fresh_epochs(
+        training.images, real_images=training.real_images, per_epoch=training.synthetic_per_epoch
+    )
 
 
 def cell_jobs(

@@ -43,8 +43,9 @@ class Recipe:
             loss. None: all equal.
         first_augmented: images before this position are shown as they are.
         real_images: how many images, from the first on, are real; for `real_only_tail` alone.
-        real_only_tail: share in 0..1 of the steps, the last ones, that are on the real images only, with equal
-            weights.
+        real_only_tail: share in 0..1 of the steps, the last ones, that are on the real images only.
+        tail_weights: (real_images,) of the images' losses in these steps, with a mean of 1. None: all equal.
+        logit_shift: (num_classes,) added to the logits, in training alone (arXiv:2007.07314). None: nothing.
     """
 
     training: LabeledImages
@@ -56,6 +57,8 @@ class Recipe:
     first_augmented: int = 0
     real_images: int = 0
     real_only_tail: float = 0.0
+    tail_weights: npt.NDArray[np.float32] | None = None
+    logit_shift: npt.NDArray[np.float64] | None = None
 
 
 def train_classifier(
@@ -88,14 +91,17 @@ def train_classifier(
     all_labels = torch.from_numpy(recipe.training.labels).to(device)
     augment_rng = torch_generator(derive_seed(recipe.seed, "augment"), device)
 
-    loss_weights = None if recipe.weights is None else torch.from_numpy(recipe.weights).to(device)
+    loss_weights, tail_weights, logit_shift = (
+        None if values is None else torch.from_numpy(values).to(device, torch.float32)
+        for values in (recipe.weights, recipe.tail_weights, recipe.logit_shift)
+    )
     num_classes = recipe.training.num_classes
     real_only_from = first_real_only_step(recipe, settings)
 
     loss = torch.zeros((), device=device)
     for step, positions in enumerate(positions_shown(recipe, settings), start=1):
         if step == real_only_from:
-            loss_weights = None
+            loss_weights = tail_weights
         index = positions.to(device)
         images = images_to_unit(all_images[index])
         if recipe.augment is not None:
@@ -111,14 +117,16 @@ def train_classifier(
             images, targets = recipe.mix(images, targets, augment_rng)
         optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            logits = network(images)
+            logits = network(images).float()
+        if logit_shift is not None:
+            logits = logits + logit_shift
         if recipe.mix is not None:
-            loss = F.cross_entropy(logits.float(), targets)
+            loss = F.cross_entropy(logits, targets)
         elif weights is None:
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
         else:
             losses = F.cross_entropy(
-                logits.float(), labels, label_smoothing=settings.label_smoothing, reduction="none"
+                logits, labels, label_smoothing=settings.label_smoothing, reduction="none"
             )
             loss = (losses * weights).mean()
         optimizer.zero_grad()

@@ -3,9 +3,9 @@
 Rare are the classes that `study.imbalance` names. Where it names none, those are rare by nature that have less than
 half as many test images as the largest class: the splits are stratified.
 
-The rule is that of `judgement`. Validation chooses the best arm with synthetic images in the gap, and the best of those
-that need none: the real subset as it is, classic augmentation, repeated images, class weights, affine copies. Of equal
-arms it chooses the first.
+The rule is that of `judgement`. Validation chooses the best arm with synthetic images, in the gap or of all classes,
+and the best rival that needs none: the real subset as it is, classic augmentation and mixup, repeated images, class
+weights from the start or at the end, balanced sampling, adjusted logits. Of equal arms it chooses the first.
 
 `study.metric` decides, but for accuracy, in whose place is macro-F1: every class counts in it as much as any, and a
 class that is claimed too often lowers it. The recall of the rare classes alone could be raised by claiming them always:
@@ -16,6 +16,7 @@ of one metric.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -191,32 +192,28 @@ def _judge_budget(
     fills = grid.fill_arms()
     remedies = [arm for arm in fills if not arm.recipe.uses_synthetic and not arm.recipe.uses_extra]
     remedy = choose(table, budget, [*grid.classic_arms(), *remedies], chooses)
-    candidates = [arm for arm in fills if arm.recipe.uses_synthetic]
-    row: dict[str, Any] = {"budget": budget, "best_remedy": remedy.arm.name}
+    candidates = [*(arm for arm in fills if arm.recipe.uses_synthetic), *grid.added_arms()]
+    row: dict[str, Any] = {"budget": budget, "best_remedy": arm_key(remedy.arm)}
     collapsed = grid.gans_of(budget).words
     rare = "rare" if grid.imbalance or min(classes.values()) < _RARE_BELOW else "as the smallest"
     start = f"With {budget} real images and {rare} {_rare_words(classes, by_nature=not grid.imbalance)}"
     if not candidates:
         return row | {
             "best_synthetic": None,
+            "recommended": arm_key(remedy.arm),
             "code": "nothing_to_compare",
-            "verdict": f"{start}, no arm with synthetic images in the gap was trained"
+            "verdict": f"{start}, no arm with synthetic images was trained"
             f"{f' ({collapsed})' if collapsed else ''}.",
         }
     synthetic = choose(table, budget, candidates, chooses)
     gap_left = [arm and arm.baseline for arm in synthetic.before]
-    differences = (
-        judged_differences(table, budget, synthetic.before, baselines, column)
-        for baselines, column in ((remedy.before, _RARE_RECALL), (gap_left, f"test_{metric}"))
-    )
-    recall, over_real = (
-        paired_columns(
-            paired_test(
-                baseline=np.zeros_like(values), candidate=values, overlap=subset_overlap(table, budget)
-            )
-        )
-        for values in differences
-    )
+
+    def difference(baselines: Sequence[DeclaredArm | None], column: str) -> dict[str, Any]:
+        values = judged_differences(table, budget, synthetic.before, baselines, column)
+        overlap = subset_overlap(table, budget)
+        return paired_columns(paired_test(baseline=np.zeros_like(values), candidate=values, overlap=overlap))
+
+    recall, over_real = difference(remedy.before, _RARE_RECALL), difference(gap_left, f"test_{metric}")
     judgement = judge(
         table,
         budget,
@@ -227,14 +224,16 @@ def _judge_budget(
         collapsed=collapsed,
     )
     return row | {
-        "best_synthetic": synthetic.arm.name,
+        "best_synthetic": arm_key(synthetic.arm),
+        "recommended": arm_key(synthetic.arm if judgement.rule.recommends else remedy.arm),
         **judgement_columns(
             judgement,
             replicates=grid.replicates_of(budget),
             baseline_column="best_remedy",
-            arm_value=lambda arm: arm.name,
+            arm_value=arm_key,
         ),
         "rare_recall": recall,
+        "recall_of_class": {name: difference(remedy.before, _recall_column(name)) for name in classes},
         "verdict": f"{start}, {verdict_sentence(judgement, _wording(judgement, recall, over_real, WORDS[metric]))}."
         + grid.gans_of(budget).caveat,
     }
@@ -261,9 +260,7 @@ def _wording(
         over_real: that of synthetic images to the gap as it is.
         metric: that decides, in words.
     """
-    policy, instead = judgement.candidate.arm.policy, _remedy(judgement.baseline.arm)
-    augmentation = f" with {policy_words(policy)} augmentation" if policy != "none" else ""
-    images = f"synthetic images in the gap{augmentation}"
+    images, instead = _images(judgement.candidate.arm), _remedy(judgement.baseline.arm)
     change = (
         f"{change_words(judgement.on_test, f'points of {metric} against {instead}')},"
         f" and {change_words(recall, 'points of rare-class recall')}"
@@ -278,6 +275,21 @@ def _wording(
         change_beside_gain=change,
         unit=f"points of {metric}",
     )
+
+
+def _images(arm: DeclaredArm) -> str:
+    """The synthetic images of an arm, with all that is done beside them, as the object of "use"."""
+    plain = DeclaredArm("fill_synthetic" if arm.recipe.rare_only else "synthetic", arm.synthetic_per_real)
+    images = (
+        "synthetic images in the gap"
+        if arm.recipe.rare_only
+        else f"{arm.synthetic_per_real} synthetic images per real one"
+    )
+    if arm == plain:
+        return images
+    if arm.recipe == replace(plain.recipe, policy=arm.policy):
+        return f"{images} with {policy_words(arm.policy)} augmentation"
+    return f'{images} by the arm "{arm.recipe.words}"'
 
 
 def _remedy(arm: DeclaredArm) -> str:

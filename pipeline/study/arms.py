@@ -14,6 +14,7 @@ from typing import Literal
 from pipeline.augmentation.policies import POLICIES
 
 Images = Literal["real", "real_repeated", "real_and_synthetic", "synthetic", "real_and_extra"]
+Remedy = Literal["class_weights", "deferred_weights", "balanced_sampling", "logit_adjustment"]
 Place = Literal["baselines", "controls", "augmented", "fill", "pool"]
 # What an arm makes of the pool: nothing; labels that a classifier of the real subset gave it; labels that it finds
 # itself as it trains; or the true ones, which a study cannot have.
@@ -31,10 +32,16 @@ _NAMES: Mapping[tuple[Images, bool], tuple[str, str]] = {
     ("real_and_synthetic", False): ("synthetic", "real + {options}synthetic"),
     ("synthetic", False): ("synthetic_only", "{options}synthetic only"),
     ("real_and_extra", False): ("extra_real", "real + extra real"),
-    ("real", True): ("class_weights", "rare classes weighted"),
     ("real_repeated", True): ("fill_repeat", "rare classes repeated"),
     ("real_and_synthetic", True): ("fill_synthetic", "rare classes + {options}synthetic"),
     ("real_and_extra", True): ("fill_extra_real", "rare classes + extra real"),
+}
+# In words, what is done for rare classes without another image; on the real subset alone it names the arm.
+_REMEDIES: Mapping[Remedy, str] = {
+    "class_weights": "rare classes weighted",
+    "deferred_weights": "rare classes weighted at the end",
+    "balanced_sampling": "classes drawn alike",
+    "logit_adjustment": "logits adjusted",
 }
 
 
@@ -47,8 +54,9 @@ class Arm:
         policy: its classic augmentation, a row of `pipeline/augmentation/policies.py`.
         filtered: whether its synthetic images are only those whose label classifiers of the real subset agree with.
         fresh: whether each epoch over the real images draws other synthetic ones from all that were generated.
-        rare_only: whether the images beyond the real subset go to its rare classes only, up to the common count; an
-            arm on the real subset alone weights their losses instead. Such an arm needs rare classes.
+        rare_only: whether it is about rare classes: the images beyond the real subset go to them only, up to the common
+            count; an arm on the real subset alone has a remedy. Such an arm needs rare classes.
+        remedy: what is done for rare classes without another image (docs/numbers.md has the formulas); or None.
         copies_only: whether the policy is for the images beyond the real subset only.
         pool: what it makes of the pool, whose images it sees beside all others in each step.
         own_name: where the name is not the one that follows from all this.
@@ -59,6 +67,7 @@ class Arm:
     filtered: bool = False
     fresh: bool = False
     rare_only: bool = False
+    remedy: Remedy | None = None
     copies_only: bool = False
     pool: PoolUse = ""
     own_name: str = ""
@@ -66,18 +75,14 @@ class Arm:
     @property
     def name(self) -> str:
         """As in `study.arms`; unique together with the ratio. MLflow's metrics are named after it."""
-        stem = _NAMES[self.images, self.rare_only][0]
-        if self.pool:
-            stem = f"{self.pool}_{stem}" if self.uses_synthetic else self.pool
-        return self.own_name or "_".join([stem, *self._options, *([self.policy] if self.augmented else [])])
+        policy = [self.policy] if self.augmented else []
+        return self.own_name or "_".join([*self._stem, *self._options, *policy])
 
     @property
     def words(self) -> str:
         """For people: `real + fresh synthetic, affine + elastic`."""
         options = "".join(f"{option} " for option in self._options)
-        words = _NAMES[self.images, self.rare_only][1].format(options=options)
-        if self.pool:
-            words = f"{words.removesuffix(' only')} + {self.pool_words}"
+        words = ", ".join(text.format(options=options) for text in self._stem.values())
         copies = "copies " if self.copies_only else ""
         return f"{words}, {copies}{policy_words(self.policy)}" if self.augmented else words
 
@@ -92,6 +97,18 @@ class Arm:
         return self.words.replace("real only, ", "").replace("real + ", "+ ")
 
     @property
+    def _stem(self) -> Mapping[str, str]:
+        """The parts of its name before options and policy, each with its words."""
+        if self.pool:
+            stem, words = _NAMES[self.images, self.rare_only]
+            name = f"{self.pool}_{stem}" if self.uses_synthetic else self.pool
+            return {name: f"{words.removesuffix(' only')} + {self.pool_words}"}
+        images = (
+            dict([_NAMES[self.images, self.rare_only]]) if not self.remedy or self.images != "real" else {}
+        )
+        return images if self.remedy is None else {**images, self.remedy: _REMEDIES[self.remedy]}
+
+    @property
     def _options(self) -> list[str]:
         return [*(["fresh"] if self.fresh else []), *(["filtered"] if self.filtered else [])]
 
@@ -103,7 +120,7 @@ class Arm:
     @property
     def baseline(self) -> str | None:
         """The arm that it is compared with: the same training without what this one adds."""
-        alone = self.images == "real" and not self.pool
+        alone = self.images == "real" and not self.remedy and not self.pool
         policy = "none" if self.copies_only or alone else self.policy
         baseline = "real" if policy == "none" else f"real_{policy}"
         return None if self.name == baseline else baseline
@@ -114,6 +131,11 @@ class Arm:
         if self.images != "real_and_extra":
             return None
         return Arm("real_and_synthetic", self.policy, rare_only=self.rare_only).name
+
+    @property
+    def fills_half(self) -> bool:
+        """Whether its images fill half of the gap, on a scale of logarithms: adjusted logits make up for the rest."""
+        return self.remedy == "logit_adjustment" and self.images != "real"
 
     @property
     def place(self) -> Place:
@@ -173,11 +195,16 @@ _TABLE = (
     # On the real subset alone.
     *_with_each_policy(Arm("real")),
     # For a real subset with rare classes: what brings them up to the common count, or to `study.fill_to`.
-    Arm("real", rare_only=True),
+    *_with_each_policy(Arm("real", rare_only=True, remedy="class_weights")),
+    *_with_each_policy(Arm("real", rare_only=True, remedy="deferred_weights")),
+    *_with_each_policy(Arm("real", rare_only=True, remedy="balanced_sampling")),
+    *_with_each_policy(Arm("real", rare_only=True, remedy="logit_adjustment")),
     Arm("real_repeated", "affine", rare_only=True, copies_only=True, own_name="fill_affine"),
     *_with_each_policy(Arm("real_repeated", rare_only=True)),
     Arm("real_and_extra", rare_only=True),
     *_with_each_policy(Arm("real_and_synthetic", rare_only=True)),
+    *_with_each_policy(Arm("real_and_synthetic", rare_only=True, remedy="deferred_weights")),
+    *_with_each_policy(Arm("real_and_synthetic", rare_only=True, remedy="logit_adjustment")),
     # With synthetic images, at every ratio above 0.
     *_with_each_policy(Arm("real_and_synthetic")),
     Arm("synthetic"),

@@ -129,6 +129,15 @@ def missing_counts(real: LabeledImages, fill_to: FillTo = "common") -> npt.NDArr
     return np.maximum(missing, 0)
 
 
+def half_gaps(counts: npt.NDArray[np.int64], missing: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many images bring each class to the geometric mean of its count and what it would be filled to.
+
+    On a scale of logarithms, that is half of the way. Both are (num_classes,) int64.
+    """
+    halfway: npt.NDArray[np.int64] = np.rint(np.sqrt(counts * (counts + missing))).astype(np.int64)
+    return halfway - counts
+
+
 def unequal_gaps(counts: npt.NDArray[np.int64], fill_to: int | Literal["largest"]) -> npt.NDArray[np.int64]:
     """How many images each class lacks to the largest, or to a count, from its (num_classes,) int64 counts."""
     target = fill_to if isinstance(fill_to, int) else counts.max()

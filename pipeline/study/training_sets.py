@@ -23,7 +23,7 @@ from pipeline.study.pool import (
     load_pseudo_labels,
     pool_indices,
 )
-from pipeline.study.subsets import FillTo, images_wanted, missing_counts
+from pipeline.study.subsets import FillTo, half_gaps, images_wanted, missing_counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,8 @@ class TrainingSet:
         synthetic_per_epoch: (num_classes,) int64: so many synthetic images of each class are drawn for each
             epoch over the real ones, others each time; None: an epoch shows every image once.
         class_weights: (num_classes,) float64, of the losses; None: all equal.
+        tail_class_weights: the same for the last steps, which are on the real images only; None: no such steps.
+        balanced: whether an epoch shows each class as often as any.
         first_augmented: only images from this position on get the arm's classic augmentation.
     """
 
@@ -64,6 +66,8 @@ class TrainingSet:
     real_images: int
     synthetic_per_epoch: npt.NDArray[np.int64] | None = None
     class_weights: npt.NDArray[np.float64] | None = None
+    tail_class_weights: npt.NDArray[np.float64] | None = None
+    balanced: bool = False
     first_augmented: int = 0
 
     @property
@@ -74,9 +78,10 @@ class TrainingSet:
     def sha256(self) -> str:
         """The hash of all that a training sees of it."""
         digest = hashlib.sha256(images_sha256(self.images).encode())
-        for array in (self.synthetic_per_epoch, self.class_weights):
+        for array in (self.synthetic_per_epoch, self.class_weights, self.tail_class_weights):
             digest.update(b"none" if array is None else array.tobytes())
-        digest.update(f"{self.real_images} {self.first_augmented} {self.images.num_classes}".encode())
+        facts = f"{self.real_images} {self.first_augmented} {self.images.num_classes} {self.balanced}"
+        digest.update(facts.encode())
         return digest.hexdigest()
 
     def image_weights(self, *, synthetic_weight: float) -> npt.NDArray[np.float32] | None:
@@ -85,23 +90,57 @@ class TrainingSet:
         `synthetic_weight` is that of a synthetic image beside a real one; alone, synthetic images need none.
         None where all weights are equal.
         """
-        by_source = self.mixed and synthetic_weight != 1
-        if self.class_weights is None and not by_source:
+        if self.class_weights is None and not (self.mixed and synthetic_weight != 1):
             return None
+        weights, shown = self._weights_and_showings(synthetic_weight)
+        scaled: npt.NDArray[np.float32] = (weights * (shown.sum() / (weights * shown).sum())).astype(
+            np.float32
+        )
+        return scaled
+
+    def tail_weights(self) -> npt.NDArray[np.float32] | None:
+        """(real_images,) float32: the weights of the real images' losses in the last steps, with a mean of 1.
+
+        None where there are no such steps of this set.
+        """
+        if self.tail_class_weights is None:
+            return None
+        weights = self.tail_class_weights[self.images.labels[: self.real_images]]
+        scaled: npt.NDArray[np.float32] = (weights / weights.mean()).astype(np.float32)
+        return scaled
+
+    def class_shares(self, *, synthetic_weight: float) -> npt.NDArray[np.float64]:
+        """(num_classes,) float64: how much of an epoch's loss is each class's, if every image is equally hard.
+
+        Raises:
+            SynthGainError: if a class has no image, or none that counts: what is taken the logarithm of is above 0.
+        """
+        weights, shown = self._weights_and_showings(synthetic_weight)
+        totals = np.bincount(self.images.labels, weights=weights * shown, minlength=self.images.num_classes)
+        if not totals.all():
+            name = self.images.class_names[int(totals.argmin())]
+            raise SynthGainError(
+                f"study.arms: logits are adjusted to the shares of the classes, and class {name} has no training image;"
+                " at least one of each is needed: raise study.real_images, or remove the arms *logit_adjustment*"
+            )
+        shares: npt.NDArray[np.float64] = totals / totals.sum()
+        return shares
+
+    def _weights_and_showings(
+        self, synthetic_weight: float
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """(N,) each: the weight of an image's loss before scaling, and how often an epoch shows it on average."""
         labels = self.images.labels
         weights = np.ones(len(labels)) if self.class_weights is None else self.class_weights[labels]
-        shown = np.ones(len(labels))  # how often an epoch shows each image, on average
-        if by_source:
+        shown = np.ones(len(labels))
+        if self.mixed and synthetic_weight != 1:
             weights = np.where(np.arange(len(labels)) < self.real_images, weights, weights * synthetic_weight)
         if self.synthetic_per_epoch is not None:
             pool = np.bincount(labels[self.real_images :], minlength=len(self.synthetic_per_epoch))
             shown[self.real_images :] = (self.synthetic_per_epoch / np.maximum(pool, 1))[
                 labels[self.real_images :]
             ]
-        scaled: npt.NDArray[np.float32] = (weights * (shown.sum() / (weights * shown).sum())).astype(
-            np.float32
-        )
-        return scaled
+        return weights, shown
 
 
 def training_set(
@@ -131,7 +170,11 @@ def training_set(
     """
     if arm.images == "real":
         return TrainingSet(
-            real, len(real), class_weights=_class_weights(real, fill_to) if arm.rare_only else None
+            real,
+            len(real),
+            class_weights=_class_weights(real, fill_to) if arm.remedy == "class_weights" else None,
+            tail_class_weights=_tail_class_weights(arm, real, fill_to),
+            balanced=arm.remedy == "balanced_sampling",
         )
     if arm.images == "real_repeated":
         images = (
@@ -148,8 +191,14 @@ def training_set(
     rng = np.random.default_rng(derive_seed(seed, "mix", str(synthetic_per_real)))
     if arm.rare_only:
         purpose = "the gap of study.imbalance" if fill_to == "common" else f"study.fill_to {fill_to}"
-        filling = take_counts(real, synthetic, missing_counts(real, fill_to), purpose, rng)
-        return TrainingSet(concatenate([real, filling], real.provenance), len(real))
+        missing = missing_counts(real, fill_to)
+        wanted = half_gaps(real.counts(), missing) if arm.fills_half else missing
+        filling = take_counts(real, synthetic, wanted, purpose, rng)
+        return TrainingSet(
+            concatenate([real, filling], real.provenance),
+            len(real),
+            tail_class_weights=_tail_class_weights(arm, real, fill_to),
+        )
     if arm.fresh:
         return fresh_training_set(real, synthetic, synthetic_per_real)
     if arm.uses_real:
@@ -161,6 +210,11 @@ def _class_weights(real: LabeledImages, fill_to: FillTo) -> npt.NDArray[np.float
     """(num_classes,) float64: the weight that makes a rare class count as if it had the images that it lacks."""
     counts = np.maximum(real.counts(), 1)
     return 1 + missing_counts(real, fill_to) / counts
+
+
+def _tail_class_weights(arm: Arm, real: LabeledImages, fill_to: FillTo) -> npt.NDArray[np.float64] | None:
+    """The same for an arm whose weights begin late; None for others."""
+    return _class_weights(real, fill_to) if arm.remedy == "deferred_weights" else None
 
 
 @dataclass(frozen=True, eq=False)

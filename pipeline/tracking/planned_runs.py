@@ -32,12 +32,16 @@ _DIGEST_LENGTH = 16  # MLflow takes up to 36 characters and shows them in full
 _F1_OF_CLASS = "test_f1_"  # of the columns of `cells.csv`
 # What a study's numbers are called where no table says what they are.
 _OF_STUDY = {
-    "without": "test_accuracy_without_synthetic",
-    "with": "test_accuracy_with_synthetic",
+    **{
+        f"{name}{'' if metric == 'accuracy' else f'_{metric}'}": f"test_{metric}_{name}_synthetic"
+        for name in ("without", "with")
+        for metric in WORDS
+    },
     "gain": "gain",
     "low": "gain_low",
     "high": "gain_high",
     "ratio": "recommended_ratio",
+    "rare_recall_gain": "rare_recall_gain",
     "fid": "fid",
 }
 _MAX_NOTE_LENGTH = 8000  # MLflow's limit for a tag, and the description is one
@@ -149,11 +153,16 @@ def plan_runs(
     test = _test_images(results, source)
     children: list[PlannedRun] = []
     rare = _rare_classes(results.comparison)
+    of_rare = {row["budget"]: row for row in results.comparison.get("imbalance", {}).get("budgets", [])}
     for budget in results.budgets:
         rows = results.cells[results.cells["budget"] == str(budget.budget)]
         real_images = int(rows["real_images"].iloc[0])
         arms = results.arm_rows(budget.budget)
-        children.append(_summary_run(budget, real_images, arms, rare, params.study.metric))
+        children.append(
+            _summary_run(
+                budget, real_images, arms, rare, params.study.metric, of_rare=of_rare.get(budget.budget)
+            )
+        )
         children += _curve_runs(budget.budget, real_images, arms, params.study.metric)
         for replicate in budget.replicates:
             real, made = _real_and_synthetic(replicate, train, source, real_images)
@@ -211,8 +220,10 @@ def _summary_run(
     arms: Sequence[Mapping[str, Any]],
     rare: Iterable[str],
     metric: Metric,
+    *,
+    of_rare: Mapping[str, Any] | None,
 ) -> PlannedRun:
-    """The finding of a budget, and generative metrics with floor and copycat."""
+    """The finding of a budget, that on its rare classes if there is one, and generative metrics with their anchors."""
     budget, finding = results.budget, results.judged
     scores = [replicate.scores for replicate in results.replicates]
     metrics: list[tuple[str, float, int]] = []
@@ -230,7 +241,15 @@ def _summary_run(
     ):
         if finding[key] is not None:
             metrics.append((name, float(finding[key]), 0))
-    recommended = finding["recommended"]
+    recommended, sentence = finding["recommended"], finding["verdict"]
+    tags = {"verdict": sentence, "verdict_code": finding["code"]}
+    if of_rare is not None:
+        metrics += _rare_metrics(of_rare)
+        sentence = f"{of_rare['verdict']} {sentence}"
+        tags |= {
+            "verdict_on_rare_classes": of_rare["verdict"],
+            "verdict_code_on_rare_classes": of_rare["code"],
+        }
     return PlannedRun(
         kind="summary",
         key=f"summary/{budget}",
@@ -241,9 +260,20 @@ def _summary_run(
             "recommended_synthetic_per_real": f"{recommended['synthetic_per_real']:g}",
         },
         metrics=metrics,
-        tags={"verdict": finding["verdict"], "verdict_code": finding["code"]},
-        note=_verdict_and_table(finding["verdict"], arms, rare, metric),
+        tags=tags,
+        note=_verdict_and_table(sentence, arms, rare, metric),
     )
+
+
+def _rare_metrics(finding: Mapping[str, Any]) -> list[tuple[str, float, int]]:
+    """What synthetic images gave over the best rival without a generator, and to the rare classes' mean recall."""
+    parts = {"gain_over_best_remedy": finding, "rare_recall_gain": finding.get("rare_recall", {})}
+    return [
+        (f"{name}{end}", float(part[key]), 0)
+        for name, part in parts.items()
+        for end, key in (("", "mean_difference"), ("_low", "low"), ("_high", "high"))
+        if part.get(key) is not None
+    ]
 
 
 def _curve_runs(

@@ -76,6 +76,10 @@ def recipes(digits):
         ),
         Recipe(part(digits, 0, 40), seed=5, mix=MIXUP),
         Recipe(part(digits, 20, 70), seed=6, augment=affine, mix=MIXUP, weights=weights),
+        Recipe(
+            part(digits, 20, 70), seed=7, real_images=30, real_only_tail=0.5, tail_weights=weights[:30] ** 3
+        ),
+        Recipe(part(digits, 0, 40), seed=8, logit_shift=np.linspace(-3, 0, 10)),
     ]
 
 
@@ -100,12 +104,20 @@ def test_each_network_is_the_one_that_is_trained_alone(recipes):
 
 
 @pytest.mark.parametrize(
-    "changed", ["augment", "weights", "first_augmented", "draw_epoch", "real_only_tail", "mix"]
+    ("changed", "position"),
+    [
+        ("augment", 1),
+        ("weights", 2),
+        ("first_augmented", 3),
+        ("draw_epoch", 4),
+        ("real_only_tail", 5),
+        ("mix", 6),
+        ("tail_weights", 8),
+        ("logit_shift", 9),
+    ],
 )
-def test_every_part_of_a_recipe_counts(recipes, changed):
+def test_every_part_of_a_recipe_counts(recipes, changed, position):
     """Else the test above could hold two wrongs against each other."""
-    names = ("augment", "weights", "first_augmented", "draw_epoch", "real_only_tail", "mix")
-    position = dict(zip(names, range(1, 7), strict=True))[changed]
     none = {"first_augmented": 0, "real_only_tail": 0.0}.get(changed)
     recipe = recipes[position]
     plain = replace(recipe, **{changed: none})

@@ -48,6 +48,10 @@ def section(files):
     return json.loads(files.comparison.read_text())["imbalance"]
 
 
+def key(arm, synthetic_per_real=0):
+    return {"arm": arm, "synthetic_per_real": synthetic_per_real}
+
+
 def verdict(write_study, *scores, **changes):
     (row,) = section(study(write_study, *scores, **changes))["budgets"]
     return row
@@ -128,7 +132,8 @@ def test_a_gain_over_the_best_remedy(write_study):
     row = verdict(
         write_study, {"fill_synthetic": BEST, "class_weights": BETTER, "fill_extra_real": [0.99] * 4}
     )
-    assert (row["best_remedy"], row["best_synthetic"]) == ("class_weights", "fill_synthetic")
+    assert row["best_remedy"] == key("class_weights")
+    assert row["best_synthetic"] == row["recommended"] == key("fill_synthetic")
     assert row["code"] == "gain" and row["low"] > 0
     judged = np.subtract(BEST, BETTER)[1:]  # the first one only chooses
     expected = detectable_effect_on_both(judged, judged)
@@ -180,6 +185,37 @@ def test_every_verdict_where_it_is_due(write_study, test, validation, code, word
     assert row["code"] == code and words in row["verdict"]
 
 
+@pytest.mark.parametrize(
+    ("best", "words"),
+    [
+        ("synthetic", "use 1.0 synthetic images per real one:"),
+        ("fill_synthetic_logit_adjustment", 'by the arm "rare classes + synthetic, logits adjusted":'),
+        (
+            "fill_synthetic_affine_elastic",
+            "use synthetic images in the gap with affine + elastic augmentation:",
+        ),
+    ],
+)
+def test_the_best_arm_with_synthetic_images_need_not_fill_the_gap_alone(write_study, best, words):
+    """As many again of each class, or a fill beside a rival's remedy: validation chooses among them all."""
+    arms = (*ARMS, "logit_adjustment", "fill_synthetic_logit_adjustment", "synthetic")
+    row = verdict(write_study, {best: BEST, "logit_adjustment": BETTER}, arms=arms, ratios=(1.0,))
+    assert row["best_remedy"] == key("logit_adjustment")
+    assert row["best_synthetic"] == key(best, 1.0 if best == "synthetic" else 0)
+    assert row["code"] == "gain" and words in row["verdict"]
+    assert 'against the arm "logits adjusted"' in row["verdict"]
+
+
+def test_each_rare_class_has_its_recall_against_the_best_rival(write_study):
+    row = verdict(write_study, {"fill_synthetic": BEST, "class_weights": BETTER})
+    assert set(row["recall_of_class"]) == set(RARE)
+    parts = [found["mean_difference"] for found in row["recall_of_class"].values()]
+    assert np.mean(parts) == pytest.approx(row["rare_recall"]["mean_difference"], abs=2e-6)
+    assert all(
+        found["low"] <= found["mean_difference"] <= found["high"] for found in row["recall_of_class"].values()
+    )
+
+
 def test_one_replicate_is_no_evidence(write_study):
     row = verdict(write_study, {"fill_synthetic": BETTER}, replicates=1)
     assert row["code"] == "too_few_replicates" and "no evidence" in row["verdict"]
@@ -203,8 +239,8 @@ def test_the_verdict_of_the_whole_starts_with_it(write_study):
 def test_a_remedy_is_not_judged_by_the_replicate_whose_luck_chose_it(write_study):
     lucky, steady = [0.95, 0.99, 0.95, 0.95], [0.958, 0.95, 0.958, 0.958]
     row = verdict(write_study, {"class_weights": lucky, "fill_repeat": steady, "fill_synthetic": [0.97] * 4})
-    assert row["best_remedy"] == "class_weights"
-    assert [one["best_remedy"] for one in row["judged_by"]] == ["fill_repeat"] + 2 * ["class_weights"]
+    assert row["best_remedy"] == key("class_weights")
+    assert [one["best_remedy"]["arm"] for one in row["judged_by"]] == ["fill_repeat"] + 2 * ["class_weights"]
     assert row["mean_difference"] == pytest.approx(0.02)
     assert row["validation"]["mean_difference"] == pytest.approx(0.02)
     assert "the replicates before chose otherwise in 1 of 3 cases" in row["verdict"]

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.comparison.summary import summarize
+from pipeline.comparison.text_chart import metric_chart
 from tests.conftest import REAL_PARAMS
 
 ROOT = REAL_PARAMS.parent
@@ -35,6 +36,63 @@ def test_its_numbers_are_those_of_the_verdict(shipped):
     assert numbers["without"] == round(best, 4)
     assert numbers["fid"] == 0.375
     assert numbers["low"] <= numbers["gain"] <= numbers["high"]
+
+
+def by_macro_f1(**judged):
+    """Accuracy says nothing, macro-F1 does."""
+    arms = [
+        {"budget": 100, "arm": arm, "synthetic_per_real": ratio, "test_accuracy": 0.97}
+        | {
+            f"test_macro_f1{end}": value + change
+            for end, change in (("", 0), ("_low", -0.01), ("_high", 0.01))
+        }
+        for arm, ratio, value in (("real", 0, 0.6), ("fill_synthetic", 0, 0.7), ("synthetic", 1.0, 0.65))
+    ]
+    row = {"budget": 100, "mean_difference": 0.05, "low": 0.04, "high": 0.06} | judged
+    real, added = (
+        {"arm": arm, "synthetic_per_real": ratio} for arm, ratio in (("real", 0), ("synthetic", 1.0))
+    )
+    main = row | {"best_classic": real, "best_synthetic": added, "recommended": added}
+    return {"metric": "macro_f1", "arms": arms, "budgets": [main]}
+
+
+def test_its_numbers_are_of_the_metric_that_judged_and_say_its_name():
+    numbers = summarize(by_macro_f1(), {"100": generative(2.0)})["100"]
+    assert numbers == {
+        "without_macro_f1": 0.6,
+        "with_macro_f1": 0.65,
+        "gain": 0.05,
+        "low": 0.04,
+        "high": 0.06,
+        "ratio": 1.0,
+        "fid": 2.0,
+    }
+
+
+@pytest.mark.parametrize("key", [lambda arm: {"arm": arm, "synthetic_per_real": 0}, lambda arm: arm])
+def test_where_classes_are_rare_the_verdict_on_them_comes_first(key):
+    """Whose arms the first versions named without a ratio."""
+    comparison = by_macro_f1()
+    del comparison["metric"]  # accuracy chooses in the other verdict
+    rare = {"budget": 100, "best_remedy": key("real"), "best_synthetic": key("fill_synthetic")}
+    rare |= {"mean_difference": 0.1, "low": 0.08, "high": 0.12, "rare_recall": {"mean_difference": 0.3}}
+    section = {"metrics": ["test_recall_8", "test_macro_f1"], "arms": comparison["arms"], "budgets": [rare]}
+    numbers = summarize(comparison | {"imbalance": section}, {"100": generative()})["100"]
+    assert numbers == {
+        "without_macro_f1": 0.6,
+        "with_macro_f1": 0.7,
+        "gain": 0.1,
+        "low": 0.08,
+        "high": 0.12,
+        "rare_recall_gain": 0.3,
+    }
+    lines = metric_chart(comparison | {"imbalance": section})
+    assert lines[0].startswith("test macro-F1, %") and len(lines) == 4
+    assert "60.00" in lines[2] and "rare classes + synthetic" in lines[3] and "70.00" in lines[3]
+    nothing = section | {"budgets": [rare | {"best_synthetic": None}]}
+    assert "without" not in summarize(
+        comparison | {"metric": "macro_f1", "imbalance": nothing}, {"100": generative()}
+    )
 
 
 def test_what_was_not_measured_has_no_number(shipped):

@@ -5,17 +5,18 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.comparison.text_chart import accuracy_chart
+from pipeline.comparison.text_chart import metric_chart
 from tests.conftest import REAL_PARAMS
 
 ARM = "real_affine_elastic"
 
 
-def comparison(*accuracies):
+def comparison(*accuracies, metric="accuracy"):
     """A study with a budget for each (mean, low, high)."""
+    columns = [f"test_{metric}{end}" for end in ("", "_low", "_high")]
     arms = [
-        {"budget": budget, "arm": ARM, "synthetic_per_real": 0}
-        | dict(zip(("test_accuracy", "test_accuracy_low", "test_accuracy_high"), values, strict=True))
+        {"budget": budget, "arm": ARM, "synthetic_per_real": 0, "test_accuracy": 0.5}
+        | dict(zip(columns, values, strict=True))
         for budget, values in enumerate(accuracies, 10)
     ]
     chosen = {"arm": ARM, "synthetic_per_real": 0}
@@ -23,7 +24,7 @@ def comparison(*accuracies):
         {"budget": row["budget"], "best_classic": chosen, "best_synthetic": None, "recommended": chosen}
         for row in arms
     ]
-    return {"arms": arms, "budgets": budgets}
+    return {"metric": metric, "arms": arms, "budgets": budgets}
 
 
 @st.composite
@@ -34,7 +35,7 @@ def accuracy(draw):
 
 @given(st.lists(accuracy(), min_size=1, max_size=5))
 def test_marks_are_in_the_order_of_their_numbers(accuracies):
-    head, *lines = accuracy_chart(comparison(*accuracies))
+    head, *lines = metric_chart(comparison(*accuracies))
     rows = lines[1::2]  # after each budget's own line
     assert max(map(len, [head, *lines])) <= 80
     places = [line.index("●") for line in rows]
@@ -47,9 +48,14 @@ def test_marks_are_in_the_order_of_their_numbers(accuracies):
         assert low is not None or line.rstrip().endswith("●")  # no interval, no line
 
 
+def test_it_shows_the_metric_of_the_study_and_says_which():
+    lines = metric_chart(comparison((0.8, 0.7, 0.9), metric="balanced_accuracy"))
+    assert lines[0].startswith("test balanced accuracy, %") and " 80.00 " in lines[2]
+
+
 def test_the_question_s_arms_are_there_and_a_star_recommends():
     shipped = json.loads((REAL_PARAMS.parent / "data/metrics/comparison.json").read_text())
-    lines = accuracy_chart(shipped)
+    lines = metric_chart(shipped)
     assert lines[1] == "1000 real images"
     assert [line.split("  ")[0] for line in lines if line.startswith("*")] == ["* affine + elastic"]
     assert [line.split("×")[1].split()[0] for line in lines if "×" in line] == ["0.5", "1", "2"]

@@ -62,6 +62,7 @@ def test_too_few_synthetic_images_name_the_parameter_to_raise():
         take_per_class(REAL, SYNTHETIC, 4.0, np.random.default_rng(0))
 
 
+REMEDIES = ("class_weights", "deferred_weights", "balanced_sampling", "logit_adjustment")
 # As REAL after `study.imbalance` {c1: 0.5, c2: 0.25}: c1 and c2 lack 10 and 15 images to c0's 20.
 RARE = labelled([20, 10, 5], 10, {"real_subset_sha256": "h", "imbalance": {"c1": 0.5, "c2": 0.25}})
 
@@ -82,7 +83,7 @@ def test_arms_train_on_what_their_name_says():
         "repeat": 105,
         "extra_real": 105,
         "fill_repeat": 60,
-        "class_weights": 35,
+        **dict.fromkeys(REMEDIES, 35),
         "fill_affine": 60,
         "fill_extra_real": 105,
         "fill_synthetic": 60,
@@ -90,6 +91,8 @@ def test_arms_train_on_what_their_name_says():
         "consistency": 35,
         "labelled_pool": 35,
         "pseudo_label_synthetic_fresh": 35 + 180,
+        "fill_synthetic_deferred_weights": 60,
+        "fill_synthetic_logit_adjustment": 20 + 14 + 10,  # √(10 · 20) and √(5 · 20)
     }
     for name, training in sets.items():
         family = name if name == "fill_affine" else replace(ARMS[name], policy="none").name
@@ -102,11 +105,17 @@ def test_arms_train_on_what_their_name_says():
     assert values["repeat"] == values["real"] == values["fill_repeat"] == {10}
     assert values["extra_real"] == values["fill_extra_real"] == {10, 99}
     assert sets["repeat"].images.counts().tolist() == [60, 30, 15]
-    for name in ("fill_repeat", "fill_affine", "fill_synthetic"):
+    for name in ("fill_repeat", "fill_affine", "fill_synthetic", "fill_synthetic_deferred_weights"):
         assert sets[name].images.counts().tolist() == [20, 20, 20]
     assert sets["synthetic_fresh"].synthetic_per_epoch.tolist() == [40, 20, 10]
-    assert {name for name, one in sets.items() if one.class_weights is not None} == {"class_weights"}
-    assert sets["class_weights"].class_weights.tolist() == [1.0, 2.0, 4.0]
+    for name, arm in ARMS.items():
+        one, weights = sets[name], [1.0, 2.0, 4.0]
+        for found, remedy in (
+            (one.class_weights, "class_weights"),
+            (one.tail_class_weights, "deferred_weights"),
+        ):
+            assert (found is None) == (arm.remedy != remedy) and (found is None or found.tolist() == weights)
+        assert one.balanced == (arm.remedy == "balanced_sampling")
     assert {name: one.first_augmented for name, one in sets.items() if one.first_augmented} == {
         "fill_affine": 35
     }
@@ -119,8 +128,8 @@ def test_an_arm_without_its_images_is_refused():
 
 
 def test_a_row_of_the_table_says_all_of_an_arm():
-    # Twelve kinds with each policy (consistency with those that change images), and five arms of their own.
-    assert len({arm.name for arm in ARMS.values()}) == len(ARMS) == 12 * len(POLICIES) - 1 + 5
+    # Twelve kinds with each policy (consistency with those that change images), six with a remedy, four others.
+    assert len({arm.name for arm in ARMS.values()}) == len(ARMS) == 18 * len(POLICIES) - 1 + 4
     assert {f"real_{policy}" for policy in POLICIES if policy != "none"} < set(ARMS)
     for name, arm in ARMS.items():
         assert arm.name == name and arm.policy in POLICIES
@@ -140,6 +149,11 @@ def test_a_row_of_the_table_says_all_of_an_arm():
     assert ARMS["real_affine_elastic_mixup"].words == "real only, affine + elastic + mixup"
     assert ARMS["fill_affine"].words == "rare classes repeated, copies affine"
     assert ARMS["synthetic_affine"].baseline == "real_affine" and ARMS["fill_affine"].baseline == "real"
+    assert ARMS["logit_adjustment_affine"].baseline == "real_affine"
+    assert ARMS["class_weights"].baseline == ARMS["fill_synthetic_logit_adjustment"].baseline == "real"
+    assert ARMS["fill_synthetic_logit_adjustment_affine_elastic"].words == (
+        "rare classes + synthetic, logits adjusted, affine + elastic"
+    )
     made_up = Arm("synthetic", "affine", filtered=True)
     assert (made_up.name, made_up.words) == (
         "synthetic_only_filtered_affine",
@@ -262,6 +276,37 @@ def test_weights_have_a_mean_of_one_over_what_an_epoch_shows():
     by_class = TrainingSet(REAL, len(REAL), class_weights=np.array([1.0, 2.0, 4.0]))
     weights = by_class.image_weights(synthetic_weight=0.25)
     assert np.allclose(weights, np.array([1, 2, 4])[REAL.labels] * 35 / 60)
+
+
+def test_shares_are_those_of_the_losses_of_an_epoch():
+    real = TrainingSet(REAL, len(REAL))
+    assert np.allclose(real.class_shares(synthetic_weight=0.3), np.array([20, 10, 5]) / 35)
+    filled = training_set(ARMS["fill_synthetic"], RARE, synthetic=SYNTHETIC, synthetic_per_real=0, seed=0)
+    assert np.allclose(filled.class_shares(synthetic_weight=1.0), 1 / 3)
+    by_source = filled.class_shares(synthetic_weight=0.2)
+    assert np.allclose(by_source * (20 + 12 + 8), [20, 10 + 0.2 * 10, 5 + 0.2 * 15])
+    fresh = fresh_training_set(REAL, SYNTHETIC, 2.0).class_shares(synthetic_weight=1.0)
+    assert np.allclose(fresh, np.array([20, 10, 5]) / 35)
+
+
+def test_logits_cannot_be_adjusted_to_a_class_without_an_image():
+    without = TrainingSet(labelled([20, 0, 5], 10, {}), 25)
+    with pytest.raises(SynthGainError, match=r"study\.arms: .*class c1 has no training image"):
+        without.class_shares(synthetic_weight=1.0)
+
+
+def test_weights_of_the_last_steps_are_those_of_the_real_images():
+    for name in ("deferred_weights", "fill_synthetic_deferred_weights"):
+        training = training_set(ARMS[name], RARE, synthetic=SYNTHETIC, synthetic_per_real=0, seed=0)
+        assert training.image_weights(synthetic_weight=1.0) is None
+        assert np.allclose(training.tail_weights(), np.array([1, 2, 4])[RARE.labels] * 35 / 60)
+    assert training_set(ARMS["real"], RARE, synthetic_per_real=0, seed=0).tail_weights() is None
+
+
+def test_a_training_set_with_another_remedy_is_another_one():
+    names = [name for name in REMEDIES if name != "logit_adjustment"]
+    sets = [training_set(ARMS[name], RARE, synthetic_per_real=0, seed=0) for name in ("real", *names)]
+    assert len({one.sha256() for one in sets}) == len(sets)
 
 
 def test_equal_weights_are_none():

@@ -144,6 +144,22 @@ def test_a_summary_has_the_finding_and_the_study_its_numbers_at_each_budget(plan
     assert set(study["fid"]) == set(study["test_accuracy_with_synthetic"]) == {60, 600}
 
 
+def test_where_classes_are_rare_the_study_has_the_numbers_of_that_verdict(plan, write_study):
+    arms = ("real", "real_affine", "logit_adjustment", "fill_synthetic", "synthetic")
+    files = write_study(arms=arms, imbalance={"2": 0.1}, replicates=4)
+    runs = by_key(plan(files))
+    (judged,) = json.loads(files.comparison.read_text())["imbalance"]["budgets"]
+    study, summary = lines(runs["study"]), lines(runs["summary/60"])
+    assert study["gain"][60] == round(judged["mean_difference"], 4)
+    assert study["rare_recall_gain"][60] == round(judged["rare_recall"]["mean_difference"], 4)
+    assert {"test_macro_f1_without_synthetic", "test_macro_f1_with_synthetic"} < set(study)
+    assert not {"test_accuracy_with_synthetic", "recommended_ratio"} & set(study)
+    assert summary["gain_over_best_remedy"][0] == judged["mean_difference"]
+    assert summary["rare_recall_gain_low"][0] == judged["rare_recall"]["low"]
+    assert runs["summary/60"].tags["verdict_on_rare_classes"] == judged["verdict"]
+    assert judged["verdict"] in runs["summary/60"].note
+
+
 def test_one_replicate_has_no_interval(plan, write_study):
     runs = by_key(plan(write_study(replicates=1)))
     assert set(lines(runs["curve/60/real"])) == {"test_accuracy", "test_macro_f1"}
