@@ -40,6 +40,14 @@ NEW = {
     "data.unusable_images": "stop",
     "study.fill_to": "common",
     "study.metric": "accuracy",
+    "study.pool": "none",
+    "study.generators_train_on": "subset",
+    "pool.images_per_labelled": 2,
+    "pool.weight": 1.0,
+    "pool.labelled_by": "affine_elastic",
+    "pool.pseudo_label_threshold": 0.95,
+    "pool.weak_policy": "affine",
+    "pool.consistency_threshold": 0.95,
     **{f"generator.{name}": "" for name in ("command", "trained_on", "name", "author", "licence")},
     "generator.kind": "gan",
     "generator.code": "own/generator",
@@ -113,7 +121,7 @@ def test_its_parameters_are_read(made):
         lines = str(error).splitlines()
         moved = dict(found.groups() for found in map(MOVED.search, lines) if found)
         missing = {line.split(": ")[1] for line in lines if "missing; every value" in line}
-        whole = {"augmentation", "generator"}  # sections
+        whole = {"augmentation", "generator", "pool"}  # sections
         new = {name for name in NEW if name.partition(".")[0] not in whole}
         assert missing == whole | new and len(lines) == len(moved) + len(missing)
         values = with_new(with_moved(yaml.safe_load((made / "params.yaml").read_text()), moved))

@@ -1301,7 +1301,14 @@ FAULTS = [
         "a weak policy that is none",
         with_params(pool__weak_policy="weak"),
         "error: params.yaml: pool.weak_policy: found 'weak'; allowed: a policy: none, affine, affine_elastic, shift,"
-        " flip_crop, color, trivial_augment",
+        " flip_crop, color, trivial_augment, mixup, affine_elastic_mixup",
+    ),
+    Fault(
+        PARAMS,
+        "a weak policy that blends images",
+        with_params(pool__weak_policy="mixup"),
+        "error: params.yaml: pool.weak_policy: found mixup, which blends images, so that they have no label to find;"
+        " take one without mixup, such as affine",
     ),
     Fault(
         PARAMS,
