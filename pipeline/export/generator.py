@@ -60,17 +60,29 @@ def model_card(
     study: Mapping[str, Any] | None,
     metrics: Mapping[str, Any] | None,
 ) -> str:
-    """The Markdown text of a generator's card; for the arguments see `export_generator`."""
-    made, real = images.provenance, real_source(source)
-    height, width = images.image_size
-    colour = "colour (RGB)" if images.channels == 3 else "greyscale"
-    names = ", ".join(as_markdown(name) for name in images.class_names)
+    """The text of a generator's card, with the hub's header; for the arguments see `export_generator`."""
+    real = real_source(source)
     header = model_header(
         name=f"synthgain-{source}",
         source=real.name,
         licence=licence_id({"licence_url": real.licence_url}),
         metrics=metrics,
     )
+    return f"{header}\n{describe_generator(images, source=source, study=study, metrics=metrics)}"
+
+
+def describe_generator(
+    images: ImageFile,
+    *,
+    source: str,
+    study: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any] | None,
+) -> str:
+    """What a generator is, for people, in Markdown; for the arguments see `export_generator`."""
+    made, real = images.provenance, real_source(source)
+    height, width = images.image_size
+    colour = "colour (RGB)" if images.channels == 3 else "greyscale"
+    names = ", ".join(as_markdown(name) for name in images.class_names)
     sections = [
         f"# A generator of synthetic images, learned from {real.name}",
         f"""It draws {width}×{height} {colour} images of {len(images.class_names)} classes: {names}. It is a conditional
@@ -103,4 +115,4 @@ That licence and the biases of the source apply to what was learned from it.
 Real subset `{made.get("real_subset_sha256")}`; weights `{made.get("generator_sha256")}`.""",
         f"## Quality\n\n{quality_table(metrics)}",
     ]
-    return f"{header}\n" + "\n\n".join(section.strip() for section in sections) + "\n"
+    return "\n\n".join(section.strip() for section in sections) + "\n"
