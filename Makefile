@@ -8,10 +8,8 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 # OpenMP threads that wait for each other by spinning starve when a neighbour wants a core.
 export GOMP_SPINCOUNT ?= 20000
-# Two processes instead of fifteen: the UI of a study schedules no jobs.
-export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 
-STORE ?= sqlite:///$(CURDIR)/mlflow.db
+STORE ?=
 PORT ?= 5000
 REPORT ?= data/report/index.html
 
@@ -49,11 +47,9 @@ literature: install  ## The papers' GANs at their own lengths, in build/literatu
 	synthgain literature
 
 .PHONY: ui
-ui: install  ## MLflow's UI on the default store (STORE=sqlite:///... for another, PORT=5000)
-ifeq ($(STORE),sqlite:///$(CURDIR)/mlflow.db)
-	@env -u MLFLOW_TRACKING_URI synthgain stage track --check || true
-endif
-	mlflow server --backend-store-uri $(STORE) --host 127.0.0.1 --port $(PORT) --workers 1
+ui: install  ## MLflow's UI on the runs of this study (STORE=sqlite:///... for another store, PORT=5000)
+	@test -n "$(STORE)" || env -u MLFLOW_TRACKING_URI synthgain stage track --check || true
+	@env $(if $(STORE),MLFLOW_TRACKING_URI=$(STORE),-u MLFLOW_TRACKING_URI) synthgain ui --port $(PORT)
 
 .PHONY: report-open
 report-open:  ## The report in the default browser (REPORT=build/demo/data/report/index.html for another)

@@ -131,7 +131,7 @@ class BudgetResults:
     def history(self) -> pd.DataFrame:
         """`metrics/gan/<budget>.csv`, of its replicates only; empty where our GAN made no image."""
         numbers = () if self.generator else self.numbers
-        return _read_history(self.folders.metrics / f"gan/{self.budget}.csv", numbers)
+        return read_history(self.folders.metrics / f"gan/{self.budget}.csv", numbers)
 
     @cached_property
     def replicates(self) -> Sequence[ReplicateResults]:
@@ -325,8 +325,12 @@ def _read_json(path: Path, *, needed: Sequence[str]) -> dict[str, Any]:
     return dict(values)
 
 
-def _read_history(path: Path, replicates: Sequence[int]) -> pd.DataFrame:
-    """Every column of the history, of these replicates only."""
+def read_history(path: Path, replicates: Sequence[int]) -> pd.DataFrame:
+    """Every column of `metrics/gan/<budget>.csv`, of these replicates (by number) only.
+
+    Raises:
+        SynthGainError: if the file is missing or damaged, or lacks a replicate.
+    """
     try:
         table = pd.read_csv(io.BytesIO(_read_bytes(path)))
         _ = table[[*_HISTORY_COLUMNS]]

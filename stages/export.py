@@ -14,6 +14,7 @@ def main(
     synthetic: Annotated[
         Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
     ],
+    gan: Annotated[Path, typer.Option(help="Folder of the GANs, <budget>/<replicate>/ each.")],
     collapsed: Collapsed,
     out: Annotated[Path, typer.Option(help="Folder to write one folder per format into.")],
     force: Annotated[bool, typer.Option("--force", help="Move a folder with foreign files aside.")] = False,
@@ -21,14 +22,18 @@ def main(
 ) -> None:
     """Write the synthetic images as a data set to take away: images, card, manifest, Croissant and checksums.
 
+    Their generator goes along, with a card of its own.
+
     Example: python -m stages.export --comparison data/metrics/comparison.json --metrics data/metrics/synthetic
-    --synthetic data/synthetic --collapsed data/metrics/collapsed --out data/export
+    --synthetic data/synthetic --gan data/gan --collapsed data/metrics/collapsed --out data/export
     """
     from pipeline.export.dataset import export_dataset
+    from pipeline.export.generator import export_generator
     from pipeline.export.quality import memorization_refusal, read_quality
     from pipeline.export.samples import select_samples
     from pipeline.export.selection import select_budget
     from pipeline.export.source import open_study_images
+    from pipeline.gan.generators import generator_path
     from pipeline.gan.sampling import latent_hashes
     from pipeline.params import load_params
     from pipeline.runtime.device import available_cores
@@ -65,6 +70,14 @@ def main(
         metrics=quality,
         workers=params.execution.threads or available_cores(),
         force=force,
+    )
+    export_generator(
+        generator_path(gan / str(budget) / str(index), 0),
+        out,
+        images=images,
+        source=params.data.source,
+        study=selection.facts(),
+        metrics=quality,
     )
     typer.echo(f"{counted(len(images), 'synthetic image')} of budget {budget}, replicate {replicate}: {out}")
     typer.echo(f"note: {selection.note}")

@@ -24,6 +24,8 @@ def main(
     The generator whose images are exported is registered as a model; the alias `champion` goes to the best one. An
     experiment that DVC runs beside the workspace has an MLflow experiment and a model of its own.
 
+    Before the study has ended it shows the GANs of every budget that has them all, and registers nothing.
+
     With --check, the exit status is 1 if MLflow shows anything else.
 
     Example: python -m stages.track --metrics data/metrics --gan data/gan --synthetic data/synthetic
@@ -39,7 +41,10 @@ def main(
     params = load_params(params_file)
     require_home()  # or the import of MLflow fails
 
+    from pipeline.export.generator import describe_generator
+    from pipeline.export.quality import read_quality
     from pipeline.export.selection import select_budget
+    from pipeline.export.source import open_images
     from pipeline.study.subsets import replicate_index
     from pipeline.study.trained_gans import load_trained_gans
     from pipeline.tracking.champion import find_candidate, reason_without_candidate
@@ -47,7 +52,9 @@ def main(
     from pipeline.tracking.mirror import compare_with_store, mirror
     from pipeline.tracking.planned_runs import experiment_name, plan_runs
     from pipeline.tracking.registry import register_generator
+    from pipeline.tracking.saved_views import GANS_QUERY
     from pipeline.tracking.store import find_store, trial_name, view_command
+    from pipeline.tracking.unfinished import plan_unfinished_runs
 
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
     store = find_store(os.environ, root)
@@ -55,14 +62,12 @@ def main(
     if trial is not None:
         root = Path.cwd()  # it has a commit and a dvc.lock of its own; the store is the workspace's
     experiment = experiment_name(params, trial=trial)
-    runs = plan_runs(
-        params,
-        params_file=params_file,
-        metrics=metrics,
-        gan=gan,
-        synthetic=synthetic,
-        prepared=prepared,
-        report=report,
+    has_ended = (metrics / "comparison.json").is_file()
+    folders = {"metrics": metrics, "gan": gan, "synthetic": synthetic, "prepared": prepared}
+    runs = (
+        plan_runs(params, params_file=params_file, report=report, **folders)
+        if has_ended
+        else plan_unfinished_runs(params, params_file=params_file, **folders)
     )
     if check:
         comparison = compare_with_store(runs, experiment=experiment, store=store)
@@ -74,11 +79,17 @@ def main(
         else:
             print(f"MLflow: {comparison}")
         return
+    if not has_ended:
+        mirrored = mirror(runs, experiment=experiment, store=store, root=root)
+        print(f"MLflow experiment {experiment} in {store}: {runs[0].tags['verdict']}")
+        print(f"look at it: {view_command(store, mirrored.experiment_id, GANS_QUERY)}")
+        return
     # The generator whose images are handed over is the one that is registered.
-    budget = select_budget(
+    selection = select_budget(
         metrics / "comparison.json", wanted=params.export.real_images, declared=params.study.real_images
-    ).budget
-    replicate = params.export.replicate
+    )
+    budget, replicate = selection.budget, params.export.replicate
+    index = replicate_index(replicate)
     gans = load_trained_gans(metrics / f"collapsed/{budget}.json")
     unscored = gans.refusal(replicate, declared=params.study.replicates) or reason_without_candidate(params)
     candidate = (
@@ -88,7 +99,7 @@ def main(
             params,
             cells=metrics / "cells.csv",
             splits=prepared / "splits.json",
-            generator=gan / str(budget) / str(replicate_index(replicate)) / "generator.safetensors",
+            generator=gan / str(budget) / str(index) / "generator.safetensors",
             budget=str(budget),
         )
     )
@@ -107,6 +118,12 @@ def main(
                     name=experiment,
                     run_key=f"gan/{budget}/{replicate}",
                     experiment_id=mirrored.experiment_id,
+                    card=describe_generator(
+                        open_images(synthetic / f"{budget}/{index}.npz"),
+                        source=params.data.source,
+                        study=selection.facts(),
+                        metrics=read_quality(metrics / f"synthetic/{budget}.json", replicate=replicate),
+                    ),
                     store=store,
                 )
             )

@@ -37,6 +37,7 @@ from synthgain.inspect import inspect
 from synthgain.literature import literature
 from synthgain.plan import plan
 from synthgain.reproduce_check import reproduce_check
+from synthgain.ui import ui
 from synthgain.verdict import verdict
 from synthgain.verify import verify
 from synthgain.workspace import workspace
@@ -72,7 +73,7 @@ def options(
 
 
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Start here": (demo, verdict, workspace, plan, literature),
+    "Start here": (demo, verdict, ui, workspace, plan, literature),
     "When in doubt": (doctor, reproduce_check),
     "Labelled synthetic images to take away": (generate_command, export_command, verify, inspect),
 }

@@ -39,7 +39,7 @@ def verdict(
         console.print(sentence)
     console.print(f"\nreport:  {folder / 'data/report/index.html'}", soft_wrap=True)
     store = find_store(os.environ, folder)
-    where = store if store.database is None else f"make ui STORE={store}"
+    where = store if store.database is None else f"synthgain ui {folder}"
     experiment = load_params(folder / "params.yaml").tracking.experiment
     console.print(f"MLflow:  {where}   (experiment {experiment}-…)", soft_wrap=True)
     console.print(f"images:  synthgain inspect {folder / 'data/export'}", soft_wrap=True)

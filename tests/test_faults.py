@@ -614,6 +614,12 @@ def drop_first_row(path: Path) -> None:
     path.write_text("".join([header, *rows]))
 
 
+def interface_without_store(bench: Bench) -> list[str]:
+    bench.params()
+    bench.patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return ["ui"]
+
+
 def store_at(uri: str) -> Act:
     """`track` with this MLFLOW_TRACKING_URI."""
 
@@ -2079,6 +2085,20 @@ FAULTS = [
         database_with("CREATE TABLE customers (name TEXT)"),
         "error: ./mlflow.db: an SQLite file, but no MLflow store (its tables: customers); name another "
         "file in MLFLOW_TRACKING_URI",
+    ),
+    Fault(
+        TRACKING,
+        "a study of which nothing is finished yet",
+        without("track", "data/metrics/comparison.json", "data/metrics/gan"),
+        "error: data/metrics/comparison.json: no such file, and no budget's GANs are trained yet: there is nothing to"
+        " show; `dvc repro` makes both",
+    ),
+    Fault(
+        TRACKING,
+        "an interface without a store",
+        interface_without_store,
+        "error: ./mlflow.db: no such file; `dvc repro` or `synthgain stage track` makes it, or name the folder of"
+        " another study",
     ),
     Fault(
         TRACKING,

@@ -30,6 +30,7 @@ from pipeline.classifier.training import (
     new_network,
     new_optimizer,
     positions_shown,
+    smoothing_spread,
     soft_targets,
 )
 from pipeline.params import Training
@@ -91,9 +92,8 @@ def train_with_pool(
     pool_labels = None if pool.labels is None else torch.from_numpy(pool.labels).to(device)
     weights = None if recipe.weights is None else torch.from_numpy(recipe.weights).to(device)
     least = smoothed(pool.threshold, settings.label_smoothing, recipe.training.num_classes)
-    targets_of = partial(
-        soft_targets, num_classes=recipe.training.num_classes, label_smoothing=settings.label_smoothing
-    )
+    spread = smoothing_spread(None, recipe.training.num_classes, device)
+    targets_of = partial(soft_targets, spread=spread, label_smoothing=settings.label_smoothing)
     rng, pool_rng, weak_rng = (
         torch_generator(derive_seed(recipe.seed, name), device)
         for name in ("augment", "augment pool", "weak")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.export.hub import dataset_header
 from pipeline.markdown import as_markdown
 from pipeline.study.trained_gans import LEAKAGE_NOT_EXCLUDED
 
@@ -13,8 +14,9 @@ _READ_WITH = {
 `samples.parquet` is about image i. `torchvision.datasets.MNIST(root)` reads them in `<root>/MNIST/raw`, beside a
 test split (`t10k-*`): take a real one.""",
     "png": """One folder per class, one 8-bit greyscale file per image, named by its id.
-`torchvision.datasets.ImageFolder(root)` reads it, and numbers the classes in alphabetical order of their folders:
-the label of this data set is the number before the last dash in a file's name.""",
+`torchvision.datasets.ImageFolder(root)` reads it, as RGB: a grey image has three equal channels, and
+`transforms.Grayscale()` gives one. It numbers the classes in alphabetical order of their folders: the label of this
+data set is the number before the last dash in a file's name.""",
     "npz": """`numpy.load("train.npz")` gives `images` (n, H, W) uint8, `labels` (n,), `ids` and `class_names`; row i of
 `samples.parquet` is about image i.""",
     "parquet": """`pandas.read_parquet`, or Hugging Face:
@@ -28,20 +30,17 @@ _READ_WITH["idx_gz"] = _READ_WITH["idx"].replace("in `<root>", "unpacked in `<ro
 _GREY_AND_COLOUR = (
     ("8-bit greyscale", "8-bit RGB"),
     ("(n, H, W) uint8", "(n, H, W, 3) uint8"),
+    (", as RGB: a grey image has three equal channels, and\n`transforms.Grayscale()` gives one.", "."),
     ('.decode("l")', '.decode("rgb")'),
 )
 _METRICS = ("fid", "kid", "precision", "recall", "density", "coverage", "label_fidelity")
 
 
 def card(manifest: Mapping[str, Any]) -> str:
-    """The Markdown text of a data set's card, from its manifest; its first line says that the images are synthetic."""
+    """The Markdown text of a data set's card, from its manifest: the hub's header, then first that it is synthetic."""
     height, width = manifest["image_size"]
     source, made = manifest["source"], manifest["provenance"]
-    budget = made["budget"]
-    learned_from = {None: "images", "all": "all real training images"}.get(
-        budget, f"{budget} real training images"
-    )
-    learned_from += f"\nof {source['name']}"
+    learned_from = training_images(made["budget"], source["name"])
     synthetic = manifest["images"] - manifest["real_images"]
     classes = len(manifest["class_names"])
     mixed = f", beside {manifest['real_images']} real ones" if manifest["real_images"] else ""
@@ -59,15 +58,15 @@ def card(manifest: Mapping[str, Any]) -> str:
 That licence and the biases of the source apply to what was learned from it.""",
         f"""## Intended use
 
-Training data beside real images, tests of pipelines, teaching. {_advice(manifest["study"])}
+Training data beside real images, tests of pipelines, teaching. {advice(manifest["study"])}
 Keep the mark *synthetic* wherever the images go, and never put them into a validation or test split.""",
         f"""## Limits
 
 - A label is what was asked of the generator; some images show something else.
 - The images vary less than the real ones they were learned from, and rare shapes are missing.
-- {_memorisation(manifest["metrics"])}
+- {memorisation(manifest["metrics"])}
 - They are no anonymous version of anything: what the source shows of persons may show here.""",
-        f"## Quality\n\n{_quality(manifest['metrics'])}",
+        f"## Quality\n\n{quality_table(manifest['metrics'])}",
         f"## Counts\n\n{_counts(manifest)}",
         f"""## Files
 
@@ -78,7 +77,13 @@ per image: `id`, `label`, `synthetic`, `seed`, `z_sha256`, `generator_sha256`, `
 and `pixel_sha256`. `sha256sum -c SHA256SUMS` checks the files, `synthgain verify` everything else too.""",
         f"## How to cite\n\n{as_markdown(citation(manifest)) if 'generator' in made else citation(manifest)}",
     ]
-    return "\n\n".join(section.strip() for section in sections) + "\n"
+    return f"{dataset_header(manifest)}\n" + "\n\n".join(section.strip() for section in sections) + "\n"
+
+
+def training_images(budget: int | str | None, source: str) -> str:
+    """What a generator learned from, in words: the budget of its study, or no more than the source."""
+    known: dict[int | str | None, str] = {None: "images", "all": "all real training images"}
+    return f"{known.get(budget, f'{budget} real training images')}\nof {source}"
 
 
 def citation(manifest: Mapping[str, Any]) -> str:
@@ -157,13 +162,17 @@ def _filtered(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _advice(study: Mapping[str, Any] | None) -> str:
+def advice(study: Mapping[str, Any] | None) -> str:
+    """Whether the images help, as far as the study knows."""
     return (
-        f"Do they help? {study['note']}" if study else "Whether they help a classifier was not studied here."
+        f"Whether they help: {study['note']}"
+        if study
+        else "Whether they help a classifier was not studied here."
     )
 
 
-def _memorisation(metrics: Mapping[str, Any] | None) -> str:
+def memorisation(metrics: Mapping[str, Any] | None) -> str:
+    """What the memorisation gate said, in a sentence."""
     found = (metrics or {}).get("memorization")
     if not found:
         return "Not checked: whether an image resembles one of the training images."
@@ -171,7 +180,8 @@ def _memorisation(metrics: Mapping[str, Any] | None) -> str:
     return f"The memorisation gate (images too close to training images) was {verdict}: {found['reason']}."
 
 
-def _quality(metrics: Mapping[str, Any] | None) -> str:
+def quality_table(metrics: Mapping[str, Any] | None) -> str:
+    """The generative metrics beside floor and copycat, in Markdown."""
     if not metrics:
         return "Not measured here."
     columns = [name for name in _METRICS if name in metrics["synthetic"]]

@@ -17,9 +17,11 @@ from pipeline.runtime.commit import WORKSPACE_MARK, project_commit
 from pipeline.runtime.home import require_home
 from pipeline.runtime.outputs import only_writer, write_text
 
-PROJECT = ROOT
+# dvc.yaml, params.yaml, studies: a clone and a workspace have them beside the code, a wheel in a folder (setup.py).
+PROJECT = ROOT if (ROOT / "dvc.yaml").is_file() else ROOT / "synthgain/project"
 # What a workspace takes from the project. Its data, results and lock file stay its own.
-_CODE = ("pipeline", "stages", "dvc.yaml", ".dvcignore")
+_CODE = ("pipeline", "stages")
+_FILES = ("dvc.yaml", ".dvcignore")
 # Folders that stages depend on, whether or not a study uses them; a new workspace has the README of each.
 _PLACEHOLDERS = ("own/generator", "own/classifier", "data/generated")
 
@@ -40,7 +42,9 @@ def create_workspace(folder: Path, *, changes: Path) -> Params:
     """
     require_home()
     if not (PROJECT / "dvc.yaml").is_file():
-        raise SynthGainError(f"{PROJECT}: no dvc.yaml there; run this from a clone of the project")
+        raise SynthGainError(
+            f"{PROJECT}: no dvc.yaml there; install the project's wheel, or run this from a clone"
+        )
     if folder.exists() and not (folder / WORKSPACE_MARK).is_file() and any(folder.iterdir()):
         raise SynthGainError(f"{folder}: not empty and no workspace of ours; name another folder")
     params = overlay_params(PROJECT / "params.yaml", changes)
@@ -107,12 +111,10 @@ def _copy(source: Path, target: Path) -> None:
 def _fill(folder: Path, params: Params, own: Path | None) -> None:
     write_text(folder / WORKSPACE_MARK, f"{project_commit(PROJECT)}\n")
     for name in _CODE:
-        source, target = PROJECT / name, folder / name
-        if source.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, target)
+        shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in _FILES:
+        shutil.copyfile(PROJECT / name, folder / name)
     # The download stage depends on it, whether or not the source is a folder.
     if own is not None and not own.exists():
         own.mkdir(parents=True)

@@ -113,6 +113,64 @@ def ratio_panels(arms: Rows) -> list[tuple[str, list[Line]]]:
     return [(title, found) for title, found in panels.items() if found]
 
 
+@dataclass(frozen=True)
+class AnswerRow:
+    """A row of the first chart of the page: an arm, what it reaches, and whether it is recommended.
+
+    Attributes:
+        words: of the arm.
+        colour, marker: how the ratio curve draws it.
+        mean: on test, in percent.
+        interval: (low, high) in percent; None with one replicate.
+        recommended: by the verdict.
+    """
+
+    words: str
+    colour: str
+    marker: str
+    mean: float
+    interval: tuple[float, float] | None
+    recommended: bool
+
+
+@style()
+def answer(groups: Mapping[str, Sequence[AnswerRow]], *, metric: Metric = "accuracy") -> Figure:
+    """What answers the question at a glance: the arms without and with synthetic images, mean and interval each.
+
+    Args:
+        groups: rows by the words of their budget.
+        metric: that decides.
+    """
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    y = 0.0
+    for words, rows in groups.items():
+        if len(groups) > 1:
+            _heading(axes, y, words)
+            axes.texts[-1].set_fontweight("bold")
+            y += 1
+        for row in rows:
+            _heading(axes, y, f"{row.words}: {row.mean:.2f} %{', recommended' if row.recommended else ''}")
+            y += 0.85
+            colour, interval = LIGHT[row.colour], "none: one replicate"
+            if row.interval is not None:
+                axes.plot([*row.interval], [y, y], color=colour, linewidth=2.5)
+                interval = f"{row.interval[0]:.2f} to {row.interval[1]:.2f} %"
+            (mark,) = axes.plot(row.mean, y, row.marker, color=colour, markersize=8)
+            say(mark, [f"{row.words}\nmean {row.mean:.2f} %, interval {interval}"])
+            y += 1.05
+    every = [row for rows in groups.values() for row in rows]
+    ends = [end for row in every for end in row.interval or ()]
+    axes.set_xlim(*_accuracy_limits([*(row.mean for row in every), *ends], []))
+    axes.set_yticks([])
+    axes.set_ylim(y - 0.3, -0.7)
+    axes.grid(visible=True, axis="x")
+    axes.spines["left"].set_visible(False)
+    figure.set_size_inches(_WIDTH, 0.9 + 0.24 * y)
+    figure.supxlabel(f"test {WORDS[metric]} (%)", fontsize=10)
+    return figure
+
+
 @style()
 def ratio_curve(cells: pd.DataFrame, arms: Rows, *, metric: Metric = "accuracy") -> Figure:
     """A metric on test of one budget against synthetic images per real one, a line per augmentation or arm.

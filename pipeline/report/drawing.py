@@ -218,7 +218,11 @@ def png_uri(data: bytes, most: int) -> str:
 
 
 def png_of_pixels(image: Image.Image) -> bytes:
-    """An image as a PNG, packed well."""
+    """An image as a PNG, packed well: grey pixels in one channel, which takes two thirds of the bytes."""
+    if image.mode == "RGBA":
+        red, green, blue, _ = image.split()
+        if red.tobytes() == green.tobytes() == blue.tobytes():
+            image = image.convert("LA")
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

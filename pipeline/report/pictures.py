@@ -26,6 +26,8 @@ _PAIR_SIZE = 56  # at least that many pixels is an image of a pair high
 _GRID_PIXELS = (
     600  # of images, so wide is a half of the grid at most: large images are shown at their own size
 )
+# The first picture of the page: as wide as a phone shows, and as high as a screen.
+_LOOK_PIXELS, _LOOK_COLUMNS, _LOOK_CLASSES, _LOOK_BYTES = 330, 6, 10, 120_000
 # Rows and columns of a class's gallery, on each side: the first that fits into its bytes.
 _GALLERIES = ((3, 6), (2, 6), (1, 6), (1, 3))
 
@@ -101,6 +103,29 @@ def sample_pictures(
         f" class, not picked, from replicate {first.number} ({budget_results.budget} real images). A row is a class.",
         class_names=results.class_names,
         most_bytes=most_bytes // 2,
+    )
+
+
+def first_look(results: Results, budget_results: BudgetResults) -> Picture:
+    """Real images beside synthetic ones, a row per class, as wide as a phone: what the page shows first."""
+    real, first = results.train, budget_results.replicates[0]
+    shown = min(real.num_classes, _LOOK_CLASSES)
+    size = real.images.shape[3]
+    columns = max(1, min(_LOOK_PIXELS // (2 * (size + _GAP)), _LOOK_COLUMNS))
+    blocks = []
+    for side in (real, first.synthetic):
+        rows = [_in_rows(_shown(side.images[side.labels == label]), 1, columns) for label in range(shown)]
+        blocks.append(charts.tiles(np.concatenate(rows), _GAP))
+    gap = np.zeros((len(blocks[0]), 6 * _GAP, 4), dtype=np.uint8)
+    picture = np.concatenate([blocks[0], gap, blocks[1]], axis=1)
+    zoom = max(1, _LOOK_PIXELS // picture.shape[1])
+    names = ", ".join(charts.short(name) for name in real.class_names[:shown])
+    return Picture(
+        png_uri(png_of_pixels(Image.fromarray(picture)), _LOOK_BYTES),
+        f"{columns} real images (left) and {columns} synthetic ones (right) of each of the classes {names}.",
+        zoom * picture.shape[1],
+        f"Left real, right synthetic, a row per class: the first images, not picked. The generator learned from"
+        f" {budget_results.budget} real images.",
     )
 
 

@@ -112,7 +112,7 @@ def verdict_basis(results: Results) -> Table:
     )
     return Table(
         "What the verdict rests on; intervals in brackets.",
-        ("", *(f"{budget_results.budget} real images" for budget_results in results.budgets)),
+        ("of the verdict", *(f"{budget_results.budget} real images" for budget_results in results.budgets)),
         [[Cell(name), *cells] for name, cells in zip(names, zip(*columns, strict=True), strict=True)],
     )
 

@@ -46,14 +46,15 @@ from pipeline.machine_paths import yaml_without_machine_paths
 from pipeline.runtime.progress import Advance, progress
 from pipeline.tracking.connection import check_store, client_of, make_database, working_with, writing_to
 from pipeline.tracking.planned_runs import Images, PlannedRun
-from pipeline.tracking.saved_views import TAG_PREFIX, saved_views
-from pipeline.tracking.store import Store, is_busy
+from pipeline.tracking.saved_views import GANS_QUERY, MEANS_QUERY, RATIO_QUERY, TAG_PREFIX, saved_views
+from pipeline.tracking.store import Store, is_busy, runs_page
 
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # per call of log_batch
 _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH = 6000, 8000
 
 KEY, _CONTENT, WORKSPACE = "synthgain.key", "synthgain.content_sha256", "synthgain.workspace"
 _PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
+_NOTE_BEGINS = "Mirrored from files by `synthgain stage track`"
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,9 @@ def mirror(runs: Sequence[PlannedRun], *, experiment: str, store: Store, root: P
             client.set_terminated(run.info.run_id, "KILLED")
             client.delete_run(run.info.run_id)
         with progress("mirroring to MLflow", len(todo.missing), "runs") as advance:
-            _show(client, runs[0], todo, experiment_id, store, root, advance)
+            parent_id = _show(client, runs[0], todo, experiment_id, store, root, advance)
         _save_views(client, shown, runs)
+        _write_note(client, shown, parent_id)
         for run in todo.superseded:
             client.delete_run(run.info.run_id)
     removed = len(todo.unfinished) + len(todo.superseded)
@@ -140,8 +142,8 @@ def _show(
     store: Store,
     root: Path,
     advance: Advance,
-) -> None:
-    """The parent, which ends last, and the runs that are missing; those that stay move below it."""
+) -> str:
+    """The parent, which ends last, and the runs that are missing; those that stay move below it. The parent's id."""
     missing = {planned.key: (planned, content) for planned, content in todo.missing}
     parent = todo.kept.get(study.key)
     parent_id = parent.info.run_id if parent else _create(client, experiment_id, *missing[study.key], store)
@@ -158,6 +160,7 @@ def _show(
     if parent is None:
         client.set_terminated(parent_id)
         advance(1, study.name)
+    return parent_id
 
 
 @dataclass(frozen=True)
@@ -342,12 +345,8 @@ def _experiment(client: MlflowClient, name: str, store: Store) -> Experiment:
     """The experiment of this name, made or brought back if need be."""
     location = None if store.artifacts is None else store.artifacts.as_uri()
     if client.get_experiment_by_name(name) is None:
-        tags = {
-            _NOTE: "Mirrored from files by `synthgain stage track`. The menu *Views* has means by arm and ratio,"
-            " accuracy against ratio (the step of a summary is the ratio in percent), curves of the GANs.",
-        }
         try:
-            client.create_experiment(name, artifact_location=location, tags=tags)
+            client.create_experiment(name, artifact_location=location)
         except MlflowException as error:  # on a server, somebody else may have been quicker
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -374,6 +373,27 @@ def _save_views(client: MlflowClient, experiment: Experiment, runs: Sequence[Pla
             now = int(1000 * time.time())
             value = {"name": view.name, "createdAt": now, "updatedAt": now, "state": state}
             client.set_experiment_tag(experiment.experiment_id, TAG_PREFIX + view.key, json.dumps(value))
+
+
+def _write_note(client: MlflowClient, experiment: Experiment, parent_id: str) -> None:
+    """The experiment's description, with links of the user interface itself; what somebody else wrote there stays."""
+    found = experiment.tags.get(_NOTE, _NOTE_BEGINS)
+    number = experiment.experiment_id
+    links = {
+        "table by arm and ratio": runs_page(number, MEANS_QUERY),
+        "chart against ratio": runs_page(number, RATIO_QUERY),
+        "GANs": runs_page(number, GANS_QUERY),
+        "verdict": f"/#/experiments/{number}/runs/{parent_id}",
+        "report": f"/#/experiments/{number}/runs/{parent_id}/artifacts",
+    }
+    # In its first line: MLflow folds the rest.
+    line = " · ".join(f"[{words}]({page[1:]})" for words, page in links.items())
+    note = (
+        f"{_NOTE_BEGINS}: {line}\n\nThe report is `index.html` among the artifacts. How to read all this:"
+        " `docs/mlflow.md` and `docs/numbers.md` of the project."
+    )
+    if found.startswith(_NOTE_BEGINS) and experiment.tags.get(_NOTE) != note:
+        client.set_experiment_tag(number, _NOTE, note)
 
 
 def _own_runs(client: MlflowClient, experiment_id: str, experiment: str, store: Store) -> list[Run]:

@@ -165,8 +165,8 @@ def plan_runs(
         )
         children += _curve_runs(budget.budget, real_images, arms, params.study.metric)
         for replicate in budget.replicates:
-            real, made = _real_and_synthetic(replicate, train, source, real_images)
-            children.append(_gan_run(str(budget.budget), replicate, real, made, budget.generator))
+            real, made = real_and_synthetic(replicate, train, source, real_images)
+            children.append(gan_run(str(budget.budget), replicate, real, made, budget.generator))
             for _, row in rows[rows["replicate"] == replicate.number].iterrows():
                 children.append(_cell_run(row, replicate, real, made, test))
     study = _study_run(params, params_file, metrics, report, results, children)
@@ -193,7 +193,7 @@ def _study_run(
         kind="study",
         key="study",
         name=f"study · {params.data.source} · {digest[:8]}",
-        params=_flat(without_machine_paths(params.model_dump())),
+        params=flat_params(params),
         metrics=_study_metrics(results),
         tags={"synthgain.results_sha256": digest, "verdict": comparison["verdict"]},
         note=_verdict_and_table(
@@ -314,7 +314,18 @@ def _curve_runs(
     return runs
 
 
-def _gan_run(
+def training_curves(history: pd.DataFrame) -> list[tuple[str, float, int]]:
+    """(name, value, real images seen) of every measurement of a GAN's training."""
+    return [
+        (name, float(row[name]), int(row["images_seen"]))
+        for name in history.columns
+        if name not in ("replicate", "step", "images_seen")
+        for _, row in history.iterrows()
+        if pd.notna(row[name])  # not every row of the history has every measurement
+    ]
+
+
+def gan_run(
     budget: str,
     replicate: ReplicateResults,
     real: Images,
@@ -325,14 +336,8 @@ def _gan_run(
 
     A generator of one's own has neither curves nor film strip, but a name, an author and a licence.
     """
-    curves, scores, number = replicate.history, replicate.scores, replicate.number
-    metrics = [
-        (name, float(row[name]), int(row["images_seen"]))
-        for name in curves.columns
-        if name not in ("replicate", "step", "images_seen")
-        for _, row in curves.iterrows()
-        if pd.notna(row[name])  # not every row of the history has every measurement
-    ]
+    scores, number = replicate.scores, replicate.number
+    metrics = training_curves(replicate.history)
     metrics += [(name, value, 0) for name, value in _scores(scores).items()]
     for metric in ("fid", "label_fidelity"):
         for class_name, value in scores[f"{metric}_per_class"].items():
@@ -408,7 +413,7 @@ def _test_images(results: Results, source: str) -> Images:
     )
 
 
-def _real_and_synthetic(
+def real_and_synthetic(
     replicate: ReplicateResults, train: Path, source: str, real_images: int
 ) -> tuple[Images, Images]:
     """The real subset of a replicate and what its generator made of it, both known to the latter's file."""
@@ -445,6 +450,11 @@ def _cell_metric(column: str) -> str:
     if column.startswith(_F1_OF_CLASS):
         return _F1_OF_CLASS + mlflow_key(column.removeprefix(_F1_OF_CLASS))
     return column
+
+
+def flat_params(params: Params) -> dict[str, str]:
+    """All of `params.yaml` as a run's params, without paths of this machine."""
+    return _flat(without_machine_paths(params.model_dump()))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

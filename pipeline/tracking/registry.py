@@ -42,12 +42,13 @@ from pipeline.tracking.store import Store, alone
 
 CHAMPION = "champion"
 _WEIGHTS = "generator.safetensors"
+_LONGEST = 5000  # letters of a description, in the tables of MLflow
 _REQUIRED = ("mlflow", "numpy", "pandas", "safetensors", "scipy", "torch")
 _GENERATOR, _DECISION = "generator_sha256", "champion_decision"
 
 
 def register_generator(
-    candidate: Candidate, *, name: str, run_key: str, experiment_id: str, store: Store
+    candidate: Candidate, *, name: str, run_key: str, experiment_id: str, card: str, store: Store
 ) -> str:
     """Register a generator as a version of the model `name`; move the alias `champion` if it is better.
 
@@ -59,6 +60,7 @@ def register_generator(
         name: of the registered model.
         run_key: the key of the GAN's run in the experiment, which the model belongs to.
         experiment_id: of the mirrored study.
+        card: the generator's card (Markdown): the description of its version.
         store: what `find_store` gives.
 
     Returns:
@@ -91,6 +93,7 @@ def register_generator(
             # A server takes such a source only with the model's id beside it.
             version = client.create_model_version(name, f"models:/{model_id}", tags=tags, model_id=model_id)
         number = str(version.version)
+        _describe(client, name, version, card)
         holder = _holder(client, name)
         moved, reason = decide(candidate, holder)
         if holder is not None and not moved and holder.generator_sha256 != candidate.generator_sha256:
@@ -104,6 +107,23 @@ def register_generator(
             client.set_registered_model_alias(name, CHAMPION, number)
     became = f"alias {CHAMPION} moved to it" if moved else f"alias {CHAMPION} stays"
     return f"{name} version {number}: {became}: {reason}"
+
+
+def _describe(client: MlflowClient, name: str, version: ModelVersion, card: str) -> None:
+    """What the model and its version are, for who finds them in the registry; written where it is another text."""
+    about = (
+        f"Generators of labelled synthetic images, one version each. The alias `{CHAMPION}` is on the best by"
+        f" validation CAS. `synthgain generate --model models:/{name}@{CHAMPION}` draws images."
+    )
+    model = client.get_registered_model(name)
+    if not model.description:  # somebody may have written a better one
+        client.update_registered_model(name, about)
+    for key, value in {"synthetic": "true", "made_with": "SynthGain"}.items():
+        if model.tags.get(key) != value:
+            client.set_registered_model_tag(name, key, value)
+    text = card if len(card) <= _LONGEST else f"{card[: _LONGEST - 1]}…"
+    if (version.description or "") != text:
+        client.update_model_version(name, str(version.version), text)
 
 
 def fetch_generator(uri: str, store: Store) -> Path:

@@ -17,6 +17,10 @@ from typing import Any
 TAG_PREFIX = "mlflow.sharedViewState."
 _MEANS = "synthgain-means"
 MEANS_QUERY = f"workflowType=machine_learning&viewStateShareKey={_MEANS}"  # the part of a link that opens it
+MEANS_TAG = TAG_PREFIX + _MEANS  # there once a study has ended
+_RATIO, _GANS = "synthgain-ratio", "synthgain-gans"
+RATIO_QUERY = f"workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={_RATIO}"
+GANS_QUERY = f"workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={_GANS}"
 _SECTION = "synthgain"
 
 
@@ -46,8 +50,18 @@ def saved_views(cells: Sequence[Mapping[str, str]], metric: str) -> list[View]:
         cells: the params of the cells: arm, synthetic_per_real, real_images.
         metric: of the study.
     """
-    if not cells:
-        return []
+    gans = View(
+        _GANS,
+        "SynthGain: curves of the GANs",
+        _state(
+            kind="gan",
+            group_by=("real_images", "replicate"),
+            columns=("fid", "kid", "label_fidelity", "coverage"),
+            charts=[["d_loss", "g_loss"], ["d_real", "d_fake"], ["label_fidelity_1nn"]],
+        ),
+    )
+    if not cells:  # of a study that has not ended
+        return [gans]
     shown = [f"test_{metric}", "test_accuracy" if metric == "macro_f1" else "test_macro_f1"]
     group_by = ["arm", "synthetic_per_real"]
     if len({cell["real_images"] for cell in cells}) > 1:
@@ -68,7 +82,7 @@ def saved_views(cells: Sequence[Mapping[str, str]], metric: str) -> list[View]:
             ),
         ),
         View(
-            "synthgain-ratio",
+            _RATIO,
             f"SynthGain: {metric.replace('_', ' ')} against ratio (%)",
             _state(
                 kind="curve",
@@ -78,16 +92,7 @@ def saved_views(cells: Sequence[Mapping[str, str]], metric: str) -> list[View]:
                 charts=[[shown[0]], [shown[1]], [f"{shown[0]}_low"], [f"{shown[0]}_high"]],
             ),
         ),
-        View(
-            "synthgain-gans",
-            "SynthGain: curves of the GANs",
-            _state(
-                kind="gan",
-                group_by=("real_images", "replicate"),
-                columns=("fid", "kid", "label_fidelity", "coverage"),
-                charts=[["d_loss", "g_loss"], ["d_real", "d_fake"], ["label_fidelity_1nn"]],
-            ),
-        ),
+        gans,
     ]
 
 

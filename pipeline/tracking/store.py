@@ -153,9 +153,14 @@ def sqlite_uri(database: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def view_command(store: Store, experiment_id: str) -> str:
+def runs_page(experiment_id: str, query: str) -> str:
+    """What follows the address of a server: the runs of an experiment, in a saved view."""
+    return f"/#/experiments/{experiment_id}/runs?{query}"
+
+
+def view_command(store: Store, experiment_id: str, query: str = MEANS_QUERY) -> str:
     """How to look at an experiment in a browser."""
-    page = f"/#/experiments/{experiment_id}/runs?{MEANS_QUERY}"
+    page = runs_page(experiment_id, query)
     if store.database is None:
         return f"{store}{page}"
     # A server as it comes starts 15 processes that take 2.5 GB; two are enough for one person.

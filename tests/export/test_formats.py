@@ -111,8 +111,13 @@ def test_torchvision_reads_the_png_tree(exported):
     assert len(dataset) == len(by_id)
     for path, _ in dataset.samples:
         sample_id = path.rpartition("/")[2].removesuffix(".png")
-        np.testing.assert_array_equal(np.asarray(dataset.loader(path).convert("L")), by_id[sample_id])
+        rgb = np.asarray(dataset.loader(path))  # whatever the file is, which docs and card say
+        np.testing.assert_array_equal(rgb, np.stack([by_id[sample_id]] * 3, axis=-1))
         assert path.split("/")[-2] == class_folders(samples.class_names)[int(sample_id.split("-")[0])]
+
+
+def test_the_card_of_a_png_tree_says_that_its_reader_gives_rgb(exported):
+    assert "as RGB: a grey image has three equal channels" in (exported[1] / "png/README.md").read_text()
 
 
 def test_numpy_reads_the_npz(exported):

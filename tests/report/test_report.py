@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.comparison.judgement import CODES
 from pipeline.comparison.texts import p_value, points, points_interval
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
+from pipeline.report.advice import ANSWERS
 from pipeline.report.page import write_report
 from pipeline.results import load_results
 from pipeline.study.arms import ARMS
@@ -140,6 +142,36 @@ def test_the_verdict_comes_first(study, page):
     assert "These test images were judged 2 times in this workspace" in page.text
 
 
+def test_the_first_screen_has_answer_chart_and_pictures_and_then_what_to_do(study, page):
+    comparison = read(study)
+    for row in comparison["budgets"]:
+        budget = "All real images" if row["budget"] == "all" else f"{row['budget']} real images"
+        assert f"{budget}: {ANSWERS[row['code']]}. {points(row['mean_difference'])} points" in page.text
+    assert page.labels[0].startswith("Test accuracy without and with synthetic images. 60 real images: ")
+    assert "real images (left) and" in page.images[0]["alt"]
+    assert "With 60 real images: train on " in page.sections["do"]
+    # What follows is folded, and nothing before it.
+    assert page.html.index("<details") > page.html.index('id="do"')
+    assert page.html.count('class="part') == len(SECTIONS) - 2
+
+
+def test_every_code_of_a_verdict_has_its_answer():
+    assert set(ANSWERS) == set(CODES)
+
+
+def test_more_real_images_are_a_comparison_where_the_study_has_them(write_study, tmp_path):
+    files = write_study(arms=STUDIED, ratios=(1.0, 2.0))
+    page = make(files, tmp_path / "report")
+    row = next(
+        row
+        for row in read(files)["comparisons"]
+        if (row["candidate"], row["synthetic_per_real"], row["metric"])
+        == ("extra_real", 2.0, "test_accuracy")
+    )
+    gave = f"2 other real images per real one gave {points(row['mean_difference'])} points over real only ["
+    assert gave in page.sections["do"]
+
+
 def test_every_arm_and_comparison_has_its_row(study, page):
     comparison = read(study)
     arms = page.table_with("arm", "test accuracy")
@@ -205,10 +237,11 @@ DRAWINGS = (
 
 def test_pictures_have_words_and_are_files_too(study, page):
     pairs = 2 * 2 * 3
-    assert len(page.images) == 2 * (3 + 3 + pairs)  # film strips, and a gallery of each class
-    assert len(page.charts) == len(page.labels) == 1 + 2 * (len(DRAWINGS) + 1)  # samples
+    # The first look; film strips, and a gallery of each class.
+    assert len(page.images) == 1 + 2 * (3 + 3 + pairs)
+    assert len(page.charts) == len(page.labels) == 2 + 2 * (len(DRAWINGS) + 1)  # samples
     assert all(len(words) > 30 for words in (*page.labels, *(image["alt"] for image in page.images)))
-    names = {"low_data_curve"}
+    names = {"answer", "low_data_curve"}
     strips = set()
     for budget in (60, "all"):
         names |= {name.format(budget) for name in (*DRAWINGS, "samples_{}")}
@@ -253,6 +286,8 @@ def test_colours_are_declared_once_for_light_and_once_for_dark(page):
 
 SECTIONS = (
     "verdict",
+    "do",
+    "basis",
     "curve",
     "low-data",
     "arms",
@@ -284,7 +319,8 @@ def test_every_number_of_the_verdict_is_in_the_comparison(study, page):
             pending += value.values() if isinstance(value, dict) else value
         elif isinstance(value, float):
             known |= {f"{abs(100 * value):.2f}", f"{100 * value:.0f}"}
-    found = re.findall(r"\d+(?:\.\d+)?", page.sections["verdict"])
+    said = [row["verdict"] for row in comparison["budgets"]]
+    found = re.findall(r"\d+(?:\.\d+)?", " ".join([page.sections["basis"], *said]))
     assert len(found) > 40
     assert set(found) <= known
     basis = page.tables[0]
@@ -358,13 +394,14 @@ def test_real_and_synthetic_images_stand_side_by_side_at_their_own_size(
 ):
     files = write_study(ratios=(0.5,), replicates=2, channels=channels, size=size)
     page = make(files, tmp_path / "report", grid_images_per_class=3)
-    galleries = [image for image in page.images if "real images (left)" in image["alt"]]
+    first, *galleries = [image for image in page.images if "real images (left)" in image["alt"]]
+    assert int(first["width"]) <= 340  # the first look, on a phone
     assert [image["alt"].split(":")[0] for image in galleries] == ["0", "1", "2"]
     data = files.root / "data"
     train = LabeledImages.load(data / "prepared/train.npz")
     synthetic = LabeledImages.load(data / "synthetic/60/0.npz")
     for label, image in enumerate(galleries):
-        picture = png_of(image["src"])
+        picture = png_of(image["src"]).convert("RGB")
         assert int(image["width"]) % picture.width == 0  # a whole number of screen pixels each
         assert int(image["width"]) // picture.width * size >= 56
         found = np.asarray(picture)[:size, :, :3]
@@ -372,8 +409,8 @@ def test_real_and_synthetic_images_stand_side_by_side_at_their_own_size(
             (train, found[:, :size]),
             (synthetic, found[:, (found.shape[1] + 12) // 2 :][:, :size]),
         ):
-            first = images.images[images.labels == label][0].transpose(1, 2, 0)
-            assert (block == first).all()
+            expected = images.images[images.labels == label][0].transpose(1, 2, 0)
+            assert (block == expected).all()
     grid = Image.open(tmp_path / "report/figures/samples_60.png").convert("RGB")
     colours = np.asarray(grid).astype(int)
     assert (np.ptp(colours[60:-20, -60:-20], axis=-1).max() > 50) == (channels == 3)
@@ -571,7 +608,7 @@ def test_a_study_without_ratios_has_a_page_with_small_pictures(write_study, tmp_
     assert page.open == [] and tuple(page.sections) == SECTIONS
 
     assert (files.root / "data/gan/60/0/film_strip.png").stat().st_size > 3_000_000
-    assert (tmp_path / "report/index.html").stat().st_size < 8_000_000
+    assert (tmp_path / "report/index.html").stat().st_size < 3_300_000
     (strip,) = [image for image in page.images if "images of replicate 1" in image["alt"]]
     with Image.open(io.BytesIO(base64.b64decode(strip["src"].partition(",")[2]))) as image:
         assert 300 < image.width < 1800

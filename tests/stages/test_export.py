@@ -19,6 +19,7 @@ def arguments(files, *extra):
         *("--comparison", str(files.comparison)),
         *("--metrics", str(files.metrics / "synthetic")),
         *("--synthetic", str(files.root / "data/synthetic")),
+        *("--gan", str(files.root / "data/gan")),
         *("--collapsed", str(files.collapsed)),
         *("--out", str(files.root / "data/export")),
         *("--params", str(files.params)),

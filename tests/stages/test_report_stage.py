@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import pytest
 import typer
@@ -14,6 +15,7 @@ from pipeline.params import load_params
 from pipeline.report.drawing import COLOURS
 from stages import report
 
+ROOT = Path(__file__).parents[2]
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -144,7 +146,11 @@ def test_opens_from_disk_without_an_error_or_a_request(path, open_page, scheme):
     assert set(inks(page)) == {"rgb(221, 227, 234)" if scheme == "dark" else "rgb(36, 41, 47)"}
 
 
-CHARTS = 3 * 8 + 1  # of each budget, and the low-data curve
+CHARTS = 3 * 8 + 2  # of each budget, the answer and the low-data curve
+
+
+def unfold(page):
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
 
 
 def inks(page):
@@ -158,6 +164,7 @@ def inks(page):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_no_text_of_a_chart_is_cut_and_all_can_be_read(path, open_page, width):
     page, complaints, _ = open_page(path, viewport={"width": width, "height": 844})
+    unfold(page)
     found = page.evaluate(
         """[...document.querySelectorAll("svg.chart")].map(chart => {
           const paper = chart.getBoundingClientRect();
@@ -191,6 +198,7 @@ def test_a_change_of_the_colour_scheme_changes_the_charts(path, open_page):
 @pytest.mark.browser
 def test_a_mark_says_its_words_under_the_pointer_at_a_tap_and_with_the_arrows(path, open_page):
     page, complaints, _ = open_page(path, viewport={"width": 390, "height": 844}, has_touch=True)
+    unfold(page)
     chart, note = page.locator("#curve svg.chart").first, page.locator(".note")
     assert not note.is_visible() and page.locator("svg.chart title").count() == 0
     mark = chart.locator("[data-words*='mean']").first
@@ -218,6 +226,7 @@ def test_a_mark_says_its_words_under_the_pointer_at_a_tap_and_with_the_arrows(pa
 @pytest.mark.browser
 def test_a_click_on_a_heading_sorts_and_another_turns_it_round(path, open_page):
     page, complaints, _ = open_page(path)
+    unfold(page)
     for heading in ("test accuracy", "arm", "real images"):
         before = column(page, heading)
         button = page.locator("#arms th", has_text=heading).first.locator("button")
@@ -237,7 +246,7 @@ def test_a_phone_scrolls_down_only(path, open_page):
     page, _, _ = open_page(path, viewport={"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("getComputedStyle(document.querySelector('.verdict p')).fontSize") >= "16px"
-    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    unfold(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
@@ -246,19 +255,71 @@ def test_the_page_reads_without_scripts(path, open_page):
     page, complaints, _ = open_page(path, java_script_enabled=False)
     assert page.locator("#arms tbody tr").count() == 3 * (2 + 3)
     assert page.locator("th button").count() == 0
-    assert page.locator("svg.chart:visible").count() == CHARTS
+    assert page.locator("svg.chart").count() == CHARTS and page.locator("svg.chart:visible").count() == 1
+    page.locator("#arms summary").first.click()
+    assert page.locator("#arms table").is_visible()
     assert page.locator("svg.chart title").count() > 200  # which the browser shows under the pointer
     assert complaints == []
 
 
 @pytest.mark.browser
-def test_print_hides_the_navigation_and_shows_what_was_folded(path, open_page):
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_first_screen_has_the_answer_its_chart_and_the_pictures(path, open_page, width):
+    page, _, _ = open_page(path, viewport={"width": width, "height": 844})
+    places = [page.locator(one).bounding_box() for one in (".headline >> nth=0", ".answer svg", ".look img")]
+    assert all(place["x"] >= 0 and place["x"] + place["width"] <= width for place in places)
+    answer, chart, pictures = places
+    assert answer["y"] < 400 and answer["y"] < chart["y"]
+    if width == 1200:  # side by side; on a phone one follows the other
+        assert pictures["x"] > chart["x"] + chart["width"] - 1
+    assert page.locator("details[open]").count() == 0
+
+
+@pytest.mark.browser
+def test_a_link_opens_its_part(path, open_page):
+    page, complaints, _ = open_page(path)
+    assert not page.locator("#quality table").first.is_visible()
+    page.locator("nav a[href='#quality']").click()
+    assert page.locator("#quality table").first.is_visible() and complaints == []
+
+
+@pytest.mark.browser
+def test_print_is_short_light_and_cuts_no_chart(path, open_page, write_study, tmp_path):
     page, _, _ = open_page(path, color_scheme="dark")
     page.emulate_media(media="print", color_scheme="dark")
     assert not page.locator("nav").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.locator("svg.chart:visible").count() == CHARTS
+    assert page.locator("#arms table").is_visible() and not page.locator("#training").is_visible()
     assert set(inks(page)) == {"rgb(36, 41, 47)"}
+    # One budget with three ratios, as the shipped study has: at most six pages of paper.
+    files = write_study(ratios=(0.5, 1.0, 2.0), replicates=4)
+    app = typer.Typer()
+    app.command()(report.main)
+    CliRunner().invoke(app, arguments(files), catch_exceptions=False)
+    page, _, _ = open_page(files.root / "data/report/index.html", viewport={"width": 700, "height": 1000})
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))) <= 6
+    page.emulate_media(media="print")
+    cut = page.evaluate(
+        """[...document.querySelectorAll("svg.chart, table")].filter(one => {
+          const box = one.getBoundingClientRect();
+          return box.width && box.right > document.documentElement.clientWidth + 1;
+        }).map(one => one.getAttribute("aria-label"))"""
+    )
+    assert cut == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
+def test_axe_finds_nothing(path, open_page, width, scheme):
+    """Rules of WCAG by axe-core, where `npm install --no-save axe-core` has put it."""
+    axe = ROOT / "node_modules/axe-core/axe.min.js"
+    if not axe.is_file():
+        pytest.skip("axe-core is not here: npm install --no-save axe-core")
+    page, _, _ = open_page(path, viewport={"width": width, "height": 844}, color_scheme=scheme)
+    unfold(page)
+    page.evaluate(axe.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] != "minor"] == []
 
 
 def painted(pdf):
@@ -277,6 +338,7 @@ def painted(pdf):
 @pytest.mark.browser
 def test_a_page_printed_from_a_dark_browser_is_light(path, open_page):
     page, _, _ = open_page(path, color_scheme="dark")
+    unfold(page)
     colours = painted(page.pdf(print_background=True))
     dark = {dark for _, dark in COLOURS.values()}
     assert {COLOURS[name][0] for name in ("ink", "blue", "orange", "green", "background")} <= colours

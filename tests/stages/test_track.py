@@ -195,6 +195,67 @@ def test_missing_results_are_one_line(files, monkeypatch):
     assert re.fullmatch(r"error: .*index\.html: no such file; `dvc repro` makes it\n", said)
 
 
+def test_a_study_that_has_not_ended_can_be_watched(files, monkeypatch):
+    from mlflow import MlflowClient
+
+    later = [files.comparison, files.metrics / "synthetic/all.json", files.metrics / "gan/all.csv"]
+    kept = {path: path.read_bytes() for path in later}
+    for path in later:
+        path.unlink()
+
+    def shown():
+        status, said = run_here(files, monkeypatch)
+        client = MlflowClient(f"sqlite:///{files.root}/mlflow.db")
+        runs = client.search_runs(["1"], "tags.kind = 'gan'")
+        return status, said, {run.info.run_name: run for run in runs}
+
+    status, said, runs = shown()
+    assert status == 0 and "not finished: the GANs of 1 of 2 budgets are trained" in said
+    assert "viewStateShareKey=synthgain-gans" in said and "registered" not in said
+    assert sorted(runs) == ["60 · gan · replicate 1", "60 · gan · replicate 2"]
+    assert {"d_loss", "fid"} <= runs["60 · gan · replicate 1"].data.metrics.keys()
+    later[2].write_bytes(kept[later[2]])
+    status, said, runs = shown()
+    assert status == 0 and "the GANs of 2 of 2 budgets" in said and len(runs) == 4
+    unmeasured = runs["all · gan · replicate 1"].data.metrics
+    assert "d_loss" in unmeasured and "fid" not in unmeasured
+    # When it has ended, all of it stands there, and what was shown already is kept.
+    for path, content in kept.items():
+        path.write_bytes(content)
+    status, said, runs = shown()
+    assert status == 0 and " 2 kept, 3 removed" in said and len(runs) == 4
+    later[0].unlink()
+    for path in (files.metrics / "gan").iterdir():
+        path.unlink()
+    status, said, _ = shown()
+    assert status == 1 and "there is nothing to show; `dvc repro` makes both" in said
+
+
+def test_the_registered_generator_has_its_card(files, monkeypatch):
+    from mlflow import MlflowClient
+
+    run_here(files, monkeypatch)
+    client = MlflowClient(registry_uri=f"sqlite:///{files.root}/mlflow.db")
+    version = client.get_model_version_by_alias("synthgain-folder", "champion")
+    assert version.description.startswith("# A generator of synthetic images")
+    assert "## Limits" in version.description and "license:" not in version.description
+
+
+def test_the_note_of_the_experiment_links_what_matters_and_is_left_to_its_reader(files, monkeypatch):
+    from mlflow import MlflowClient
+
+    run_here(files, monkeypatch)
+    client = MlflowClient(f"sqlite:///{files.root}/mlflow.db")
+    (study,) = client.search_runs(["1"], "tags.kind = 'study'")
+    note = client.get_experiment("1").tags["mlflow.note.content"]
+    links = re.findall(r"\]\((#/experiments/1/runs[^)]*)\)", note)
+    assert [link for link in links if "viewStateShareKey=synthgain-means" in link]
+    assert f"#/experiments/1/runs/{study.info.run_id}/artifacts" in links
+    client.set_experiment_tag("1", "mlflow.note.content", "mine")
+    run_here(files, monkeypatch)
+    assert client.get_experiment("1").tags["mlflow.note.content"] == "mine"
+
+
 def test_help_does_not_wait_for_mlflow():
     code = "import sys; import stages.track; sys.exit(any(m in sys.modules for m in ('mlflow', 'pandas')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

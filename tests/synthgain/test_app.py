@@ -63,6 +63,7 @@ def test_the_hand_over_commands_stand_at_the_top():
         "literature",
         "plan",
         "reproduce-check",
+        "ui",
         "verdict",
         "workspace",
     } == set(COMMANDS)
@@ -89,7 +90,7 @@ def test_the_verdict_of_a_study_has_table_chart_sentence_and_what_to_look_at_nex
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     files = write_study()
     shown = CliRunner().invoke(app, ["verdict", str(files.root)], env={"COLUMNS": "80"}).output
-    for part in ("recommended", "●", "report:  ", "MLflow:  make ui STORE=", "images:  synthgain inspect "):
+    for part in ("recommended", "●", "report:  ", "MLflow:  synthgain ui ", "images:  synthgain inspect "):
         assert part in shown
     (budget,) = json.loads(files.comparison.read_text())["budgets"]
     assert " ".join(budget["verdict"].split()) in " ".join(shown.split())

@@ -80,7 +80,14 @@ def mirrored(tmp_path_factory, empty_database):
 
 def register(who, mirrored):
     store, experiment_id = mirrored
-    return register_generator(who, name=NAME, run_key="gan/60/0", experiment_id=experiment_id, store=store)
+    return register_generator(
+        who,
+        name=NAME,
+        run_key="gan/60/0",
+        experiment_id=experiment_id,
+        card=f"# Card of {who.cas}",
+        store=store,
+    )
 
 
 def champion(mirrored):
@@ -106,6 +113,9 @@ def test_the_alias_goes_to_the_better_generator_and_the_version_says_why(mirrore
     )
     assert champion(mirrored).version in (3, "3")
     assert champion(mirrored).tags["champion_decision"] == "validation CAS 0.9500, version 1 has 0.9000"
+    model = MlflowClient(mirrored[0].uri, registry_uri=mirrored[0].uri).get_registered_model(NAME)
+    assert "draws images" in model.description and model.tags["synthetic"] == "true"
+    assert champion(mirrored).description == "# Card of 0.95"
     # The weights that the registry gives back are those that were registered.
     store, _ = mirrored
     for uri, path in ((f"models:/{NAME}@champion", better.generator), (f"models:/{NAME}/1", first.generator)):

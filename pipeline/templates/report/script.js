@@ -68,3 +68,11 @@ for (const chart of document.querySelectorAll("svg.chart")) {
   });
 }
 addEventListener("scroll", () => say(), { passive: true });
+
+// A link opens the part that it leads to.
+function open_part() {
+  const part = location.hash && document.getElementById(location.hash.slice(1))?.querySelector("details");
+  if (part) part.open = true;
+}
+addEventListener("hashchange", open_part);
+open_part();
