@@ -52,6 +52,7 @@ def refuse_impossible_study(
     """
     subsets, problems = _subsets(train, study)
     problems += _too_small_rest(train, subsets, study)
+    problems += _lone_images(train, subsets, study)
     problems += _too_few_synthetic(subsets, study, images_per_class)
     problems += _evaluation_problems(validation, test, evaluation, images_per_class, feature_dim)
     notes = [*_left_out_arms(train, subsets, study), *_little_to_filter(subsets, study, images_per_class)]
@@ -132,6 +133,25 @@ def _too_small_rest(train: LabeledImages, subsets: dict[Budget, LabeledImages], 
     most = max(map(len, subsets.values()))
     problem = problem_of_size(study.pool, rest=len(train) - most, real_images=most)
     return [problem] if problem else []
+
+
+def _lone_images(train: LabeledImages, subsets: dict[Budget, LabeledImages], study: Study) -> list[str]:
+    """Arms for rare classes where a class has one image: repeated or weighted, it is all that is known of its class."""
+    arms = [arm.name for arm in study.recipes() if arm.rare_only]
+    problems = []
+    for budget, real in subsets.items() if arms else ():
+        for label in np.flatnonzero(real.counts() == 1).tolist():
+            offered = int(train.counts()[label])
+            more = (
+                f"raise it to at least {math.ceil(2 * len(train) / offered)}"
+                if offered > 1
+                else "bring more images of this class"
+            )
+            problems.append(
+                f"study.real_images: found {budget}, which leaves 1 image of class {train.class_names[label]}; arms for"
+                f" rare classes, such as {arms[0]}, need at least 2 of each: {more}, or remove these arms"
+            )
+    return problems
 
 
 def _too_few_synthetic(

@@ -257,6 +257,18 @@ def too_few_to_generate(folder: Path, bench: Bench) -> None:
     )
 
 
+def one_image_of_a_class_is_trained(folder: Path, bench: Bench) -> None:
+    bench.params(
+        data__source="folder",
+        data__validation_images=2,
+        data__folder_test_fraction=0.3,
+        study__real_images=["all"],
+        study__fill_to="largest",
+        study__arms=["real", "logit_adjustment"],
+    )
+    (folder / "cat/3.png").unlink()
+
+
 def class_missing_from_test(folder: Path, bench: Bench) -> None:
     for split, names in (("train", ("cat", "dog")), ("test", ("cat",))):
         for name in names:
@@ -1160,6 +1172,26 @@ FAULTS = [
     ),
     Fault(
         PARAMS,
+        "mixup that mixes nothing",
+        with_params(augmentation__mixup_alpha=0),
+        "error: params.yaml: augmentation.mixup_alpha: found 0; allowed: greater than 0",
+    ),
+    Fault(
+        PARAMS,
+        "logits that are adjusted by nothing",
+        with_params(classifier__logit_adjustment=0),
+        "error: params.yaml: classifier.logit_adjustment: found 0; allowed: greater than 0",
+    ),
+    Fault(
+        PARAMS,
+        "an arm for rare classes where none is rare",
+        with_params(study__arms=["real", "logit_adjustment"]),
+        "error: params.yaml: study.arms: found logit_adjustment, but study.imbalance names no rare class whose gap it "
+        "could fill; name one, set study.fill_to to largest or to a count where classes are unequal by nature, or "
+        "remove logit_adjustment",
+    ),
+    Fault(
+        PARAMS,
         "a study without labels, as the papers' systems are",
         with_params(gan__conditioning="none"),
         "error: params.yaml: gan.conditioning: found 'none'; allowed: 'projection' or 'concatenate'",
@@ -1630,6 +1662,13 @@ FAULTS = [
         "error: generation.images_per_class: found 1; class cat has 2 images in a real subset (study.real_images all),"
         " so study.synthetic_per_real 1.0 needs 2 synthetic ones: set it to at least 2, or lower the ratio"
         " to at most 0.5\nerror: …",
+    ),
+    Fault(
+        DATA,
+        "own images: an arm for rare classes where a class has one image to train on",
+        own_folder(one_image_of_a_class_is_trained, stage="prepare"),
+        "error: study.real_images: found all, which leaves 1 image of class cat; arms for rare classes, such as "
+        "logit_adjustment, need at least 2 of each: bring more images of this class, or remove these arms\nerror: …",
     ),
     Fault(
         DATA,

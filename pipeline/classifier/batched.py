@@ -28,6 +28,7 @@ from pipeline.classifier.training import (
     new_conv_net,
     new_optimizer,
     positions_shown,
+    smoothing_spread,
     soft_targets,
 )
 from pipeline.params import Training
@@ -108,9 +109,12 @@ class _StackedData:
             )
             for of_each in zip(*((recipe.weights, recipe.tail_weights) for recipe in recipes), strict=True)
         )
-        none = np.zeros(recipes[0].training.num_classes)
+        num_classes = recipes[0].training.num_classes
+        none = np.zeros(num_classes)
         shifts = [none if recipe.logit_shift is None else recipe.logit_shift for recipe in recipes]
         self.logit_shifts = torch.from_numpy(np.stack(shifts)).to(device, torch.float32)[:, None]
+        self.spread = smoothing_spread(self.logit_shifts[:, 0], num_classes, device)
+        self.soft = any(recipe.mix is not None or recipe.logit_shift is not None for recipe in recipes)
         self.starts = torch.tensor([0, *sizes[:-1]], device=device).cumsum(0)[:, None]
         real_only_from = [first_real_only_step(recipe, settings) for recipe in recipes]
         self.real_only_from = torch.tensor(real_only_from, device=device)[:, None]
@@ -120,7 +124,6 @@ class _StackedData:
         self.first_augmented = torch.tensor([recipe.first_augmented for recipe in recipes], device=device)[
             :, None
         ]
-        self.num_classes = recipes[0].training.num_classes
         self.label_smoothing = settings.label_smoothing
         rngs = [torch_generator(derive_seed(recipe.seed, "augment"), device) for recipe in recipes]
         self.augmented = _groups([recipe.augment for recipe in recipes], rngs, device)
@@ -142,11 +145,12 @@ class _StackedData:
         in_tail = step >= self.real_only_from
         loss_weights = torch.where(in_tail, self.tail_weights[index], self.loss_weights[index])
         labels = self.labels[index]
-        if not self.mixed:
+        if not self.soft:
             return images, labels, loss_weights, None
+        spread = self.spread.repeat_interleave(labels.shape[1], dim=0)
         targets = soft_targets(
-            labels.flatten(), loss_weights.flatten(), self.num_classes, label_smoothing=self.label_smoothing
-        ).view(*labels.shape, self.num_classes)
+            labels.flatten(), loss_weights.flatten(), spread, label_smoothing=self.label_smoothing
+        ).view(*labels.shape, -1)
         for mix, which, rngs in self.mixed:
             chosen, own_targets = images[which], targets[which]
             mixed, mixed_targets = mix(chosen.flatten(0, 1), own_targets.flatten(0, 1), rngs)

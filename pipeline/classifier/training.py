@@ -95,7 +95,8 @@ def train_classifier(
         None if values is None else torch.from_numpy(values).to(device, torch.float32)
         for values in (recipe.weights, recipe.tail_weights, recipe.logit_shift)
     )
-    num_classes = recipe.training.num_classes
+    spread = smoothing_spread(logit_shift, recipe.training.num_classes, device)
+    soft = recipe.mix is not None or logit_shift is not None
     real_only_from = first_real_only_step(recipe, settings)
 
     loss = torch.zeros((), device=device)
@@ -112,15 +113,16 @@ def train_classifier(
                 else changed
             )
         labels, weights = all_labels[index], None if loss_weights is None else loss_weights[index]
+        if soft:
+            targets = soft_targets(labels, weights, spread, label_smoothing=settings.label_smoothing)
         if recipe.mix is not None:
-            targets = soft_targets(labels, weights, num_classes, label_smoothing=settings.label_smoothing)
             images, targets = recipe.mix(images, targets, augment_rng)
         optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             logits = network(images).float()
         if logit_shift is not None:
             logits = logits + logit_shift
-        if recipe.mix is not None:
+        if soft:
             loss = F.cross_entropy(logits, targets)
         elif weights is None:
             loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
@@ -139,14 +141,22 @@ def train_classifier(
     return network
 
 
-def soft_targets(
-    labels: Tensor, weights: Tensor | None, num_classes: int, *, label_smoothing: float
-) -> Tensor:
+def smoothing_spread(logit_shift: Tensor | None, num_classes: int, device: torch.device) -> Tensor:
+    """(..., num_classes) float32: over which classes label smoothing spreads its share; the last axis sums to 1.
+
+    Over all alike; with adjusted logits, over the shares that they are adjusted to. Spread alike, a class of one image
+    in a thousand would get more of the targets than it has images, and the adjustment would make it the likeliest.
+    """
+    return (torch.zeros(num_classes, device=device) if logit_shift is None else logit_shift).softmax(-1)
+
+
+def soft_targets(labels: Tensor, weights: Tensor | None, spread: Tensor, *, label_smoothing: float) -> Tensor:
     """(N, num_classes) float32: labels (N,) int64 as distributions, smoothed, each times the weight of its image.
 
     The cross-entropy with them is the weighted one of the labels, but it can be mixed: it is linear in its targets.
+    `spread` (num_classes,) or (N, num_classes) is that of `smoothing_spread`.
     """
-    targets = F.one_hot(labels, num_classes).float() * (1 - label_smoothing) + label_smoothing / num_classes
+    targets = F.one_hot(labels, spread.shape[-1]) * (1 - label_smoothing) + label_smoothing * spread
     return targets if weights is None else targets * weights[:, None]
 
 

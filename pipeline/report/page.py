@@ -172,7 +172,11 @@ def _imbalance(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
     if section is None:
         return None
     verdicts = [str(row["verdict"]) for row in section["budgets"]]
-    return {"verdicts": verdicts, "table": tables.imbalance(section)}
+    return {
+        "verdicts": verdicts,
+        "headline": tables.over_the_best_rival(section),
+        "table": tables.imbalance(section),
+    }
 
 
 def _curve(results: Results, budget_results: BudgetResults, folder: Path) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def _study_run(
 
 
 def _study_metrics(results: Results) -> list[tuple[str, float, int]]:
-    """The seven numbers of each budget, with `step` = its real images."""
+    """The numbers of the summary of each budget, with `step` = its real images."""
     generative = {str(budget.budget): budget.generative for budget in results.budgets}
     real_images = dict(zip(results.cells["budget"], results.cells["real_images"], strict=True))
     return [

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
@@ -20,6 +22,7 @@ from pipeline.checkpoints import load_checkpoint
 from pipeline.classifier import replicates
 from pipeline.classifier.network import (
     ConvNet,
+    class_probabilities,
     load_features_and_probabilities,
     network_from,
     predict,
@@ -27,7 +30,13 @@ from pipeline.classifier.network import (
 )
 from pipeline.classifier.replicates import train_cells
 from pipeline.classifier.saved_cells import TrainedCell, load_cells, refuse_leak, save_cells
-from pipeline.classifier.training import Recipe, fresh_epochs, train_classifier
+from pipeline.classifier.training import (
+    Recipe,
+    fresh_epochs,
+    smoothing_spread,
+    soft_targets,
+    train_classifier,
+)
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, concatenate, pixel_keys
 from pipeline.params import Execution, Training, load_params, parse_params
@@ -537,13 +546,28 @@ def test_equal_shares_adjust_nothing_and_rare_classes_are_claimed_more_often(dig
     order = np.random.default_rng(0).permutation(len(digits))
     pool, test = digits.subset(order[:1200]), digits.subset(order[1200:])
     eights = np.flatnonzero(pool.labels == 8)
-    real = pool.subset(np.setdiff1d(np.arange(1200), eights[3:]))
+    real = pool.subset(np.setdiff1d(np.arange(1200), eights[20:]))
     plain = train(real)
     assert torch.allclose(weights(plain), weights(train(real, logit_shift=np.full(10, -2.3))), atol=1e-3)
     how = {"steps": 100, "batch_size": 64}
-    adjusted = train(real, logit_shift=np.log(real.counts() / len(real)), **how)
-    claimed = [(predict(one, test.images, CPU) == 8).mean() for one in (train(real, **how), adjusted)]
-    assert claimed[1] > claimed[0] + 0.02
+    shares = np.log(real.counts() / len(real))
+    likely = [
+        class_probabilities(train(real, logit_shift=shift, **how), test.images[test.labels == 8], CPU)[:, 8]
+        for shift in (None, shares)
+    ]
+    assert likely[1].mean() > 1.5 * likely[0].mean() and likely[1].mean() > 0.2
+
+
+@given(counts=st.lists(st.integers(1, 10_000), min_size=2, max_size=12), smoothing=st.floats(0.01, 0.5))
+def test_adjusted_logits_that_fit_smoothed_labels_best_say_the_label(counts, smoothing):
+    """Were smoothing spread alike over all classes, they would say the rarest one of nearly every image."""
+    shift = (torch.tensor(counts) / sum(counts)).log()
+    labels = torch.arange(len(counts))
+    spread = smoothing_spread(shift, len(counts), CPU)
+    assert spread.tolist() == pytest.approx([count / sum(counts) for count in counts], rel=1e-4)
+    targets = soft_targets(labels, None, spread, label_smoothing=smoothing)
+    assert torch.equal((targets.log() - shift).argmax(1), labels)
+    assert torch.allclose(smoothing_spread(None, 4, CPU), torch.full((4,), 0.25))
 
 
 def test_an_epoch_of_balanced_sampling_shows_each_class_as_often(digits):

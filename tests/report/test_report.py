@@ -414,6 +414,18 @@ def test_a_study_with_rare_classes_has_their_verdict_once_and_its_table(write_st
     (verdict,) = [row["verdict"] for row in rare["budgets"]]
     assert page.text.count(verdict) == 1 and verdict in page.sections["imbalance"]
     assert page.text.count(read(files)["budgets"][0]["verdict"]) == 1
+    (judged,) = rare["budgets"]
+    name = next(iter(rare["classes"]))
+    parts = [judged, judged["rare_recall"], judged["recall_of_class"][name]]
+    rows = page.table_with("best rival", "metric")
+    assert [row["metric"] for row in rows] == [
+        "macro-F1",
+        "recall, mean of rare classes",
+        f"recall of {name}",
+    ]
+    for row, part in zip(rows, parts, strict=True):
+        assert (row["best rival"], row["difference"]) == ("real only", points(part["mean_difference"]))
+        assert row["interval"] == points_interval(part["low"], part["high"])
     rows = page.table_with("candidate", "metric")
     assert [row["metric"] for row in rows] == [
         f"recall of {next(iter(rare['classes']))}",

@@ -27,7 +27,8 @@ from stages import (
 STUDIED = tuple(
     name
     for name, arm in ARMS.items()
-    if arm.policy in ("none", "affine", "affine_elastic") and not arm.pool  # these: test_pool_stages.py
+    if not arm.pool  # these: test_pool_stages.py
+    and (arm.policy == "none" or (arm.policy in ("affine", "affine_elastic") and not arm.remedy))
 )
 BUDGET, SEED, IMBALANCE = 200, 5, {"3": 0.5, "8": 0.2}
 STUDY = {
@@ -128,9 +129,14 @@ def test_every_arm_is_trained_equally_long_on_the_imbalanced_subset(study):
         STUDIED
     ) - 6  # fresh arms: what the filter accepts differs
     real = sizes["min"]["real"]
-    assert real == sizes["min"]["class_weights"] == cells.real_images.iloc[0]
+    assert real == cells.real_images.iloc[0]
     filled = {name: sizes["min"][name] - real for name in STUDIED if name.startswith("fill")}
+    # From 10 to 20 and from 4 to 20 images; half of that on a scale of logarithms is 14 and 9.
+    halves = {name for name in filled if ARMS[name].fills_half}
+    assert {filled.pop(name) for name in halves} == {4 + 5}
     assert set(filled.values()) == {10 + 16}
+    remedies = [name for name in STUDIED if ARMS[name].remedy and ARMS[name].images == "real"]
+    assert len(remedies) == 4 and {sizes["min"][name] for name in remedies} == {real}
     assert (cells.groupby("replicate").real_subset_sha256.nunique() == 1).all()
 
 
