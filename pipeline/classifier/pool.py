@@ -30,6 +30,7 @@ from pipeline.classifier.training import (
     new_network,
     new_optimizer,
     positions_shown,
+    smoothing_spread,
     soft_targets,
 )
 from pipeline.params import Training
@@ -92,7 +93,9 @@ def train_with_pool(
     weights = None if recipe.weights is None else torch.from_numpy(recipe.weights).to(device)
     least = smoothed(pool.threshold, settings.label_smoothing, recipe.training.num_classes)
     targets_of = partial(
-        soft_targets, num_classes=recipe.training.num_classes, label_smoothing=settings.label_smoothing
+        soft_targets,
+        spread=smoothing_spread(None, recipe.training.num_classes, device),
+        label_smoothing=settings.label_smoothing,
     )
     rng, pool_rng, weak_rng = (
         torch_generator(derive_seed(recipe.seed, name), device)
