@@ -92,8 +92,11 @@ def train_with_pool(
     pool_labels = None if pool.labels is None else torch.from_numpy(pool.labels).to(device)
     weights = None if recipe.weights is None else torch.from_numpy(recipe.weights).to(device)
     least = smoothed(pool.threshold, settings.label_smoothing, recipe.training.num_classes)
-    spread = smoothing_spread(None, recipe.training.num_classes, device)
-    targets_of = partial(soft_targets, spread=spread, label_smoothing=settings.label_smoothing)
+    targets_of = partial(
+        soft_targets,
+        spread=smoothing_spread(None, recipe.training.num_classes, device),
+        label_smoothing=settings.label_smoothing,
+    )
     rng, pool_rng, weak_rng = (
         torch_generator(derive_seed(recipe.seed, name), device)
         for name in ("augment", "augment pool", "weak")

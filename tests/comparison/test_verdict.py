@@ -571,7 +571,6 @@ def test_each_arm_is_compared_with_the_same_training_without_what_it_adds(write_
         ("synthetic_fresh_filtered_affine", "real_affine"),
         ("synthetic_fresh_filtered_affine_elastic", "real_affine_elastic"),
         ("fill_repeat", "real"),
-        ("class_weights", "real"),
         ("fill_affine", "real"),
         ("fill_repeat_affine", "real_affine"),
         ("fill_repeat_affine_elastic", "real_affine_elastic"),
@@ -582,6 +581,17 @@ def test_each_arm_is_compared_with_the_same_training_without_what_it_adds(write_
         ("extra_real", "real"),
         ("extra_real_affine", "real_affine"),
         ("extra_real_affine_elastic", "real_affine_elastic"),
+        ("consistency_affine", "real_affine"),
+        ("consistency_affine_elastic", "real_affine_elastic"),
+        *[
+            (f"{name}{policy}", f"real{policy}")
+            for policy in ("", "_affine", "_affine_elastic")
+            for name in (
+                *("class_weights", "deferred_weights", "balanced_sampling", "logit_adjustment"),
+                *("fill_synthetic_deferred_weights", "fill_synthetic_logit_adjustment"),
+                *("pseudo_label", "labelled_pool", "pseudo_label_synthetic_fresh"),
+            )
+        ],
     }
     assert comparison["budgets"][0]["code"] in comparison["codes"] == CODES
     row = comparison["arms"][0]
@@ -589,12 +599,33 @@ def test_each_arm_is_compared_with_the_same_training_without_what_it_adds(write_
 
 
 def test_controls_are_never_recommended(write_study):
-    """Extra real images win here, and repeated ones beat every arm of the budget: neither can be had."""
-    best = {("extra_real", 1.0): [0.99], ("repeat", 1.0): [0.98], ("real_affine", 0): AFFINE}
+    """Extra real images and a labelled pool win, and repeated ones beat every arm of the budget: none can be had."""
+    best = {
+        ("extra_real", 1.0): [0.99],
+        ("labelled_pool", 0): [0.99],
+        ("repeat", 1.0): [0.98],
+        ("real_affine", 0): AFFINE,
+    }
     best |= {("fill_extra_real", 0): [0.99], ("fill_repeat", 0): [0.98], ("fill_synthetic", 0): [0.97]}
     row = judge(write_study, best | {("synthetic_affine", 1.0): MIXED}, arms=ALL_ARMS)
     assert row["best_classic"]["arm"] == "real_affine"
     assert row["best_synthetic"]["arm"] == "synthetic_affine"
+
+
+def test_the_best_use_of_a_pool_is_what_synthetic_images_have_to_beat(write_study):
+    best = {("pseudo_label_affine", 0): [0.97, 0.972, 0.971], ("real_affine", 0): AFFINE}
+    best |= {("pseudo_label_synthetic_fresh_affine", 1.0): [0.975, 0.976, 0.977]}
+    row = judge(write_study, best, arms=ALL_ARMS)
+    assert row["best_classic"]["arm"] == "pseudo_label_affine"
+    assert row["best_synthetic"]["arm"] == "pseudo_label_synthetic_fresh_affine"
+    assert "against real + pool with pseudo-labels, affine" in row["verdict"]
+
+
+def test_self_training_that_collapsed_is_named_among_what_is_left_out(write_study):
+    arms = ("real", "real_affine", "synthetic_affine", "pseudo_label_affine", "consistency_affine")
+    files = write_study(arms=arms, ratios=(1.0,), left_out=[("pseudo_label_affine", 0)])
+    (row,) = compared(files)["left_out"]
+    assert row["arm"] == "pseudo_label_affine" and row["reason"].startswith("self-training collapsed")
 
 
 def test_holm_corrects_over_the_whole_table_of_a_metric(write_study):

@@ -196,7 +196,7 @@ def test_a_file_of_another_machine_differs_and_the_reason_says_so(study, params,
     assert "this machine repeats itself" in done.reason and "execution.threads" in done.reason
 
     for kind, make, path in (
-        ("generator", partial(reproduce_gan, replicate=0), generator),
+        ("generator", partial(reproduce_gan, replicate=0, pseudo_labels=Path("none")), generator),
         ("classifier_cells", reproduce_cell, data / "classifier/60/baselines.safetensors"),
     ):
         tensors, metadata = load_checkpoint(path, kind=kind)

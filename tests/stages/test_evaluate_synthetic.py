@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from pipeline.checkpoints import file_sha256, save_checkpoint
 from pipeline.classifier.network import EXTRACTOR_KIND, ConvNet
 from pipeline.errors import SynthGainError
-from pipeline.images import LabeledImages
+from pipeline.images import LabeledImages, index_sha256
+from pipeline.study.pool import PseudoLabels, pool_indices, save_pseudo_labels
 from pipeline.study.subsets import real_subset
 from stages import evaluate_synthetic
 
@@ -155,6 +156,26 @@ def test_a_generator_that_repeats_its_training_images_does_not_pass(files):
     assert "replicate 1 does not" not in result.output
     rows = json.loads((files / "metrics/30.json").read_text())["replicates"]
     assert [row["memorization"]["passed"] for row in rows.values()] == [True, False]
+
+
+def test_copies_of_the_pool_do_not_pass_either_if_the_generator_was_trained_on_it(files):
+    train = LabeledImages.load(files / "train.npz")
+    given = {}
+    for replicate in range(2):
+        real = real_subset(train, budget=BUDGET, replicate=replicate, seed=SEED)
+        pool = pool_indices(train, real, size="rest", seed=SEED)
+        given[replicate] = PseudoLabels(
+            train.labels[pool], np.ones(len(pool), np.float32), index_sha256(pool), 0.9
+        )
+    train.subset(pool, {**real.provenance, "kind": "synthetic"}).save(files / f"synthetic/{BUDGET}/1.npz")
+    assert "does not pass" not in run(files).output
+    save_pseudo_labels(files / f"pseudo_labels/{BUDGET}.npz", given)
+    values = yaml.safe_load((files / "params.yaml").read_text())
+    values["study"] |= {"pool": "rest", "generators_train_on": "pool"}
+    (files / "params.yaml").write_text(yaml.safe_dump(values))
+    said = run(files).output
+    assert "replicate 2 does not pass the memorisation gate: 100.0% near copies" in said
+    assert "replicate 1 does not" not in said
 
 
 @pytest.mark.parametrize(
