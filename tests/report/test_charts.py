@@ -23,7 +23,11 @@ from pipeline.report import charts, drawing
 from pipeline.report.drawing import COLOURS, LIGHT
 from pipeline.study.arms import ARMS, Arm
 
-STUDIED = tuple(name for name, arm in ARMS.items() if arm.policy in ("none", "affine", "affine_elastic"))
+STUDIED = tuple(
+    name
+    for name, arm in ARMS.items()
+    if arm.policy == "none" or (arm.policy in ("affine", "affine_elastic") and not arm.remedy)
+)
 
 
 ODD_NAMES = ("<b>&amp;", "$x_$", "日本語の名前", "שלום", "قطة", "a" * 80)

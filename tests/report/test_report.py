@@ -22,7 +22,11 @@ from pipeline.results import load_results
 from pipeline.study.arms import ARMS
 from pipeline.study.trained_gans import Collapse, TrainedGans
 
-STUDIED = tuple(name for name, arm in ARMS.items() if arm.policy in ("none", "affine", "affine_elastic"))
+STUDIED = tuple(
+    name
+    for name, arm in ARMS.items()
+    if arm.policy == "none" or (arm.policy in ("affine", "affine_elastic") and not arm.remedy)
+)
 VOID = {"meta", "link", "img", "source", "br", "input", "hr"}
 
 
