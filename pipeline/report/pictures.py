@@ -28,6 +28,7 @@ _GRID_PIXELS = (
 )
 # The first picture of the page: as wide as a phone shows, and as high as a screen.
 _LOOK_PIXELS, _LOOK_COLUMNS, _LOOK_CLASSES, _LOOK_BYTES = 330, 6, 10, 120_000
+_OTHER_STRIP_BYTES = 70_000
 # Rows and columns of a class's gallery, on each side: the first that fits into its bytes.
 _GALLERIES = ((3, 6), (2, 6), (1, 6), (1, 3))
 
@@ -160,8 +161,8 @@ def class_galleries(results: Results, budget_results: BudgetResults, *, most_byt
 
 
 def film_strips(budget_results: BudgetResults, figures: Path, *, most_bytes: int) -> list[Picture]:
-    """The same latents over the training of each replicate."""
-    pictures = []
+    """The same latents over the training of each replicate: the first at its own size, the others smaller."""
+    pictures: list[Picture] = []
     for replicate_results in budget_results.replicates:
         replicate, strip = replicate_results.number, replicate_results.film_strip
         with atomic_output(figures / f"film_strip_{budget_results.budget}_{replicate}.png") as temporary:
@@ -170,7 +171,7 @@ def film_strips(budget_results: BudgetResults, figures: Path, *, most_bytes: int
             width = image.width
         pictures.append(
             Picture(
-                png_uri(strip, most_bytes),
+                png_uri(strip, min(most_bytes, _OTHER_STRIP_BYTES) if pictures else most_bytes),
                 f"Synthetic images of replicate {replicate} from the start of training to its end.",
                 width,
                 f"Replicate {replicate}: the same latents over training, from left to right.",

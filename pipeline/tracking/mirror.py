@@ -127,7 +127,7 @@ def mirror(runs: Sequence[PlannedRun], *, experiment: str, store: Store, root: P
         with progress("mirroring to MLflow", len(todo.missing), "runs") as advance:
             parent_id = _show(client, runs[0], todo, experiment_id, store, root, advance)
         _save_views(client, shown, runs)
-        _write_note(client, shown, parent_id)
+        _write_note(client, shown, parent_id, has_ended=any(planned.kind == "cell" for planned in runs))
         for run in todo.superseded:
             client.delete_run(run.info.run_id)
     removed = len(todo.unfinished) + len(todo.superseded)
@@ -375,24 +375,22 @@ def _save_views(client: MlflowClient, experiment: Experiment, runs: Sequence[Pla
             client.set_experiment_tag(experiment.experiment_id, TAG_PREFIX + view.key, json.dumps(value))
 
 
-def _write_note(client: MlflowClient, experiment: Experiment, parent_id: str) -> None:
+def _write_note(client: MlflowClient, experiment: Experiment, parent_id: str, *, has_ended: bool) -> None:
     """The experiment's description, with links of the user interface itself; what somebody else wrote there stays."""
-    found = experiment.tags.get(_NOTE, _NOTE_BEGINS)
     number = experiment.experiment_id
-    links = {
-        "table by arm and ratio": runs_page(number, MEANS_QUERY),
-        "chart against ratio": runs_page(number, RATIO_QUERY),
-        "GANs": runs_page(number, GANS_QUERY),
-        "verdict": f"/#/experiments/{number}/runs/{parent_id}",
-        "report": f"/#/experiments/{number}/runs/{parent_id}/artifacts",
-    }
+    study = f"/#/experiments/{number}/runs/{parent_id}"
+    links = {"GANs": runs_page(number, GANS_QUERY), "study": study}
+    if has_ended:
+        links |= {
+            "table by arm and ratio": runs_page(number, MEANS_QUERY),
+            "chart against ratio": runs_page(number, RATIO_QUERY),
+            "report (index.html)": f"{study}/artifacts",
+        }
     # In its first line: MLflow folds the rest.
     line = " · ".join(f"[{words}]({page[1:]})" for words, page in links.items())
-    note = (
-        f"{_NOTE_BEGINS}: {line}\n\nThe report is `index.html` among the artifacts. How to read all this:"
-        " `docs/mlflow.md` and `docs/numbers.md` of the project."
-    )
-    if found.startswith(_NOTE_BEGINS) and experiment.tags.get(_NOTE) != note:
+    note = f"{_NOTE_BEGINS}: {line}\n\nHow to read it: `docs/mlflow.md` and `docs/numbers.md` of the project."
+    found = experiment.tags.get(_NOTE)
+    if (found is None or found.startswith(_NOTE_BEGINS)) and found != note:
         client.set_experiment_tag(number, _NOTE, note)
 
 

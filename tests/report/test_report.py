@@ -525,7 +525,7 @@ def test_one_replicate_is_no_evidence_and_the_same_bytes_twice(write_study, tmp_
         (file, tmp_path / "second" / file.relative_to(tmp_path / "first"))
         for file in (tmp_path / "first").rglob("*.*")
     ]
-    assert len(pairs) == 22
+    assert len(pairs) == 24
     assert all(one.read_bytes() == other.read_bytes() for one, other in pairs)
 
 

@@ -211,6 +211,10 @@ def test_a_study_that_has_not_ended_can_be_watched(files, monkeypatch):
 
     status, said, runs = shown()
     assert status == 0 and "not finished: the GANs of 1 of 2 budgets are trained" in said
+    note = MlflowClient(f"sqlite:///{files.root}/mlflow.db").get_experiment("1").tags["mlflow.note.content"]
+    assert (
+        "viewStateShareKey=synthgain-gans" in note and "synthgain-means" not in note
+    )  # no view without cells
     assert "viewStateShareKey=synthgain-gans" in said and "registered" not in said
     assert sorted(runs) == ["60 · gan · replicate 1", "60 · gan · replicate 2"]
     assert {"d_loss", "fid"} <= runs["60 · gan · replicate 1"].data.metrics.keys()
