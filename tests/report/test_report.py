@@ -25,7 +25,8 @@ from pipeline.study.trained_gans import Collapse, TrainedGans
 STUDIED = tuple(
     name
     for name, arm in ARMS.items()
-    if arm.policy == "none" or (arm.policy in ("affine", "affine_elastic") and not arm.remedy)
+    if not arm.pool
+    and (arm.policy == "none" or (arm.policy in ("affine", "affine_elastic") and not arm.remedy))
 )
 VOID = {"meta", "link", "img", "source", "br", "input", "hr"}
 
