@@ -43,7 +43,7 @@ from pipeline.params import Execution, Training, load_params, parse_params
 from pipeline.runtime.seeds import torch_generator
 from pipeline.scoring.label_scores import load_label_scores
 from pipeline.scoring.prediction import predictions_of_cells
-from pipeline.study.arms import ARMS, arms_at
+from pipeline.study.arms import ARMS, Arm, arms_at
 from pipeline.study.subsets import extra_real_images, real_subsets
 from pipeline.study.training_sets import ReplicateImages, TrainingSet
 
