@@ -130,7 +130,9 @@ def worker_pool(
     They hear neither Ctrl-C nor SIGTERM, which a terminal sends to all of them: this process decides.
     """
     with _shared_memory_explained():
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(initializer,))
+        pool = ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_begin, initargs=(initializer, dict(os.environ))
+        )
     try:
         yield pool
     except BaseException:
@@ -161,7 +163,9 @@ def _kill_workers() -> None:
 _reports: Any = None
 
 
-def _begin(initializer: Callable[[], None] | None) -> None:
+def _begin(initializer: Callable[[], None] | None, environment: dict[str, str]) -> None:
+    os.environ.clear()  # the fork server's, from when the first pool was opened
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _end_with_parent()

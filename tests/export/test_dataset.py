@@ -145,9 +145,8 @@ def test_real_images_stand_beside_synthetic_ones_and_are_marked(export, tmp_path
     manifest = json.loads((out / "parquet/manifest.json").read_text())
     assert manifest["real_counts"] == [2, 3, 1] and manifest["counts"] == [9, 5, 7]
     card = (out / "parquet/README.md").read_text()
-    assert (
-        card.splitlines()[0] == "# Synthetic images, made by a generator: 21 of 3 classes, beside 6 real ones"
-    )
+    title = "# Synthetic images, made by a generator: 21 of 3 classes, beside 6 real ones"
+    assert card.partition("\n---\n")[2].strip().splitlines()[0] == title  # after the hub's header
     assert "6 of the 27 images are real" in card
 
 
@@ -239,7 +238,7 @@ class Killed(BaseException):
     [
         *(("assemble", call) for call in (1,)),
         *(("write_manifest", call) for call in (1, 2)),
-        *(("_put_in_place", call) for call in (1, 2, 3)),
+        *(("_replace", call) for call in (1, 2, 3)),
         ("rmtree", -1),
     ],
 )

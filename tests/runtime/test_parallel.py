@@ -39,6 +39,9 @@ def refused(job, advance):
 
 def killed(job, advance):
     os.kill(os.getpid(), signal.SIGKILL)
+
+def told(job, advance):
+    return os.environ.get(job)
 """
 
 
@@ -265,3 +268,13 @@ def test_locks_that_cannot_be_made_name_their_place(options):
         pytest.skip("no mount namespaces here")
     assert "SynthGainError: /dev/shm: no locks between worker processes can be made" in done.stderr
     assert "execution.processes" in done.stderr
+
+
+def test_workers_have_the_environment_of_their_caller(work, monkeypatch):
+    """Not that of the first pool of the process, whose fork server serves them all: an address may have changed."""
+    for value in ("first", "second"):
+        monkeypatch.setenv("TOLD", value)
+        results = parallel_map(
+            work.told, ["TOLD"] * 2, workers=Workers(2, 1, None), advance=lambda units, note="": None
+        )
+        assert [told for _, told in results] == [value] * 2
