@@ -157,7 +157,7 @@ def test_coordinates_of_the_matrix_reach_no_shell(project):
     """Stages that are up to date are skipped, so the next one is the first to read the value."""
     run(project, "dvc", "repro", "prepare")
     change(project, "study", real_images=[60, "60; touch PWNED"], synthetic_per_real=[1.0, "$(touch PWNED)"])
-    for target in ("train_gan@60; touch PWNED", "train_controls@60-$(touch PWNED)"):
+    for target in ("label_pool@60; touch PWNED", "train_controls@60-$(touch PWNED)"):
         status, said = repro(project, "--single-item", target)
         assert status != 0 and "Traceback" not in said, said
         assert "error: --budget: found 60; touch PWNED; a whole number" in said or "found '$(touch" in said
