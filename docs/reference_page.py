@@ -5,7 +5,7 @@ here, and tests/test_reference_page.py holds them against the tables that the st
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ _METRICS = """## Metrics
 A share is a number from 0 to 1. *Better* says which direction is good. Except for the `validation_` columns, all are
 about test images. How each is made: [the numbers](numbers.md).
 """
-_ENDS = ("low", "high")
 
 # File below data/metrics → column or key → (range, better, words). `<class>` stands for a class's name.
 METRICS: Mapping[str, Mapping[str, tuple[str, str, str]]] = {
@@ -153,35 +152,21 @@ def page() -> str:
             rows.append(
                 f"| `{key}` | `{shown(value)}` | {allowed(of_key, schema)} | {words.get((section, key), '')} |"
             )
-        parts.append(
-            "\n".join(
-                [
-                    f"### {section}\n",
-                    "| key | shipped | allowed | what |",
-                    "| --- | --- | --- | --- |",
-                    *rows,
-                    "",
-                ]
-            )
-        )
+        parts.append(table(section, ("key", "shipped", "allowed", "what"), rows))
     parts.append(_METRICS)
     for file, metrics in METRICS.items():
         rows = [
             f"| `{name}` | {scale} | {better} | {meaning} |"
             for name, (scale, better, meaning) in metrics.items()
         ]
-        parts.append(
-            "\n".join(
-                [
-                    f"### {file}\n",
-                    "| metric | range | better | what |",
-                    "| --- | --- | --- | --- |",
-                    *rows,
-                    "",
-                ]
-            )
-        )
+        parts.append(table(file, ("metric", "range", "better", "what"), rows))
     return "\n".join(parts)
+
+
+def table(heading: str, columns: Sequence[str], rows: Sequence[str]) -> str:
+    """A table under a heading of its own."""
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *rows]
+    return "\n".join([f"### {heading}\n", *lines, ""])
 
 
 def words_of_keys(text: str) -> dict[tuple[str, str], str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.comparison.texts import points
 from pipeline.maintenance.measured import TABLE, Measured
 from pipeline.params import overlay_params
 from pipeline.report.charts import gains
@@ -67,8 +68,8 @@ def answer_line(comparison: Mapping[str, Any]) -> str:
 
 def interval(row: Mapping[str, Any]) -> str:
     """A paired difference in points with its interval."""
-    points, low, high = (signed(row[name]) for name in ("mean_difference", "low", "high"))
-    return f"{points} [{low}, {high}]"
+    gain, low, high = (points(row[name]) for name in ("mean_difference", "low", "high"))
+    return f"{gain} [{low}, {high}]"
 
 
 def answer_table(comparison: Mapping[str, Any]) -> list[str]:
@@ -123,11 +124,6 @@ def results_table(comparison: Mapping[str, Any]) -> list[str]:
 def difference(row: Mapping[str, Any]) -> str:
     """Points with their interval; bold where Holm's correction over the study's comparisons leaves p below 0.05."""
     return f"**{interval(row)}**" if row["p_holm"] < 0.05 else interval(row)
-
-
-def signed(share: float) -> str:
-    """A difference of shares in points, with its sign."""
-    return f"{100 * share:+.2f}".replace("-", "−")
 
 
 def quality_table(metrics: Mapping[str, Any]) -> list[str]:
@@ -198,11 +194,10 @@ def measured_table() -> list[str]:
         "| ---: | --- | --- | --- | --- | ---: | ---: | --- |",
     ]
     for row, (*_, minutes) in zip(measured_rows(), SITUATIONS, strict=True):
-        gain, low, high = (f"{value:+.2f}".replace("-", "−") for value in (row.gain, row.low, row.high))
         added = ARMS[row.arm].words.removeprefix("real + ").removesuffix(f", {policy_words(row.classic)}")
         lines.append(
             f"| {row.labels} | {'yes' if row.pool else 'no'} | {'rare ones' if row.rare else 'equal'}"
-            f" | {policy_words(row.classic)} | {row.ratio:g} {added} per real one | {gain} [{low}, {high}]"
+            f" | {policy_words(row.classic)} | {row.ratio:g} {added} per real one | {row.interval}"
             f" | {minutes} | [{row.study}](studies/{row.study}/comparison.json), {row.replicates} replicates |"
         )
     return lines
@@ -323,4 +318,4 @@ if __name__ == "__main__":
         page = ROOT / name
         page.write_text(with_made(page.read_text(encoding="utf-8"), places), encoding="utf-8")
     TABLE.write_text(measured_csv(), encoding="utf-8")
-    (ROOT / "docs/images/answer.png").write_bytes(answer_chart(committed_results(ANSWER).comparison))
+    CHART.write_bytes(answer_chart(committed_results(ANSWER).comparison))

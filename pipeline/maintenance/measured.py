@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.augmentation.policies import POLICIES
+from pipeline.comparison.texts import points
 from pipeline.params import Params
 from pipeline.study.arms import ARMS, Arm
 
@@ -45,13 +46,18 @@ class Measured:
     study: str
 
     @property
+    def interval(self) -> str:
+        """The gain and its interval: `−0.01 [−0.18, +0.17]`."""
+        gain, low, high = (points(value / 100) for value in (self.gain, self.low, self.high))
+        return f"{gain} [{low}, {high}]"
+
+    @property
     def sentence(self) -> str:
-        """The row in words: `100 labels, affine + elastic: … added −0.01 points [−0.18, +0.17]`."""
-        points = ", ".join(f"{value:+.2f}".replace("-", "−") for value in (self.low, self.high))
-        gain = f"{self.gain:+.2f}".replace("-", "−")
+        """The row in words, as `synthgain plan` prints it."""
+        gain, _, ends = self.interval.partition(" ")
         return (
             f"MNIST with {self.labels} labels: {self.ratio:g} per real image of {ARMS[self.arm].words} gave"
-            f" {gain} points [{points}] ({self.replicates} replicates, studies/{self.study}.yaml)"
+            f" {gain} points {ends} ({self.replicates} replicates, studies/{self.study}.yaml)"
         )
 
 
