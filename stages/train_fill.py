@@ -16,7 +16,6 @@ def main(
         Path, typer.Option(help="Folder of the synthetic images, <budget>/<replicate>.npz each.")
     ],
     collapsed: Collapsed,
-    labels: Annotated[Path, typer.Option(help="Folder of the pseudo-labels, <budget>.npz each.")],
     out: Annotated[Path, typer.Option(help="Folder of the classifiers: <budget>/fill.safetensors.")],
     params_file: ParamsFile = PARAMS_FILE,
 ) -> None:
@@ -25,8 +24,7 @@ def main(
     Without study.imbalance and without study.fill_to there is no such arm, and nothing to train.
 
     Example: python -m stages.train_fill --budget 3000 --train data/prepared/train.npz
-    --synthetic data/synthetic --collapsed data/metrics/collapsed --labels data/pseudo_labels
-    --out data/classifier
+    --synthetic data/synthetic --collapsed data/metrics/collapsed --out data/classifier
     """
     from pipeline.classifier.replicates import train_cells
     from pipeline.classifier.saved_cells import save_cells
@@ -35,10 +33,9 @@ def main(
     from pipeline.study.arms import arms_at
     from pipeline.study.subsets import parse_budget, real_subsets
     from pipeline.study.trained_gans import remaining_replicates
-    from pipeline.study.training_sets import ReplicateImages, replicate_pool
+    from pipeline.study.training_sets import ReplicateImages
 
     params = load_params(params_file)
-    arms = arms_at("fill", params.study.arms)
     size = parse_budget(budget)
     real = LabeledImages.load(train)
     replicates = remaining_replicates(collapsed / f"{budget}.json", declared=params.study.replicates)
@@ -52,19 +49,11 @@ def main(
             imbalance=params.study.imbalance,
         ):
             replicate = subset.provenance["replicate"]
-            pool = replicate_pool(
-                real,
-                subset,
-                arms=arms,
-                size=params.study.pool,
-                seed=params.seed,
-                pseudo_labels=labels / f"{budget}.npz",
-            )
             made = LabeledImages.load(synthetic / budget / f"{replicate}.npz")
-            yield ReplicateImages(subset, made, fill_to=params.study.fill_to, pool=pool)
+            yield ReplicateImages(subset, made, fill_to=params.study.fill_to)
 
     cells, arguments = train_cells(
-        arms,
+        arms_at("fill", params.study.arms),
         images(),
         count=len(replicates),
         synthetic_per_real=0,

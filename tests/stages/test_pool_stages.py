@@ -121,7 +121,7 @@ class Workspace:
             made = {**collapsed, "synthetic": self.root / "synthetic"}
             scores = self.root / "scores"
             train_augmented.main(**self.given, **self.labels, **ratio, **made, scores=scores, **out)
-            train_fill.main(**self.given, **self.labels, **made, **out)
+            train_fill.main(**self.given, **made, **out)
             train_controls.main(**self.given, **ratio, **out)
 
     def digests(self) -> dict[str, str]:

@@ -84,7 +84,7 @@ def study(tmp_path_factory):
     score_labels.main(**given, **made, out=scores, metrics=root / "acceptance")
     label_pool.main(**given, out=root / "pseudo_labels", metrics=root / "labelled")
     train_baselines.main(**given, **classifiers)
-    train_fill.main(**given, **made, **labels, **classifiers)
+    train_fill.main(**given, **made, **classifiers)
     train_pool.main(**given, **labels, **classifiers)
     ratio = {"synthetic_per_real": "0.5"}
     train_augmented.main(**given, **made, **ratio, **labels, scores=scores, **classifiers)
