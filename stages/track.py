@@ -1,11 +1,18 @@
 """Stage `track`: mirror the results of the declared study into MLflow, and register the exported generator."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stages.command import PARAMS_FILE, ParamsFile, run
+
+if TYPE_CHECKING:
+    from pipeline.tracking.planned_runs import PlannedRun
+    from pipeline.tracking.registration import Registration
+    from pipeline.tracking.store import Store
 
 
 def main(
@@ -41,19 +48,9 @@ def main(
     params = load_params(params_file)
     require_home()  # or the import of MLflow fails
 
-    from pipeline.export.generator import describe_generator
-    from pipeline.export.quality import read_quality
-    from pipeline.export.selection import select_budget
-    from pipeline.export.source import open_images
-    from pipeline.study.subsets import replicate_index
-    from pipeline.study.trained_gans import load_trained_gans
-    from pipeline.tracking.champion import find_candidate, reason_without_candidate
-    from pipeline.tracking.connection import writing_to
-    from pipeline.tracking.mirror import compare_with_store, mirror
     from pipeline.tracking.planned_runs import experiment_name, plan_runs
-    from pipeline.tracking.registry import register_generator
-    from pipeline.tracking.saved_views import GANS_QUERY
-    from pipeline.tracking.store import find_store, trial_name, view_command
+    from pipeline.tracking.registration import plan_registration
+    from pipeline.tracking.store import find_store, trial_name
     from pipeline.tracking.unfinished import plan_unfinished_runs
 
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
@@ -70,60 +67,64 @@ def main(
         else plan_unfinished_runs(params, params_file=params_file, **folders)
     )
     if check:
-        comparison = compare_with_store(runs, experiment=experiment, store=store)
-        if comparison is None:
-            print(f"MLflow: not checked: a `track` is at work on {store}")
-        elif comparison.differing:
-            print(f"MLflow: {comparison}; `synthgain stage track` mends it")
-            raise typer.Exit(1)
-        else:
-            print(f"MLflow: {comparison}")
-        return
-    if not has_ended:
-        mirrored = mirror(runs, experiment=experiment, store=store, root=root)
-        print(f"MLflow experiment {experiment} in {store}: {runs[0].tags['verdict']}")
-        print(f"look at it: {view_command(store, mirrored.experiment_id, GANS_QUERY)}")
-        return
-    # The generator whose images are handed over is the one that is registered.
-    selection = select_budget(
-        metrics / "comparison.json", wanted=params.export.real_images, declared=params.study.real_images
-    )
-    budget, replicate = selection.budget, params.export.replicate
-    index = replicate_index(replicate)
-    gans = load_trained_gans(metrics / f"collapsed/{budget}.json")
-    unscored = gans.refusal(replicate, declared=params.study.replicates) or reason_without_candidate(params)
-    candidate = (
-        None
-        if unscored
-        else find_candidate(
-            params,
-            cells=metrics / "cells.csv",
-            splits=prepared / "splits.json",
-            generator=gan / str(budget) / str(index) / "generator.safetensors",
-            budget=str(budget),
-        )
-    )
+        _say_whether_shown(runs, experiment, store)
+    elif has_ended:
+        _show(runs, experiment, store, root, plan_registration(params, **folders))
+    else:
+        _show_unfinished(runs, experiment, store, root)
+
+
+def _say_whether_shown(runs: list[PlannedRun], experiment: str, store: Store) -> None:
+    from pipeline.tracking.mirror import compare_with_store
+
+    comparison = compare_with_store(runs, experiment=experiment, store=store)
+    if comparison is None:
+        print(f"MLflow: not checked: a `track` is at work on {store}")
+    elif comparison.differing:
+        print(f"MLflow: {comparison}; `synthgain stage track` mends it")
+        raise typer.Exit(1)
+    else:
+        print(f"MLflow: {comparison}")
+
+
+def _show_unfinished(runs: list[PlannedRun], experiment: str, store: Store, root: Path) -> None:
+    from pipeline.tracking.mirror import mirror
+    from pipeline.tracking.saved_views import GANS_QUERY
+    from pipeline.tracking.store import view_command
+
+    mirrored = mirror(runs, experiment=experiment, store=store, root=root)
+    print(f"MLflow experiment {experiment} in {store}: {runs[0].tags['verdict']}")
+    print(f"look at it: {view_command(store, mirrored.experiment_id, GANS_QUERY)}")
+
+
+def _show(
+    runs: list[PlannedRun],
+    experiment: str,
+    store: Store,
+    root: Path,
+    registration: Registration | str,
+) -> None:
+    from pipeline.tracking.connection import writing_to
+    from pipeline.tracking.mirror import mirror
+    from pipeline.tracking.registry import register_generator
+    from pipeline.tracking.store import view_command
+
     with writing_to(store):
         mirrored = mirror(runs, experiment=experiment, store=store, root=root)
         print(
             f"MLflow experiment {experiment} in {store}:"
             f" {mirrored.created} runs created, {mirrored.kept} kept, {mirrored.removed} removed"
         )
-        if candidate is None:
-            print(f"no generator registered: {unscored}")
+        if isinstance(registration, str):
+            print(f"no generator registered: {registration}")
         else:
             print(
                 register_generator(
-                    candidate,
+                    registration.candidate,
                     name=experiment,
-                    run_key=f"gan/{budget}/{replicate}",
+                    run_key=registration.run_key,
                     experiment_id=mirrored.experiment_id,
-                    card=describe_generator(
-                        open_images(synthetic / f"{budget}/{index}.npz"),
-                        source=params.data.source,
-                        study=selection.facts(),
-                        metrics=read_quality(metrics / f"synthetic/{budget}.json", replicate=replicate),
-                    ),
+                    card=registration.card,
                     store=store,
                 )
             )
