@@ -29,67 +29,40 @@ def main(
     """
     import hashlib
 
-    import pandas as pd
-
     from pipeline.images import LabeledImages, pixel_sha256
     from pipeline.params import load_params
     from pipeline.runtime.commit import project_commit
     from pipeline.runtime.outputs import write_text
-    from pipeline.scoring.cell_rows import cell_row, confusion_rows, few_of_validation
     from pipeline.scoring.judgements import content_key, judgement_line, record_judgement
-    from pipeline.scoring.pool_rows import pool_rows, pool_table
-    from pipeline.scoring.prediction import predictions_of_cells
-    from pipeline.scoring.subset_overlap import subset_overlaps
+    from pipeline.scoring.pool_rows import score_pools
+    from pipeline.scoring.scored_cells import score_cells
     from pipeline.sources.splits import all_pixels_sha256
-    from pipeline.study.grid import positive_ratios
-    from pipeline.study.subsets import replicate_number
 
     params = load_params(params_file)
-    held_out, unseen = LabeledImages.load(validation), LabeledImages.load(test)
-    real = LabeledImages.load(train)
-    files, rows_of_pools = [], []
-    overlaps, few = {}, {}
-    for budget in params.study.real_images:
-        folder = classifiers / str(budget)
-        few[budget] = few_of_validation(held_out, budget, seed=params.seed)
-        overlaps[budget] = subset_overlaps(folder / "baselines.safetensors")
-        files += [folder / f"{kind}.safetensors" for kind in ("baselines", "fill", "pool")]
-        files += [
-            folder / kind / f"{ratio}.safetensors"
-            for ratio in positive_ratios(params.study.synthetic_per_real)
-            for kind in ("augmented", "controls")
-        ]
-        rows_of_pools += pool_rows(
-            real,
-            labels / f"{budget}.npz",
-            budget=budget,
-            size=params.study.pool,
-            seed=params.seed,
-            imbalance=params.study.imbalance,
-        )
-    rows, confusions, judged = [], [], []
-    splits = {"validation": held_out.images, "test": unseen.images}
-    for facts, seen in predictions_of_cells(files, splits, execution=params.execution):
-        rows.append(
-            cell_row(
-                facts,
-                metric=params.study.metric,
-                subset_overlap=overlaps[facts["budget"]][replicate_number(facts["replicate"])],
-                few=few[facts["budget"]],
-                validation=held_out,
-                validation_predictions=seen["validation"],
-                test=unseen,
-                test_predictions=seen["test"],
-            )
-        )
-        confusions += confusion_rows(facts, test=unseen, test_predictions=seen["test"])
-        judged.append((facts, seen["test"]))
-    table = pd.DataFrame(rows).round(6)
+    unseen = LabeledImages.load(test)
+    pools = score_pools(
+        LabeledImages.load(train),
+        labels,
+        budgets=params.study.real_images,
+        size=params.study.pool,
+        seed=params.seed,
+        imbalance=params.study.imbalance,
+    )
+    scored = score_cells(
+        classifiers,
+        budgets=params.study.real_images,
+        ratios=params.study.synthetic_per_real,
+        metric=params.study.metric,
+        validation=LabeledImages.load(validation),
+        test=unseen,
+        seed=params.seed,
+        execution=params.execution,
+    )
     test_sha256 = all_pixels_sha256(pixel_sha256(unseen.images))
     budgets = " and ".join(str(budget) for budget in params.study.real_images)
     line = judgement_line(
-        table,
-        key=content_key(test_sha256, judged, params.study.metric),
+        scored.cells,
+        key=content_key(test_sha256, scored.judged, params.study.metric),
         metric=params.study.metric,
         test_sha256=test_sha256,
         study=f"{params.data.source}, {budgets} real images, {params.study.replicates} replicates",
@@ -99,9 +72,8 @@ def main(
     )
     if record_judgement(judgements, line):  # before the results: none is seen that is not on record
         print(f"{judgements}: this judgement on test is on record")
-    write_text(pool, pool_table(rows_of_pools).to_csv(index=False, lineterminator="\n"))
-    write_text(cells, table.to_csv(index=False, lineterminator="\n"))
-    write_text(confusion, pd.DataFrame(confusions).to_csv(index=False, lineterminator="\n"))
+    for file, table in ((pool, pools), (cells, scored.cells), (confusion, scored.confusion)):
+        write_text(file, table.to_csv(index=False, lineterminator="\n"))
 
 
 if __name__ == "__main__":

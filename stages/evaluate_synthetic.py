@@ -30,70 +30,39 @@ def main(
     --out data/metrics/synthetic
     """
     import json
-    from functools import partial
 
     from pipeline.checkpoints import file_sha256
     from pipeline.classifier.network import load_features_and_probabilities
-    from pipeline.generative_metrics.budget import BudgetImages
+    from pipeline.generative_metrics.budget import load_budget_images
     from pipeline.generative_metrics.evaluate import FeatureNetworks, evaluate_synthetic, warnings_about
     from pipeline.generative_metrics.features import Extractor
     from pipeline.generative_metrics.inception import load_inception
     from pipeline.generative_metrics.memorization import Gate
-    from pipeline.images import LabeledImages
     from pipeline.params import load_params
     from pipeline.runtime.device import configure
     from pipeline.runtime.outputs import write_text
-    from pipeline.study.pool import labelled_pool
-    from pipeline.study.subsets import parse_budget, real_subsets, subset_indices
+    from pipeline.study.subsets import parse_budget
     from pipeline.study.trained_gans import remaining_replicates
 
     params = load_params(params_file)
     device = configure(params.execution)
-    real_images = parse_budget(budget)
-    replicates = remaining_replicates(collapsed / f"{budget}.json", declared=params.study.replicates)
-    train_images, test_images = LabeledImages.load(train), LabeledImages.load(test)
-    synthetic_images = [LabeledImages.load(synthetic / budget / f"{i}.npz") for i in replicates]
     network = extractor / "extractor.safetensors"
     networks = FeatureNetworks(
         domain=load_features_and_probabilities(network, device),
         extractor=Extractor("domain", file_sha256(network)),
         inception=load_inception(device) if params.evaluation.features == "inception" else None,
     )
-    subset = partial(
-        subset_indices,
-        train_images,
-        budget=real_images,
+    images = load_budget_images(
+        budget=parse_budget(budget),
+        replicates=remaining_replicates(collapsed / f"{budget}.json", declared=params.study.replicates),
         seed=params.seed,
         imbalance=params.study.imbalance,
-    )
-    pools = []
-    if params.study.generators_train_on == "pool":
-        reals = real_subsets(
-            train_images,
-            budget=real_images,
-            replicates=replicates,
-            seed=params.seed,
-            imbalance=params.study.imbalance,
-        )
-        file = labels / f"{budget}.npz"
-        pools = [
-            indices[given.kept]
-            for indices, given in (
-                labelled_pool(
-                    train_images, real, size=params.study.pool, seed=params.seed, pseudo_labels=file
-                )
-                for real in reals
-            )
-        ]
-    images = BudgetImages(
-        budget=real_images,
-        replicates=replicates,
-        synthetic=synthetic_images,
-        train=train_images,
-        subsets=[subset(replicate=i) for i in replicates],
-        validation=LabeledImages.load(validation),
-        test=test_images,
-        pools=pools,
+        pool=params.study.pool if params.study.generators_train_on == "pool" else "none",
+        synthetic=synthetic,
+        train=train,
+        validation=validation,
+        test=test,
+        labels=labels,
     )
     table = evaluate_synthetic(
         images,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
 from pipeline.images import Indices, LabeledImages, index_sha256
-from pipeline.study.subsets import replicate_number
+from pipeline.study.pool import PoolSize, labelled_pool
+from pipeline.study.subsets import Budget, Imbalance, real_subsets, replicate_number, subset_indices
 
 Counts = npt.NDArray[np.int64]
 
@@ -88,6 +90,62 @@ class BudgetImages:
                 f" the test split has {self.test.num_classes} and {test_shape}, or other class names;"
                 " run the pipeline again"
             )
+
+
+def load_budget_images(
+    *,
+    budget: Budget,
+    replicates: Sequence[int],
+    seed: int,
+    imbalance: Imbalance,
+    pool: PoolSize,
+    synthetic: Path,
+    train: Path,
+    validation: Path,
+    test: Path,
+    labels: Path,
+) -> BudgetImages:
+    """What the metrics of a budget compare, from the files of the stages.
+
+    Args:
+        budget: which one.
+        replicates: their indices, from 0: all but those that are left out.
+        seed, imbalance: of the study: which real images each GAN was trained on.
+        pool: `study.pool` where the GANs learned from the pool too, else "none".
+        synthetic: folder of the synthetic images, `<budget>/<index>.npz` each.
+        train, validation, test: the splits.
+        labels: folder of the pseudo-labels, `<budget>.npz` each; read where there is a pool.
+
+    Raises:
+        SynthGainError: if a file is missing or damaged, or the files do not belong together.
+    """
+    real = LabeledImages.load(train)
+    pools = []
+    if pool != "none":
+        for subset in real_subsets(
+            real, budget=budget, replicates=replicates, seed=seed, imbalance=imbalance
+        ):
+            positions, given = labelled_pool(
+                real,
+                subset,
+                size=pool,
+                seed=seed,
+                pseudo_labels=labels / f"{budget}.npz",
+            )
+            pools.append(positions[given.kept])
+    return BudgetImages(
+        budget=budget,
+        replicates=replicates,
+        synthetic=[LabeledImages.load(synthetic / f"{budget}/{index}.npz") for index in replicates],
+        train=real,
+        subsets=[
+            subset_indices(real, budget=budget, replicate=index, seed=seed, imbalance=imbalance)
+            for index in replicates
+        ],
+        validation=LabeledImages.load(validation),
+        test=LabeledImages.load(test),
+        pools=pools,
+    )
 
 
 def class_counts(*, shares: Counts, offered: Counts, images: int) -> Counts:

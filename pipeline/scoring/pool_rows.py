@@ -5,6 +5,7 @@ The only place that looks at the true labels of a pool, besides the upper bound:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,29 @@ def pool_rows(
             }
         )
     return rows
+
+
+def score_pools(
+    train: LabeledImages,
+    labels: Path,
+    *,
+    budgets: Sequence[Budget],
+    size: PoolSize,
+    seed: int,
+    imbalance: Imbalance,
+) -> pd.DataFrame:
+    """`pool.csv` of a study: the rows of every budget, as `pool_rows` says; six decimals.
+
+    Args:
+        train: the train split, with the true labels.
+        labels: folder of the pseudo-labels, `<budget>.npz` each.
+        budgets, size, seed, imbalance: of the study.
+    """
+    rows = []
+    for budget in budgets:
+        file = labels / f"{budget}.npz"
+        rows += pool_rows(train, file, budget=budget, size=size, seed=seed, imbalance=imbalance)
+    return pool_table(rows)
 
 
 def pool_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
