@@ -57,36 +57,35 @@ class Rule:
     Attributes:
         code: the verdict.
         recommends: whether synthetic images are recommended.
-        sentence: what to do and why, with the fields of `Wording` and of `verdict_sentence` in braces.
+        words: what was found and what to do, with the fields of `Wording` and of `verdict_words` in braces.
     """
 
     code: Code
     recommends: bool
-    sentence: str
+    words: str
 
 
-_GAIN = Rule("gain", True, "use {images_in_use}: {change}")
+_GAIN = Rule("gain", True, "use {images_in_use}: {change}.")
 _NOT_CONFIRMED = Rule(
     "gain_not_confirmed",
     True,
-    "validation, which chooses, recommends {images_in_use}, but test does not confirm it: {change}",
+    "validation recommends {images_in_use}, but test does not confirm it: {change}.",
 )
 _ON_TEST_ALONE = Rule(
     "gain_not_confirmed",
     False,
-    "{images} gave {change}, but validation, which chooses, shows no gain: use {instead}",
+    "{images} gave {change}, but validation shows no gain. Use {instead}.",
 )
-_HARM = Rule("harm", False, "{images} do harm: {change}; use {instead}")
+_HARM = Rule("harm", False, "{images} do harm: {change}. Use {instead}.")
 _HARM_ON_TEST_ALONE = Rule(
     "harm",
     False,
-    "validation would choose {images_in_use}, but on test they do harm: {change}; use {instead}",
+    "validation would choose {images_in_use}, but on test they do harm: {change}. Use {instead}.",
 )
 _NO_EFFECT = Rule(
     "no_detectable_effect",
     False,
-    "{images} have no detectable effect: {change}, where {detectable} would have been found 8 times in 10;"
-    " use {instead}",
+    "{images} have no detectable effect: {change}. Use {instead}.",
 )
 # Where the interval lies on validation, and on test: all nine cases.
 RULES: dict[tuple[Sign, Sign], Rule] = {
@@ -102,20 +101,20 @@ RULES: dict[tuple[Sign, Sign], Rule] = {
 }
 # In the place of `_NO_EFFECT`, where synthetic images do what classic augmentation does better.
 _PREFER_CLASSIC = Rule(
-    "prefer_classic", False, "{gain_over_real}, but {change_beside_gain}: prefer {instead}"
+    "prefer_classic", False, "{gain_over_real}, but {change_beside_gain}. Prefer {instead}."
 )
 # In the place of `_GAIN`, where a GAN collapsed: leaving its replicate out flatters the images, so no gain is sure.
 _COLLAPSED = Rule(
     "gain_not_confirmed",
     True,
-    "validation, which chooses, recommends {images_in_use}, and test agrees: {change}; but this is not confirmed,"
-    " because {collapsed} and the study goes on without what failed",
+    "validation recommends {images_in_use}, and test agrees: {change}. But this is not confirmed:"
+    " {collapsed}, and the study goes on without what failed.",
 )
 # Where one of the intervals is not known.
 _TOO_FEW = Rule(
     "too_few_replicates",
     False,
-    "{images} gave {change}, which is no evidence ({lack}): use {instead} until more replicates tell",
+    "{images} gave {change}. That is no evidence: {lack}. Use {instead} until more replicates tell.",
 )
 
 
@@ -286,19 +285,12 @@ def place_of(low: float | None, high: float | None) -> Sign | None:
     return "below" if high < 0 else "around"
 
 
-def verdict_sentence(judgement: Judgement, wording: Wording) -> str:
-    """What to do, and what it rests on: a sentence for a colleague, without its beginning and its full stop."""
-    found = judgement.on_test
-    finding = judgement.rule.sentence.format(
-        **vars(wording),
-        detectable=detectable_words(found, wording.unit),
-        lack=_lack(judgement),
-        collapsed=judgement.collapsed,
+def verdict_words(judgement: Judgement, wording: Wording) -> str:
+    """What was found and what to do, then what it rests on: sentences, without the first one's start."""
+    finding = judgement.rule.words.format(
+        **vars(wording), lack=_lack(judgement), collapsed=judgement.collapsed
     )
-    basis = basis_words(
-        judgement.baseline, judgement.candidate, overlap=judgement.overlap, labels=judgement.validation_labels
-    )
-    return f"{finding} ({'; '.join(filter(None, [basis, judgement.collapsed]))})"
+    return " ".join([finding, *_basis(judgement, wording.unit)])
 
 
 def detectable_words(difference: Mapping[str, Any], unit: str) -> str:
@@ -320,28 +312,27 @@ def _lack(judgement: Judgement) -> str:
     return "the first replicate only chooses, and one judged replicate has no interval"
 
 
-def basis_words(baseline: Choice, candidate: Choice, *, overlap: float, labels: int | None = None) -> str:
-    """What a verdict rests on: `5 replicates, 95 % intervals`, who chose what, and what replicates share.
-
-    Args:
-        baseline, candidate: what was chosen.
-        overlap: 0..1, the mean share of real images that two replicates have in common.
-        labels: of validation, where those are more than a replicate has for its training.
-    """
+def _basis(judgement: Judgement, unit: str) -> list[str]:
+    """Sentences on what a verdict rests on: replicates, what would have been found, who chose, what is shared."""
+    baseline, candidate = judgement.baseline, judgement.candidate
     pairs = list(zip(baseline.before, candidate.before, strict=True))
     judged = [pair for pair in pairs if None not in pair]
     count = "one replicate" if len(pairs) == 1 else f"{len(pairs)} replicates"
     only_chooses = ", of which the first only chooses" if len(judged) < len(pairs) else ""
-    parts = [f"{count}{only_chooses}, {100 * CONFIDENCE:.0f} % intervals"]
+    sentences = [f"This is from {count}{only_chooses}, with {100 * CONFIDENCE:.0f} % intervals."]
+    detectable = detectable_words(judgement.on_test, unit)
+    if judgement.rule is _NO_EFFECT and detectable:
+        sentences.append(f"An effect of {detectable} would have been found 8 times in 10.")
     changed = sum(pair != (baseline.arm, candidate.arm) for pair in judged)
     if changed:
-        parts.append(f"the replicates before chose otherwise in {changed} of {len(judged)} cases")
-    if labels:
-        parts.append(f"chosen with {labels} validation labels")
-    if overlap == 1 and len(pairs) > 1:
-        parts.append("all replicates have the same real images: the intervals are about seeds alone")
-    elif overlap >= _NAMED_OVERLAP:
-        parts.append(
-            f"two replicates share {100 * overlap:.0f} % of their real images, which the intervals know"
-        )
-    return "; ".join(parts)
+        sentences.append(f"In {changed} of {len(judged)} cases the replicates before chose otherwise.")
+    if judgement.validation_labels:
+        sentences.append(f"Arm and ratio were chosen with {judgement.validation_labels} validation labels.")
+    if judgement.overlap == 1 and len(pairs) > 1:
+        sentences.append("All replicates have the same real images: the intervals are about seeds alone.")
+    elif judgement.overlap >= _NAMED_OVERLAP:
+        share = f"{100 * judgement.overlap:.0f} %"
+        sentences.append(f"Two replicates share {share} of their real images; the intervals allow for that.")
+    if judgement.collapsed and judgement.rule is not _COLLAPSED:
+        sentences.append(f"{judgement.collapsed}.")
+    return sentences

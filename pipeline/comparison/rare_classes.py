@@ -29,7 +29,7 @@ from pipeline.comparison.judgement import (
     Wording,
     judge,
     judgement_columns,
-    verdict_sentence,
+    verdict_words,
 )
 from pipeline.comparison.rows import (
     arm_key,
@@ -234,7 +234,7 @@ def _judge_budget(
         ),
         "rare_recall": recall,
         "recall_of_class": {name: difference(remedy.before, _recall_column(name)) for name in classes},
-        "verdict": f"{start}, {verdict_sentence(judgement, _wording(judgement, recall, over_real, WORDS[metric]))}."
+        "verdict": f"{start}, {verdict_words(judgement, _wording(judgement, recall, over_real, WORDS[metric]))}"
         + grid.gans_of(budget).caveat,
     }
 

@@ -34,7 +34,7 @@ from pipeline.comparison.judgement import (
     Wording,
     judge,
     judgement_columns,
-    verdict_sentence,
+    verdict_words,
 )
 from pipeline.comparison.real_image_equivalents import real_image_equivalents
 from pipeline.comparison.rows import (
@@ -251,8 +251,8 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
             arm_value=arm_key,
         ),
         **few,
-        "verdict": f"With {budget} real images, {verdict_sentence(judgement, _wording(judgement, grid.metric))}."
-        + _few_words(few.get("few_labels"), grid.metric)
+        "verdict": f"With {budget} real images, {verdict_words(judgement, _wording(judgement, grid.metric))}"
+        + _few_words(few.get("few_labels"), judgement, grid.metric)
         + gans.caveat,
     }
 
@@ -279,13 +279,19 @@ def _with_few_labels(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[st
     return {"few_labels": few | paired_columns(test)}
 
 
-def _few_words(few: Mapping[str, Any] | None, metric: Metric) -> str:
+def _few_words(few: Mapping[str, Any] | None, judgement: Judgement, metric: Metric) -> str:
     """The sentence on the choice with few labels; empty where there is none."""
     if few is None:
         return ""
-    arms = (DeclaredArm(**_arm_of(few[name])) for name in ("best_synthetic", "best_classic"))
+    start = f" With only {few['labels']} of these labels"
+    arms = [DeclaredArm(**_arm_of(few[name])) for name in ("best_synthetic", "best_classic")]
     change = change_words(few, f"points of test {WORDS[metric]}")
-    return f" With {few['labels']} validation labels, the choice is {' against '.join(map(str, arms))}: {change}."
+    if arms != [judgement.candidate.arm, judgement.baseline.arm]:
+        return f"{start} the choice would be {' against '.join(map(str, arms))}: {change}."
+    same = "mean_difference", "low", "high"
+    if all(few[name] == judgement.on_test[name] for name in same):
+        return f"{start} the choice and the result are the same."
+    return f"{start} the choice is the same, but not in each replicate: {change}."
 
 
 def _arm_of(key: Mapping[str, Any]) -> dict[str, Any]:

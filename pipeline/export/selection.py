@@ -31,12 +31,12 @@ class Selection:
 
     @property
     def note(self) -> str:
-        """One sentence for the person who takes the images away."""
+        """Sentences for the person who takes the images away."""
         if self.recommended:
-            advice = f"the study recommends adding {self.synthetic_per_real:g} of these images per real image"
+            advice = f"The study recommends adding {self.synthetic_per_real:g} of these images per real image"
         else:
-            advice = "the study does not recommend adding these images"
-        return f"{advice}: {self.verdict}"
+            advice = "The study does not recommend adding these images"
+        return f"{advice}. {self.verdict}"
 
     def facts(self) -> dict[str, Any]:
         """What the manifest keeps (JSON values)."""

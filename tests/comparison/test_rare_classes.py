@@ -152,13 +152,13 @@ def test_a_gain_over_the_best_remedy(write_study):
             {"fill_synthetic": SAME, "fill_synthetic_affine_elastic": WORSE},
             None,
             "no_detectable_effect",
-            "use the real images as they are",
+            "Use the real images as they are",
         ),
         (
             {"fill_synthetic": BETTER, "fill_repeat": [0.921, 0.917, 0.926, 0.922]},
             None,
             "prefer_classic",
-            'prefer the arm "rare classes repeated"',
+            'Prefer the arm "rare classes repeated"',
         ),
         (
             {"fill_synthetic": WORSE, "fill_synthetic_affine_elastic": WORSE},
@@ -170,7 +170,7 @@ def test_a_gain_over_the_best_remedy(write_study):
             {"fill_synthetic": BETTER},
             {"fill_synthetic": SAME, "fill_synthetic_affine_elastic": WORSE},
             "gain_not_confirmed",
-            "validation, which chooses, shows no gain",
+            "validation shows no gain",
         ),
         (
             {"fill_synthetic": SAME},
@@ -243,12 +243,12 @@ def test_a_remedy_is_not_judged_by_the_replicate_whose_luck_chose_it(write_study
     assert [one["best_remedy"]["arm"] for one in row["judged_by"]] == ["fill_repeat"] + 2 * ["class_weights"]
     assert row["mean_difference"] == pytest.approx(0.02)
     assert row["validation"]["mean_difference"] == pytest.approx(0.02)
-    assert "the replicates before chose otherwise in 1 of 3 cases" in row["verdict"]
+    assert "In 1 of 3 cases the replicates before chose otherwise." in row["verdict"]
 
 
 def test_a_collapsed_gan_confirms_no_gain_for_rare_classes(write_study):
     gans = {60: TrainedGans(8, (Collapse(3, 1, "it diverged"),))}
     row = verdict(write_study, {"fill_synthetic": BETTER}, gans=gans, replicates=8)
     assert row["code"] == "gain_not_confirmed" and row["low"] > 0
-    assert "not confirmed, because 1 of 8 GANs collapsed" in row["verdict"]
+    assert "not confirmed: 1 of 8 GANs collapsed" in row["verdict"]
     assert [by["replicate"] for by in row["judged_by"]] == [2, 4, 5, 6, 7, 8]

@@ -71,8 +71,8 @@ def test_a_gain_is_recommended(write_study):
     )
     assert row["verdict"] == (
         "With 60 real images, use 1.0 synthetic images per real one with affine augmentation: +0.63 points of"
-        f" test accuracy on top of affine augmentation [{points(row['low'])}, {points(row['high'])}]"
-        " (4 replicates, of which the first only chooses, 95 % intervals)."
+        f" test accuracy on top of affine augmentation [{points(row['low'])}, {points(row['high'])}]."
+        " This is from 4 replicates, of which the first only chooses, with 95 % intervals."
     )
 
 
@@ -87,15 +87,15 @@ def test_no_detectable_effect_keeps_the_classic_arm_and_says_what_would_have_bee
     points = (
         f"{100 * detectable.effect:.2f} points ({100 * detectable.low:.2f} to {100 * detectable.high:.2f})"
     )
-    assert f"where about {points} would have been found 8 times in 10" in row["verdict"]
-    assert "use affine augmentation alone" in row["verdict"]
+    assert f"An effect of about {points} would have been found 8 times in 10." in row["verdict"]
+    assert "Use affine augmentation alone" in row["verdict"]
 
 
 def test_harm_is_said(write_study):
     row = judge(write_study, {("real_affine", 0): AFFINE, ("synthetic_affine", 1.0): WORSE})
     assert row["code"] == "harm" and row["high"] < 0
     assert row["recommended"]["arm"] == "real_affine"
-    assert "do harm" in row["verdict"] and "use affine augmentation alone" in row["verdict"]
+    assert "do harm" in row["verdict"] and "Use affine augmentation alone" in row["verdict"]
 
 
 def test_harm_comes_before_what_helps_real_only(write_study):
@@ -157,8 +157,8 @@ def test_what_helps_real_only_and_not_the_best_classic_arm_prefers_the_classic_a
         "With 60 real images, 1.0 synthetic images per real one gave"
         f" +1.30 points of test accuracy over real only [{points(over_real['low'])}, {points(over_real['high'])}],"
         f" but {points(row['mean_difference'])} on top of affine augmentation"
-        f" [{points(row['low'])}, {points(row['high'])}]: prefer affine augmentation alone"
-        " (4 replicates, of which the first only chooses, 95 % intervals)."
+        f" [{points(row['low'])}, {points(row['high'])}]. Prefer affine augmentation alone."
+        " This is from 4 replicates, of which the first only chooses, with 95 % intervals."
     )
 
 
@@ -198,7 +198,7 @@ def test_one_replicate_is_no_evidence(write_study):
     assert row["code"] == "too_few_replicates"
     assert row["low"] is None and row["high"] is None and row["minimum_detectable_effect"] is None
     assert row["recommended"] == {"arm": "real_affine", "synthetic_per_real": 0}
-    assert "no evidence (one replicate has no interval): use affine augmentation alone" in row["verdict"]
+    assert "no evidence: one replicate has no interval. Use affine augmentation alone" in row["verdict"]
 
 
 def test_equal_differences_are_no_evidence(write_study):
@@ -219,7 +219,7 @@ def test_a_gain_on_test_alone_recommends_nothing(write_study):
     )
     assert row["code"] == "gain_not_confirmed" and row["low"] > 0
     assert row["recommended"]["arm"] == "real_affine"
-    assert "validation, which chooses, shows no gain: use affine augmentation alone" in row["verdict"]
+    assert "validation shows no gain. Use affine augmentation alone" in row["verdict"]
 
 
 def test_the_ratio_is_chosen_on_validation_though_another_is_better_on_test(write_study):
@@ -245,8 +245,8 @@ def test_a_ratio_is_not_judged_by_the_replicate_whose_luck_chose_it(write_study)
     assert [one["best_synthetic"]["synthetic_per_real"] for one in row["judged_by"]] == [0.5, 1.0, 1.0]
     assert row["mean_difference"] == 0  # 0.95 of the steady one, 0.95 and 0.95 of the lucky one
     assert row["verdict"].endswith(
-        "(4 replicates, of which the first only chooses, 95 % intervals;"
-        " the replicates before chose otherwise in 1 of 3 cases)."
+        " This is from 4 replicates, of which the first only chooses, with 95 % intervals."
+        " In 1 of 3 cases the replicates before chose otherwise."
     )
 
 
@@ -270,7 +270,7 @@ def test_the_classic_arm_is_chosen_by_those_before_too_and_validation_is_judged_
     assert row["best_synthetic"]["synthetic_per_real"] == 0.5
     assert [one["best_synthetic"]["synthetic_per_real"] for one in row["judged_by"]] == [1.0, 0.5, 0.5]
     assert row["validation"]["mean_difference"] == pytest.approx((0.90 - 0.95 + 0.01 + 0.01) / 3, abs=1e-6)
-    assert "the replicates before chose otherwise in 1 of 3 cases" in row["verdict"]
+    assert "In 1 of 3 cases the replicates before chose otherwise." in row["verdict"]
 
 
 def test_one_judged_replicate_is_no_evidence_and_two_are_warned_about(write_study):
@@ -291,7 +291,10 @@ def test_a_study_that_chooses_with_more_labels_than_it_trains_on_says_so_and_wha
     plain = compare_cells(cells, grid, test_images=300)["budgets"][0]
     assert "validation labels" not in plain["verdict"] and "few_labels" not in plain
     many = compare_cells(cells.assign(validation_images=5000), grid, test_images=300)["budgets"][0]
-    assert "; chosen with 5000 validation labels" in many["verdict"] and many["validation_labels"] == 5000
+    assert (
+        " Arm and ratio were chosen with 5000 validation labels." in many["verdict"]
+        and many["validation_labels"] == 5000
+    )
     few = many["few_labels"]
     # Chosen as if the few were all, and judged on the same test.
     as_all = cells.assign(validation_accuracy=cells["validation_few_accuracy"])
@@ -300,8 +303,33 @@ def test_a_study_that_chooses_with_more_labels_than_it_trains_on_says_so_and_wha
     assert {name: few[name] for name in same} == {name: expected[name] for name in same}
     assert few["labels"] == 60 and few["mean_difference"] != many["mean_difference"]
     arm = DeclaredArm("synthetic_affine", few["best_synthetic"]["synthetic_per_real"])
-    assert f" With 60 validation labels, the choice is {arm} against " in many["verdict"]
+    assert f" With only 60 of these labels the choice would be {arm} against " in many["verdict"]
     assert many["verdict"].startswith(plain["verdict"][:60])
+
+
+def test_the_same_choice_with_few_labels_is_said_to_be_the_same():
+    grid = Grid((60,), (1.0,), 5, ("real", "synthetic"))
+    cells = _any_cells(grid).assign(validation_images=5000)
+    row = compare_cells(cells, grid, test_images=300)["budgets"][0]
+    assert row["verdict"].endswith(" With only 60 of these labels the choice and the result are the same.")
+
+
+def test_the_same_choice_that_not_each_replicate_makes_has_its_own_number():
+    grid = Grid((60,), (0.5, 1.0), 3, ("real", "synthetic"))
+    cells = _any_cells(grid).assign(
+        validation_images=5000, validation_accuracy=0.9, validation_few_accuracy=0.9
+    )
+    at_one = cells["synthetic_per_real"] == 1.0
+    first = cells["replicate"] == 1
+    cells.loc[at_one, ["validation_accuracy", "validation_few_accuracy"]] = 0.92
+    cells.loc[at_one & first, "validation_few_accuracy"] = (
+        0.88  # with few labels, the second goes by another choice
+    )
+    row = compare_cells(cells, grid, test_images=300)["budgets"][0]
+    assert row["few_labels"]["best_synthetic"] == row["best_synthetic"]
+    assert (
+        " With only 60 of these labels the choice is the same, but not in each replicate: " in row["verdict"]
+    )
 
 
 def _any_cells(grid, overlap=0.0):
@@ -335,9 +363,12 @@ def test_replicates_that_share_images_have_wider_intervals_and_the_sentence_says
     width = {overlap: row["high"] - row["low"] for overlap, row in rows.items()}
     assert width[0.25] == pytest.approx(width[0.0] * np.sqrt(3 * (1 / 3 + 1 / 3)), abs=3e-6)
     assert width[1.0] == width[0.0]
-    assert "two replicates share 25 % of their real images, which the intervals know" in rows[0.25]["verdict"]
     assert (
-        "all replicates have the same real images: the intervals are about seeds alone"
+        "Two replicates share 25 % of their real images; the intervals allow for that."
+        in rows[0.25]["verdict"]
+    )
+    assert (
+        "All replicates have the same real images: the intervals are about seeds alone."
         in rows[1.0]["verdict"]
     )
 
@@ -779,8 +810,8 @@ def test_a_collapsed_gan_stands_beside_the_verdict_and_confirms_no_gain(write_st
     )
     assert row["low"] > 0 and row["validation"]["low"] > 0 and row["code"] == "gain_not_confirmed"
     assert f"test agrees: {points(row['mean_difference'])} points" in row["verdict"]
-    assert "not confirmed, because 1 of 4 GANs collapsed" in row["verdict"]
-    assert row["verdict"].endswith("; 1 of 4 GANs collapsed).")
+    assert "not confirmed: 1 of 4 GANs collapsed" in row["verdict"]
+    assert row["verdict"].endswith("with 95 % intervals.") and row["verdict"].count("collapsed") == 1
     assert (row["gans"], row["left_out_replicates"], row["collapse"]) == (4, [2], "1 of 4 GANs collapsed")
     assert row["collapsed"] == [{"replicate": 2, "generator": 1, "reason": "the generator has collapsed"}]
     assert [by["replicate"] for by in row["judged_by"]] == [3, 4]
@@ -793,10 +824,9 @@ def test_a_collapsed_gan_stands_beside_the_verdict_and_confirms_no_gain(write_st
 def test_a_verdict_that_is_no_gain_stays_what_it_is_and_names_the_collapse(write_study, synthetic, code):
     values = {("real_affine", 0): [*AFFINE, 0.960], ("synthetic_affine", 1.0): [*synthetic, 0.9]}
     row = judge(write_study, values, replicates=4, gans=collapsed(4, gans=4))
-    assert (
-        row["code"] == code
-        and "3 replicates, of which the first only chooses, 95 % intervals; 1 of 4 GANs" in row["verdict"]
-    )
+    assert row["code"] == code
+    assert "3 replicates, of which the first only chooses, with 95 % intervals." in row["verdict"]
+    assert row["verdict"].endswith(" 1 of 4 GANs collapsed.")
 
 
 def test_every_arm_of_a_budget_is_a_mean_over_the_same_replicates(write_study):

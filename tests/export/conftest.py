@@ -13,7 +13,7 @@ STUDY = {
     "recommended": False,
     "synthetic_per_real": 0,
     "verdict": "No gain was seen.",
-    "note": "the study does not recommend adding these images: No gain was seen.",
+    "note": "The study does not recommend adding these images. No gain was seen.",
 }
 METRICS = {
     "n": 300,

@@ -80,7 +80,7 @@ def test_the_card_says_synthetic_first_and_then_all_that_matters(folder):
         text.split("---\n\n")[1].splitlines()[0] == "# Synthetic images, made by a generator: 21 of 3 classes"
     )
     for part in (
-        "the study does not recommend adding these images: No gain was seen.",
+        "The study does not recommend adding these images. No gain was seen.",
         "| 0 | cat&#124;s | 9 |\n| 1 | T-shirt/top | 5 |\n",
         "1000 real training images\nof MNIST",
         "seed 42",

@@ -43,10 +43,10 @@ def test_the_recommended_budget_or_the_one_asked_for(tmp_path, ratios, wanted, e
 def test_the_note_does_not_hide_a_no():
     assert (
         Selection(1000, False, 0, "no gain.").note
-        == "the study does not recommend adding these images: no gain."
+        == "The study does not recommend adding these images. no gain."
     )
     assert Selection(1000, True, 1.0, "+0.4 pp.").note == (
-        "the study recommends adding 1 of these images per real image: +0.4 pp."
+        "The study recommends adding 1 of these images per real image. +0.4 pp."
     )
 
 

@@ -55,7 +55,7 @@ def test_what_the_study_recommends_is_exported(write_study):
     assert result.exit_code == 0, result.output
     study = manifest(files)["study"]
     assert study["recommended"] is True and study["synthetic_per_real"] == 1
-    assert "note: the study recommends adding 1 of these images per real image: " in result.output
+    assert "note: The study recommends adding 1 of these images per real image. " in result.output
 
 
 def test_where_nothing_is_recommended_the_largest_budget_is_exported_with_a_clear_note(write_study):
@@ -66,9 +66,9 @@ def test_where_nothing_is_recommended_the_largest_budget_is_exported_with_a_clea
         facts = manifest(files, format_name)
         assert facts["provenance"]["budget"] == facts["study"]["budget"] == 60
         assert facts["study"]["recommended"] is False
-        assert facts["study"]["note"].startswith("the study does not recommend adding these images: ")
+        assert facts["study"]["note"].startswith("The study does not recommend adding these images. ")
         assert facts["images"] == 36 and set(facts["counts"]) == {12}
-    assert "note: the study does not recommend adding these images: " in result.output
+    assert "note: The study does not recommend adding these images. " in result.output
 
 
 def test_a_budget_a_replicate_and_formats_can_be_asked_for(write_study):
