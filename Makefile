@@ -8,6 +8,8 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 # OpenMP threads that wait for each other by spinning starve when a neighbour wants a core.
 export GOMP_SPINCOUNT ?= 20000
+# Dozens of processes start: the library is compiled once and not by each of them.
+unexport PYTHONDONTWRITEBYTECODE
 
 STORE ?=
 PORT ?= 5000
