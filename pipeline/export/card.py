@@ -165,9 +165,7 @@ def _filtered(manifest: Mapping[str, Any]) -> str:
 def advice(study: Mapping[str, Any] | None) -> str:
     """Whether the images help, as far as the study knows."""
     return (
-        f"Do they help? {study['note']}"
-        if study
-        else "Whether they help a classifier was not studied here."
+        f"Do they help? {study['note']}" if study else "Whether they help a classifier was not studied here."
     )
 
 

@@ -83,6 +83,9 @@ def page_content(results: Results, settings: Mapping[str, Any], folder: Path, co
     number = len(results.budgets) * (2 + results.grid.replicates)
     room = max(_PAGE_BYTES - _DRAWING_BYTES * len(results.budgets), 1_000_000)
     most_bytes = room * 3 // 4 // number
+    # Before the charts, which take seconds: these read the files that may be missing or damaged.
+    photographs = [_photographs(results, one, folder, most_bytes) for one in results.budgets]
+    first_look = pictures.first_look(results, results.budgets[0])
     return {
         "source": str(settings["data"]["source"]),
         "replicates": replicate_words(comparison),
@@ -91,7 +94,7 @@ def page_content(results: Results, settings: Mapping[str, Any], folder: Path, co
         "verdicts": comparison["budgets"],
         "headlines": [advice.headline(row, results.grid.metric) for row in comparison["budgets"]],
         "answer": _answer(results, folder),
-        "first_look": pictures.first_look(results, results.budgets[0]),
+        "first_look": first_look,
         "to_do": advice.what_to_do(results),
         "reading": comparison["reading"],
         "basis": tables.verdict_basis(results),
@@ -104,8 +107,8 @@ def page_content(results: Results, settings: Mapping[str, Any], folder: Path, co
         "comparisons": tables.comparisons(results),
         "tests": len(comparison["comparisons"]),
         "budgets": [
-            _budget(results, budget_results, folder, columns, most_bytes)
-            for budget_results in results.budgets
+            _budget(results, budget_results, folder, columns, most_bytes) | images
+            for budget_results, images in zip(results.budgets, photographs, strict=True)
         ],
         "splits": tables.splits(results),
         "classes": tables.classes(results),
@@ -147,7 +150,6 @@ def _budget(
         "grid": pictures.sample_pictures(
             results, budget_results, folder, columns=columns, most_bytes=most_bytes
         ),
-        "galleries": pictures.class_galleries(results, budget_results, most_bytes=most_bytes),
         "generative": tables.generative(budget_results),
         "by_inception": tables.generative_by_inception(budget_results),
         "per_class": tables.generative_per_class(results, budget_results),
@@ -155,7 +157,6 @@ def _budget(
         "extractor": str(budget_results.generative["extractor_sha256"])[:HASH_LENGTH],
         "anchors": _anchor_words(budget_results),
         "doubts": _doubts_about_features(budget_results.generative),
-        "memorization": _memorization(results, budget_results, folder),
         "generator": budget_results.generator,
         "maker": "generator" if budget_results.generator else "GAN",
         **(
@@ -164,10 +165,22 @@ def _budget(
             else {
                 "training": _training(budget_results, folder),
                 "training_table": tables.training(budget_results),
-                "film_strips": pictures.film_strips(budget_results, folder, most_bytes=most_bytes),
             }
         ),
     }
+
+
+def _photographs(
+    results: Results, budget_results: BudgetResults, folder: Path, most_bytes: int
+) -> dict[str, Any]:
+    """The images that the sections show of one budget: galleries, closest pairs and, of a GAN, its film strips."""
+    images = {
+        "galleries": pictures.class_galleries(results, budget_results, most_bytes=most_bytes),
+        "memorization": _memorization(results, budget_results, folder),
+    }
+    if not budget_results.generator:
+        images["film_strips"] = pictures.film_strips(budget_results, folder, most_bytes=most_bytes)
+    return images
 
 
 def _imbalance(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
