@@ -199,8 +199,14 @@ def write_shared_study(tmp_path_factory):
     return lambda **arguments: _write_study(tmp_path_factory.mktemp("study"), **arguments)
 
 
+@functools.cache
+def _real_params() -> str:
+    """The shipped parameters as JSON, which is parsed a hundred times faster than YAML."""
+    return json.dumps(yaml.safe_load(REAL_PARAMS.read_text()))
+
+
 def _write_params(files: StudyFiles) -> None:
-    values = yaml.safe_load(REAL_PARAMS.read_text())
+    values = json.loads(_real_params())
     values["data"]["source"] = "folder"
     values["study"] |= {
         "real_images": list(files.grid.budgets),
@@ -210,7 +216,7 @@ def _write_params(files: StudyFiles) -> None:
         "imbalance": dict(files.grid.imbalance),
     }
     values["report"]["grid_images_per_class"] = 4
-    files.params.write_text(yaml.safe_dump(values, sort_keys=False))
+    files.params.write_text(yaml.dump(values, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True))
 
 
 def indices(files: StudyFiles, budget: Budget) -> list[int]:

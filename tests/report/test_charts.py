@@ -44,6 +44,14 @@ def study(write_study):
     return read
 
 
+@pytest.fixture(scope="module")
+def studied(write_shared_study):
+    """A study of every kind of arm: its cells and its comparison, which tests only read."""
+    files = write_shared_study(arms=STUDIED, ratios=(0.5, 1))
+    cells, _ = load_cells(files.cells, files.grid)
+    return cells, json.loads(files.comparison.read_text())
+
+
 def added(comparison):
     return [
         row
@@ -213,9 +221,9 @@ def test_a_cell_of_the_matrix_has_the_shade_of_its_share():
     assert {"90", "10", "1000", "cat", "dog", "real only"} <= set(texts(figure))
 
 
-def test_the_page_has_no_colour_of_its_own_and_the_file_no_variable(study):
+def test_the_page_has_no_colour_of_its_own_and_the_file_no_variable(studied):
     assert len({light for light, _ in COLOURS.values()}) == len(COLOURS)
-    for name, figure in every_chart(*study(arms=STUDIED)).items():
+    for name, figure in every_chart(*studied).items():
         tree = drawing.svg_tree(figure)
         page, file = drawing.svg_of_page(tree, name, "words"), drawing.svg_file(tree).decode()
         drawn = re.sub(r"stroke:#000000;stroke-opacity:0", "", page)  # marks that are not seen
@@ -268,9 +276,8 @@ def test_colours_stand_out_from_their_background(theme):
     )  # WCAG AA for graphics
 
 
-def test_no_text_is_cut_or_covers_another_of_its_axis(study):
-    arms = STUDIED
-    cells, comparison = study(arms=arms, ratios=(0.5, 1))
+def test_no_text_is_cut_or_covers_another_of_its_axis(studied):
+    cells, comparison = studied
     rows = [
         row
         for row in comparison["comparisons"]
@@ -428,14 +435,14 @@ def test_the_low_data_curve_has_a_line_for_each_policy():
     assert axes.get_ylabel() == "test macro-F1 (%)"
 
 
-def test_every_arm_has_a_look_of_its_own_that_no_other_arm_changes(study):
+def test_every_arm_has_a_look_of_its_own_that_no_other_arm_changes(studied):
     names = [name for name, arm in ARMS.items() if arm.place != "pool" and not arm.rare_only]
     lines = {charts.line_of(name) for name in names}
     assert len({(line.colour, line.marker) for line in lines}) == len(lines)
     lines = {
         charts.line_of(name) for name in STUDIED if ARMS[name].place != "pool" and not ARMS[name].rare_only
     }
-    cells, comparison = study(arms=STUDIED, ratios=(0.5, 1))
+    cells, comparison = studied
     panels = charts.ratio_panels(comparison["arms"])
     assert [title for title, _ in panels] == ["", "controls, upper bound", "synthetic images only"]
     assert {line for _, found in panels for line in found} == lines

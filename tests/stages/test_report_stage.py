@@ -39,9 +39,19 @@ def arguments(files):
     ]
 
 
+def write_page(files):
+    """The page of a study, written by the stage."""
+    files.params.write_text(files.params.read_text().replace("data/own", str(files.root / "own")))
+    app = typer.Typer()
+    app.command()(report.main)
+    result = CliRunner().invoke(app, arguments(files), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return files.root / "data/report/index.html"
+
+
 @pytest.fixture(scope="module")
-def files(write_shared_study):
-    """A study whose page was written by the stage."""
+def path(write_shared_study):
+    """The page of three budgets and odd names, for a browser."""
     names = (
         "<script>alert(1)</script>",
         '"><img src=x onerror=alert(1)>',
@@ -49,22 +59,19 @@ def files(write_shared_study):
         "שלום עולם",
         "手書きの数字",
     )
-    files = write_shared_study(budgets=(60, 200, "all"), ratios=(0.5,), class_names=names)
-    files.params.write_text(files.params.read_text().replace("data/own", str(files.root / "own")))
-    app = typer.Typer()
-    app.command()(report.main)
-    result = CliRunner().invoke(app, arguments(files), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return files
+    return write_page(write_shared_study(budgets=(60, 200, "all"), ratios=(0.5,), class_names=names))
 
 
 @pytest.fixture(scope="module")
-def path(files):
-    return files.root / "data/report/index.html"
+def files(write_shared_study):
+    """A study whose page was written by the stage."""
+    files = write_shared_study(ratios=(0.5,), replicates=2)
+    write_page(files)
+    return files
 
 
-def test_the_page_shows_the_parameters_and_no_path_of_the_machine(files, path):
-    text = path.read_text(encoding="utf-8")
+def test_the_page_shows_the_parameters_and_no_path_of_the_machine(files):
+    text = (files.root / "data/report/index.html").read_text(encoding="utf-8")
     assert "Do synthetic images help?" in text
     total_images = load_params(files.params).gan.total_images
     assert "grid_images_per_class: 4" in text and f"total_images: {total_images}" in text
@@ -72,7 +79,8 @@ def test_the_page_shows_the_parameters_and_no_path_of_the_machine(files, path):
     assert str(files.root) not in text
 
 
-def test_a_damaged_input_is_one_line_and_leaves_the_old_page(files, path):
+def test_a_damaged_input_is_one_line_and_leaves_the_old_page(files):
+    path = files.root / "data/report/index.html"
     before, comparison = path.read_bytes(), files.comparison.read_text()
     files.comparison.write_text("{}")
     result = subprocess.run(

@@ -26,6 +26,14 @@ def files(write_study):
     return finish(write_study(budgets=(60, "all"), ratios=(0.5, 1.0), replicates=2))
 
 
+@pytest.fixture
+def small_files(write_study, empty_database):
+    """A study of one budget and one ratio, beside a database without runs."""
+    files = finish(write_study(budgets=("all",), ratios=(0.5,), replicates=2))
+    shutil.copy(empty_database, files.root / "mlflow.db")
+    return files
+
+
 def finish(files):
     """What no other stage makes in these tests: the split's hashes, a generator, a report."""
     data = files.root / "data"
@@ -155,9 +163,9 @@ def test_a_trial_beside_the_workspace_has_an_experiment_and_a_model_of_its_own(
     assert "MLflow experiment synthgain-folder in" in CliRunner().invoke(app, arguments(files)).output
 
 
-def test_a_missing_generator_is_one_line(files, monkeypatch):
-    (files.root / "data/gan/all/0/generator.safetensors").unlink()
-    status, said = run_here(files, monkeypatch)
+def test_a_missing_generator_is_one_line(small_files, monkeypatch):
+    (small_files.root / "data/gan/all/0/generator.safetensors").unlink()
+    status, said = run_here(small_files, monkeypatch)
     assert status == 1
     assert re.fullmatch(r"error: .*generator\.safetensors: no such file; `dvc repro` makes it\n", said)
 
@@ -173,11 +181,11 @@ def test_a_study_without_synthetic_only_is_mirrored_and_registers_no_generator(
     assert "no generator registered: its score is that of the arm synthetic_only" in said
 
 
-def test_a_server_that_is_down_is_one_line_and_status_1(files):
+def test_a_server_that_is_down_is_one_line_and_status_1(small_files):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     start = time.monotonic()
-    result = run_alone(files, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
+    result = run_alone(small_files, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
     assert (
         time.monotonic() - start < 150
     )  # most of it imports, on a busy machine; MLflow's own tries take longer
@@ -188,16 +196,18 @@ def test_a_server_that_is_down_is_one_line_and_status_1(files):
     )
 
 
-def test_missing_results_are_one_line(files, monkeypatch):
-    (files.root / "data/report/index.html").unlink()
-    status, said = run_here(files, monkeypatch)
+def test_missing_results_are_one_line(small_files, monkeypatch):
+    (small_files.root / "data/report/index.html").unlink()
+    status, said = run_here(small_files, monkeypatch)
     assert status == 1
     assert re.fullmatch(r"error: .*index\.html: no such file; `dvc repro` makes it\n", said)
 
 
-def test_a_study_that_has_not_ended_can_be_watched(files, monkeypatch):
+def test_a_study_that_has_not_ended_can_be_watched(write_study, monkeypatch, empty_database):
     from mlflow import MlflowClient
 
+    files = finish(write_study(budgets=(60, "all"), ratios=(0.5,), replicates=2))
+    shutil.copy(empty_database, files.root / "mlflow.db")
     later = [files.comparison, files.metrics / "synthetic/all.json", files.metrics / "gan/all.csv"]
     kept = {path: path.read_bytes() for path in later}
     for path in later:
@@ -235,28 +245,28 @@ def test_a_study_that_has_not_ended_can_be_watched(files, monkeypatch):
     assert status == 1 and "there is nothing to show; `dvc repro` makes both" in said
 
 
-def test_the_registered_generator_has_its_card(files, monkeypatch):
+def test_the_registered_generator_has_its_card(small_files, monkeypatch):
     from mlflow import MlflowClient
 
-    run_here(files, monkeypatch)
-    client = MlflowClient(registry_uri=f"sqlite:///{files.root}/mlflow.db")
+    run_here(small_files, monkeypatch)
+    client = MlflowClient(registry_uri=f"sqlite:///{small_files.root}/mlflow.db")
     version = client.get_model_version_by_alias("synthgain-folder", "champion")
     assert version.description.startswith("# A generator of synthetic images")
     assert "## Limits" in version.description and "license:" not in version.description
 
 
-def test_the_note_of_the_experiment_links_what_matters_and_is_left_to_its_reader(files, monkeypatch):
+def test_the_note_of_the_experiment_links_what_matters_and_is_left_to_its_reader(small_files, monkeypatch):
     from mlflow import MlflowClient
 
-    run_here(files, monkeypatch)
-    client = MlflowClient(f"sqlite:///{files.root}/mlflow.db")
+    run_here(small_files, monkeypatch)
+    client = MlflowClient(f"sqlite:///{small_files.root}/mlflow.db")
     (study,) = client.search_runs(["1"], "tags.kind = 'study'")
     note = client.get_experiment("1").tags["mlflow.note.content"]
     links = re.findall(r"\]\((#/experiments/1/runs[^)]*)\)", note)
     assert [link for link in links if "viewStateShareKey=synthgain-means" in link]
     assert f"#/experiments/1/runs/{study.info.run_id}/artifacts" in links
     client.set_experiment_tag("1", "mlflow.note.content", "mine")
-    run_here(files, monkeypatch)
+    run_here(small_files, monkeypatch)
     assert client.get_experiment("1").tags["mlflow.note.content"] == "mine"
 
 
