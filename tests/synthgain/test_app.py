@@ -104,6 +104,7 @@ def test_the_stages_of_dvc_yaml_are_commands_below_stage():
     assert {name.replace("_", "-") for name in stages} == set(STAGES)
 
 
+COMPARE = "stage compare --cells c --confusion d --collapsed e --synthetic s --out o --summary u".split()
 GENERATE = "stage generate --budget 1000 --gan a --collapsed c --held-out h --out b".split()
 
 
@@ -117,7 +118,7 @@ def test_bad_params_end_in_one_line_and_status_1(tmp_path, monkeypatch):
 
 
 def test_a_missing_params_file_says_where_it_is_looked_for(tmp_path):
-    done = synthgain(*GENERATE, cwd=tmp_path)
+    done = synthgain(*COMPARE, cwd=tmp_path)
     assert done.returncode == 1
     assert (
         done.stderr == "error: params.yaml: no such file; run this where params.yaml is, or pass --params\n"
