@@ -267,10 +267,10 @@ def test_what_no_number_of_replicates_would_settle_has_none():
         detectable_effect(0.0, 5)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_holm_is_statsmodels(seed):
-    rng = np.random.default_rng(seed)
-    p_values = (rng.random(rng.integers(1, 9)) ** 3).round(2).tolist()  # some small, some equal
+@pytest.mark.parametrize("size", [1, 2, 8, 40])
+def test_holm_is_statsmodels(size):
+    rng = np.random.default_rng(0)
+    p_values = (rng.random(size) ** 3).round(2).tolist()  # some small, some equal
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
 
 

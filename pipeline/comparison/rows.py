@@ -56,8 +56,9 @@ def comparison_rows(
     cells: pd.DataFrame, budget: Budget, arms: Sequence[DeclaredArm], metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Each arm against its baseline in each metric, arm by arm in their order; `with_holm` completes them."""
+    overlap = subset_overlap(cells, budget)
     return [
-        _comparison_row(cells, budget, arm, arm.baseline, metric)
+        _comparison_row(cells, budget, arm, arm.baseline, metric, overlap)
         for arm in arms
         for metric in metrics
         if arm.baseline is not None
@@ -94,7 +95,12 @@ def _families(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[i
 
 
 def _comparison_row(
-    cells: pd.DataFrame, budget: Budget, candidate: DeclaredArm, baseline: DeclaredArm, metric: str
+    cells: pd.DataFrame,
+    budget: Budget,
+    candidate: DeclaredArm,
+    baseline: DeclaredArm,
+    metric: str,
+    overlap: float,
 ) -> dict[str, Any]:
     before, after = (cell_values(cells, budget, arm, metric) for arm in (baseline, candidate))
     return {
@@ -106,9 +112,7 @@ def _comparison_row(
         "metric": metric,
         "replicates": len(before),
         "differences": [rounded(float(difference)) for difference in after - before],
-        **paired_columns(
-            paired_test(baseline=before, candidate=after, overlap=subset_overlap(cells, budget))
-        ),
+        **paired_columns(paired_test(baseline=before, candidate=after, overlap=overlap)),
     }
 
 

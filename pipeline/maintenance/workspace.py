@@ -130,8 +130,9 @@ def _fill(folder: Path, params: Params, own: Path | None) -> None:
     if not (folder / ".dvc").is_dir():
         # --subdir would tie it to the clone's Git: --no-scm stands on its own.
         dvc(folder, "init", "--no-scm", "--quiet")
-        dvc(folder, "config", "core.analytics", "false")
-        dvc(folder, "config", "core.check_update", "false")
+        # In DVC's section [core], the only one so far. `dvc config` writes the same, a process for each line.
+        with (folder / ".dvc/config").open("a", encoding="utf-8") as config:
+            config.write("    analytics = false\n    check_update = false\n")
 
 
 def dvc(folder: Path, *arguments: str) -> None:
@@ -143,6 +144,8 @@ def dvc(folder: Path, *arguments: str) -> None:
     # Stages call `python`: it must be the one that runs now, whether or not its environment is activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    # Else `dvc init` would send a report, from a process that goes on: the setting that forbids it is not there yet.
+    environment["DVC_NO_ANALYTICS"] = "1"
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, check=False)
     if done.returncode:
         raise SynthGainError(

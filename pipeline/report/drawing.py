@@ -26,6 +26,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib import font_manager
 from matplotlib.artist import Artist
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
@@ -120,6 +121,7 @@ def numbered(names: Sequence[str]) -> list[str]:
     return [name if stand_in(name) == name else f"label {label}" for label, name in enumerate(names)]
 
 
+@functools.cache
 def text_width(words: str, points: float) -> float:
     """How many inches wide a text is in Matplotlib's font."""
     with style():
@@ -139,9 +141,11 @@ def svg_tree(figure: Figure) -> ET.Element:
 
     The words of its marks are their titles, which a browser shows without scripts.
     """
-    buffer = io.BytesIO()
+    buffer, dpi = io.BytesIO(), figure.dpi
     with style():
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        # Not `savefig`, which draws a figure with a layout twice: once for the layout, and once more.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    figure.dpi = dpi
     root = ET.fromstring(buffer.getvalue())
     for node in root.iter():
         node.tag = _local(node.tag)

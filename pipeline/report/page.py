@@ -6,6 +6,7 @@ everything else. All text goes through autoescaping: class names come from a use
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -65,15 +66,20 @@ def write_report(
         (folder / "figures").mkdir(parents=True)
         content = page_content(results, settings, folder / "figures", grid_images_per_class)
         content["times_judged"] = times_judged
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_TEMPLATES),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        html = environment.get_template("page.html").render(content)
+        html = _environment().get_template("page.html").render(content)
         (folder / "index.html").write_text(html, encoding="utf-8")
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """The templates of the page, compiled once for all the pages of a process."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def page_content(results: Results, settings: Mapping[str, Any], folder: Path, columns: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from pipeline.augmentation.policies import POLICIES
@@ -72,7 +73,7 @@ class Arm:
     pool: PoolUse = ""
     own_name: str = ""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """As in `study.arms`; unique together with the ratio. MLflow's metrics are named after it."""
         policy = [self.policy] if self.augmented else []

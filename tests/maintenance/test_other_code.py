@@ -3,10 +3,12 @@
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from pipeline.maintenance.other_code import code_of_results, stages_of_other_code
 from pipeline.maintenance.workspace import create_workspace
@@ -55,15 +57,16 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def root(made, tmp_path):
+def root(made, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")  # where DVC looks for its stages
     return tmp_path / "project"
 
 
 def will_run(root):
     """The stages that DVC itself says it would run."""
-    lines = dvc(root, "repro", "--dry").splitlines()
-    return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning), Repo(str(root)) as repo:
+        return [stage.name for stage in repo.reproduce(dry=True)]
 
 
 def test_it_is_silent_after_a_run(root):

@@ -1,3 +1,4 @@
+import configparser
 import signal
 
 import pytest
@@ -20,6 +21,10 @@ def test_it_has_the_same_pipeline_with_params_of_its_own(tmp_path, changes):
     params = load_params(tmp_path / "w/params.yaml")
     assert (params.seed, params.study.replicates) == (11, 2)
     assert params.gan == load_params(PROJECT / "params.yaml").gan
+    config = configparser.ConfigParser()
+    config.read(tmp_path / "w/.dvc/config")
+    core = {"no_scm": "True", "analytics": "false", "check_update": "false"}
+    assert config.sections() == ["core"] and dict(config["core"]) == core
     assert (tmp_path / "w/dvc.yaml").read_text() == (PROJECT / "dvc.yaml").read_text()
     stages = yaml.safe_load((tmp_path / "w/dvc.yaml").read_text())["stages"]
     code = {dep for stage in stages.values() for dep in stage["deps"] if dep.endswith((".py", ".html"))}

@@ -38,8 +38,8 @@ STUDY = {
     "arms": list(STUDIED),
     "imbalance": IMBALANCE,
     "label_filter": 0.0,
-    "label_filter_folds": 3,
-    "label_filter_steps": 300,
+    "label_filter_folds": 2,
+    "label_filter_steps": 200,
 }
 CLASSIFIER = {
     "channels": 8,

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from synthgain.app import app, stage_app
+from tests.test_faults import run_command
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(info.callback.__name__.replace("_", "-") for info in app.registered_commands)
@@ -103,35 +104,34 @@ def test_the_stages_of_dvc_yaml_are_commands_below_stage():
     assert {name.replace("_", "-") for name in stages} == set(STAGES)
 
 
+COMPARE = "stage compare --cells c --confusion d --collapsed e --synthetic s --out o --summary u".split()
 GENERATE = "stage generate --budget 1000 --gan a --collapsed c --held-out h --out b".split()
 
 
-def test_bad_params_end_in_one_line_and_status_1(tmp_path):
+def test_bad_params_end_in_one_line_and_status_1(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     text = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(re.sub("z_dim: 64", "z_dim: many", text))
-    done = synthgain(*GENERATE, cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr == "error: params.yaml: gan.z_dim: found 'many'; allowed: a whole number\n"
+    said = "error: params.yaml: gan.z_dim: found 'many'; allowed: a whole number\n"
+    assert run_command(GENERATE, monkeypatch) == (1, said)
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
 def test_a_missing_params_file_says_where_it_is_looked_for(tmp_path):
-    done = synthgain(*GENERATE, cwd=tmp_path)
+    done = synthgain(*COMPARE, cwd=tmp_path)
     assert done.returncode == 1
     assert (
         done.stderr == "error: params.yaml: no such file; run this where params.yaml is, or pass --params\n"
     )
 
 
-def test_a_missing_input_is_named_and_nothing_is_left_behind(tmp_path):
+def test_a_missing_input_is_named_and_nothing_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    done = synthgain(
-        *("stage", "generate", "--budget", "1000", "--gan", "data/gan"),
-        *("--collapsed", "data/metrics/collapsed", "--held-out", "data/keys.npz", "--out", "out"),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 1
-    assert done.stderr == "error: data/keys.npz: no such file; `dvc repro` makes it\n"
+    command = ["stage", "generate", "--budget", "1000", "--gan", "data/gan"]
+    command += ["--collapsed", "data/metrics/collapsed", "--held-out", "data/keys.npz", "--out", "out"]
+    said = "error: data/keys.npz: no such file; `dvc repro` makes it\n"
+    assert run_command(command, monkeypatch) == (1, said)
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 

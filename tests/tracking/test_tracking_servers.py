@@ -19,11 +19,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+import typer
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 from pipeline.tracking.connection import default_store
 from pipeline.tracking.registry import fetch_generator
 from pipeline.tracking.store import find_store
+from stages import track as stage_track
 from tests.conftest import write_empty_generator
 
 NAME = "synthgain-folder"
@@ -196,6 +199,18 @@ def track(files, uri: str = "") -> str:
     return out
 
 
+def track_here(files, monkeypatch, uri: str) -> str:
+    """In this process, which has MLflow already."""
+    monkeypatch.chdir(files.root)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    app = typer.Typer()
+    app.command()(stage_track.main)
+    result = CliRunner().invoke(app, [], catch_exceptions=False)
+    assert (result.exit_code, said(result.stderr)) == (0, []), result.output
+    return result.stdout
+
+
 def said(err: str) -> list[str]:
     """What is on stderr beside the progress, which comes where a store is slow."""
     return [line for line in err.splitlines() if not line.startswith("mirroring to MLflow")]
@@ -224,8 +239,9 @@ def all_files(folder: Path) -> dict[str, tuple[int, bytes]]:
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.slow if kind != "file" else ()) for kind in KINDS]
 )
-def test_the_second_track_writes_nothing(backends, files, kind):
+def test_the_second_track_writes_nothing(backends, files, kind, empty_database, monkeypatch):
     if kind == "file":
+        shutil.copy(empty_database, files.root / "mlflow.db")
         backend = Backend("", f"sqlite:///{files.root}/mlflow.db", files.root / "mlartifacts")
     else:
         backend = backends(kind)
@@ -241,7 +257,7 @@ def test_the_second_track_writes_nothing(backends, files, kind):
     rows, stored = all_rows(backend.database), all_files(backend.artifacts)
     assert len(rows["runs"]) == planned and len(rows["model_versions"]) == len(rows["logged_models"]) == 1
     assert sum(name.endswith("dvc.lock") for name in stored) == 1
-    second = track(files, backend.uri)
+    second = track_here(files, monkeypatch, backend.uri)
     assert f"0 runs created, {planned} kept, 0 removed" in second
     assert f"{NAME} version 1: alias champion stays: version 1 is this generator" in second
     assert all_rows(backend.database) == rows
