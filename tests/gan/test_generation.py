@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
 from pipeline.errors import SynthGainError
 from pipeline.gan import generation
@@ -18,6 +21,7 @@ from pipeline.gan.generators import load_generator, save_generator
 from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.gan.sampling import BLOCK, latent_hashes, sample_z, synthetic_images
 from pipeline.images import LabeledImages
+from synthgain.app import app
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -116,13 +120,29 @@ generation.generate_file(generator, Path(sys.argv[1]), class_names=("a", "b", "c
 """
 
 
-def test_killed_it_goes_on_says_so_and_ends_byte_equal(generator, tmp_path, monkeypatch, capsys):
-    write(generator, tmp_path / "whole.npz", [600, 10, 700])
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "s.npz"), "5", json.dumps(TINY)]
+@pytest.fixture(scope="module")
+def whole(generator, tmp_path_factory):
+    """The bytes of a file that no kill disturbed."""
+    path = tmp_path_factory.mktemp("whole") / "s.npz"
+    write(generator, path, [600, 10, 700])
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A folder in which the same file was being written, until a SIGKILL: to copy."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-c", KILLED, str(folder / "s.npz"), "5", json.dumps(TINY)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert not (tmp_path / "s.npz").exists()
-    assert "there already" not in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == [".s.npz.partial"]
+    return folder
+
+
+def test_killed_it_goes_on_says_so_and_ends_byte_equal(
+    generator, whole, killed, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     starts = []
     sample = generation.sample_images
     monkeypatch.setattr(
@@ -134,20 +154,20 @@ def test_killed_it_goes_on_says_so_and_ends_byte_equal(generator, tmp_path, monk
     # Blocks: a 0, 250, 500; b 0; c 0 (killed after). Four are noted down.
     assert starts == [(2, 0), (2, 250), (2, 500)]
     assert "610 of 1310 images are there already; going on" in capsys.readouterr().err
-    assert (tmp_path / "s.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.npz", "whole.npz"]
+    assert (tmp_path / "s.npz").read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["s.npz"]
 
 
 @pytest.mark.parametrize("note", ["", "many", "-5", "610"])
-def test_a_damaged_note_of_a_killed_run_starts_anew_and_makes_no_black_images(generator, tmp_path, note):
-    write(generator, tmp_path / "whole.npz", [600, 10, 700])
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "s.npz"), "5", json.dumps(TINY)]
-    subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+def test_a_damaged_note_of_a_killed_run_starts_anew_and_makes_no_black_images(
+    generator, whole, killed, tmp_path, note
+):
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     work = tmp_path / ".s.npz.partial"
     (work / "images_on_disk").write_text(note)
     os.truncate(work / "pixels", 1000)  # as after a power cut
     write(generator, tmp_path / "s.npz", [600, 10, 700])
-    assert (tmp_path / "s.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert (tmp_path / "s.npz").read_bytes() == whole
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts a tmpfs")
@@ -210,40 +230,28 @@ def model(generator, tmp_path):
     return path
 
 
-def synthgain(*arguments, cwd):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", "import synthgain.app; synthgain.app.main()", *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def synthgain(*arguments):
+    """What a command that ends well has printed."""
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.stdout
 
 
-def test_the_commands_go_together(model, tmp_path):
+def test_the_commands_go_together(model, tmp_path, monkeypatch):
     """generate → export → verify → inspect."""
-    done = synthgain(
-        "generate", "--model", model, "--counts", "b=20,0=10", "--seed", 3, "--out", "s.npz", cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "30 synthetic images (a: 10, b: 20): s.npz\n"
-    done = synthgain(
-        "export", "s.npz", "--format", "parquet,idx", "--source", "mnist", "--out", "out", cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    generate = ("generate", "--threads", 1, "--model", model, "--out", "s.npz")
+    made = synthgain(*generate, "--counts", "b=20,0=10", "--seed", 3)
+    assert made == "30 synthetic images (a: 10, b: 20): s.npz\n"
+    options = ("--source", "mnist", "--workers", 1)
+    synthgain("export", "s.npz", "--format", "parquet,idx", *options, "--out", "out")
     table = json.loads((tmp_path / "out/parquet/manifest.json").read_text())
     assert table["counts"] == [10, 20, 0] and table["provenance"]["z_dim"] == 6
-    done = synthgain("verify", "out", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "out/idx: ok\nout/parquet: ok\n")
+    assert synthgain("verify", "out") == "out/idx: ok\nout/parquet: ok\n"
     for what in ("out", "s.npz"):
-        done = synthgain("inspect", what, "--sheet", f"{what}.png", "--per-class", 4, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert "30 synthetic and 0 real images of 8×8 pixels" in done.stdout
-        assert "    1  b             20     0" in done.stdout and "seed: 3" in done.stdout
-    from PIL import Image
-
+        shown = synthgain("inspect", what, "--sheet", f"{what}.png", "--per-class", 4)
+        assert "30 synthetic and 0 real images of 8×8 pixels" in shown
+        assert "    1  b             20     0" in shown and "seed: 3" in shown
     with Image.open(tmp_path / "out.png") as sheet, Image.open(tmp_path / "s.npz.png") as other:
         assert sheet.size == (4 * 10 + 2, 3 * 10 + 2)
         assert sheet.tobytes() == other.tobytes()
@@ -251,13 +259,13 @@ def test_the_commands_go_together(model, tmp_path):
         np.testing.assert_array_equal(np.asarray(sheet)[12:20, 2:10], images[10, 0])
 
 
-def test_like_a_file_takes_its_counts(model, tmp_path):
+def test_like_a_file_takes_its_counts(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     real = LabeledImages(
         np.zeros((5, 1, 8, 8), np.uint8), np.array([0, 1, 1, 2, 2]), ("a", "b", "c"), {"kind": "real"}
     )
     real.save(tmp_path / "data/prepared/train.npz")
-    done = synthgain("generate", "--model", model, "--like", "real", "--out", "s.npz", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    synthgain("generate", "--threads", 1, "--model", model, "--like", "real", "--out", "s.npz")
     assert LabeledImages.load(tmp_path / "s.npz").counts().tolist() == [1, 2, 2]
 
 
@@ -276,12 +284,9 @@ def test_like_a_file_takes_its_counts(model, tmp_path):
     ],
 )
 def test_bad_counts_are_one_line_and_write_nothing(model, tmp_path, arguments, message):
-    from typer.testing import CliRunner
-
-    from synthgain.app import app
-
     out = tmp_path / "s.npz"
-    result = CliRunner().invoke(app, ["generate", "--model", str(model), "--out", str(out), *arguments])
+    generate = ["generate", "--threads", "1", "--model", str(model), "--out", str(out)]
+    result = CliRunner().invoke(app, [*generate, *arguments])
     assert isinstance(result.exception, SynthGainError), result.output
     assert str(result.exception).startswith(message) and "\n" not in str(result.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["generator.safetensors"]
@@ -289,7 +294,15 @@ def test_bad_counts_are_one_line_and_write_nothing(model, tmp_path, arguments, m
 
 def test_a_file_that_is_there_is_kept(model, tmp_path):
     (tmp_path / "s.npz").write_text("mine")
-    done = synthgain("generate", "--model", model, "--per-class", 1, "--out", "s.npz", cwd=tmp_path)
+    arguments = ["generate", "--model", str(model), "--per-class", "1", "--out", "s.npz"]
+    done = subprocess.run(
+        [sys.executable, "-c", "import synthgain.app; synthgain.app.main()", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     assert done.stderr == "error: s.npz: is there already; name another file, or pass --force to replace it\n"
     assert (tmp_path / "s.npz").read_text() == "mine"

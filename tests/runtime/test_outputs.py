@@ -105,7 +105,16 @@ configure(load_params(Path("params.yaml")).execution.model_copy(update={"device"
 """
 
 
-def printed_after_configure(code):
+@pytest.fixture(scope="module")
+def after_configure():
+    """What a process prints that has set its switches: whether torch's compiler is there, and its page faults."""
+    code = """
+print('torch._dynamo' in sys.modules)
+for turn in range(20):
+    if turn == 5: before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    [torch.ones(1 << 21) for _ in range(8)]
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
     result = subprocess.run(
         [sys.executable, "-c", CONFIGURED + code],
         cwd=Path(__file__).parents[2],
@@ -113,24 +122,18 @@ def printed_after_configure(code):
         capture_output=True,
         text=True,
     )
-    return result.stdout.strip()
+    return result.stdout.split()
 
 
-def test_the_switches_do_not_import_torchs_compiler():
+def test_the_switches_do_not_import_torchs_compiler(after_configure):
     """Which takes as long as torch itself."""
-    assert printed_after_configure("print('torch._dynamo' in sys.modules)") == "False"
+    assert after_configure[0] == "False"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
-def test_freed_tensors_leave_their_memory_to_the_next_ones():
-    faults = printed_after_configure(
-        "for turn in range(20):\n"
-        "    if turn == 5: before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "    [torch.ones(1 << 21) for _ in range(8)]\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
-    )
+def test_freed_tensors_leave_their_memory_to_the_next_ones(after_configure):
     # Eight tensors of 8 MiB have 16 384 pages; without the switch they are taken anew in each of the 15 turns.
-    assert int(faults) < 2 * 16_384
+    assert int(after_configure[1]) < 2 * 16_384
 
 
 def test_a_folder_that_a_kill_left_without_its_successor_is_put_back(tmp_path, monkeypatch):

@@ -126,7 +126,7 @@ def test_filter_keeps_what_the_classifier_is_sure_of_and_says_so(study, tmp_path
         Training(
             channels=8,
             feature_dim=32,
-            steps=400,
+            steps=200,
             batch_size=64,
             learning_rate=3e-3,
             weight_decay=0.01,
@@ -298,11 +298,11 @@ def start(arguments, cwd):
 
 @pytest.mark.parametrize("seconds", [0, pytest.param(0.7, marks=pytest.mark.slow)])
 def test_of_two_generate_to_one_file_the_second_is_refused_before_it_works(model, tmp_path, seconds):
-    first = start(("generate", "--model", model, "--per-class", 3000, "--out", "s.npz"), tmp_path)
+    first = start(("generate", "--model", model, "--per-class", 300, "--out", "s.npz"), tmp_path)
     time.sleep(seconds)
-    second = start(("generate", "--model", model, "--per-class", 2000, "--out", "s.npz"), tmp_path)
+    second = start(("generate", "--model", model, "--per-class", 200, "--out", "s.npz"), tmp_path)
     outcomes = {}
-    for process, count in ((second, 20000), (first, 30000)):
+    for process, count in ((second, 2000), (first, 3000)):
         said, complained = process.communicate(timeout=120)
         outcomes[count] = (process.returncode, said, complained)
     good = [count for count, (status, _, _) in outcomes.items() if status == 0]
