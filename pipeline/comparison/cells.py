@@ -119,7 +119,7 @@ def cell_values(
 
 
 def _places(table: pd.DataFrame, budget: Budget, arm: DeclaredArm) -> npt.NDArray[np.intp]:
-    """Where the rows of an arm are, as `rows_of_arm` orders them; of NumPy, since a comparison asks hundreds of times."""
+    """Where the rows of an arm are, as `rows_of_arm` orders them. Of NumPy: it is asked hundreds of times."""
     chosen = np.flatnonzero(
         (table["arm"].to_numpy() == arm.name)
         & (table["budget"].to_numpy() == str(budget))
