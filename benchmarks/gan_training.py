@@ -7,18 +7,22 @@ The reference is what most tutorials train: width 128 at half the side, twice th
 concatenated, a generator pass of its own for each of the two steps, PyTorch's default memory layout and Adam, float32.
 It has a process of its own, without the switches that `pipeline.runtime` sets in ours (in ours it would be a sixth
 faster, by the memory that the C library then keeps). The limit is the rate at which this machine multiplies large
-square matrices of that type, divided by the operations of our step. All are taken in turns.
+square matrices of that type, divided by the operations of our step. All are taken in turns. On a GPU ours is also
+compared with itself: each kernel started by Python, in place of steps that are replayed as CUDA graphs.
 
 python benchmarks/gan_training.py [--steps 100] [--size 28 --size 32 --size 64]
 """
 
 import argparse
+import math
 import multiprocessing
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -32,6 +36,7 @@ from pipeline.gan.networks import images_from_uint8
 from pipeline.gan.training import train_gan
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
+from pipeline.runtime import cuda_graphs
 from pipeline.runtime.device import configure, training_dtype
 
 WIDTH, CLASSES, Z_DIM = 128, 10, 100
@@ -77,9 +82,12 @@ class ReferenceDiscriminator(nn.Module):
         return self.body(torch.cat([images, maps], 1)).squeeze(1)
 
 
-def reference_networks(side, channels):
+def reference_networks(side, channels, device="cpu"):
     """Generator, discriminator, and an Adam for each."""
-    networks = (ReferenceGenerator(side, channels), ReferenceDiscriminator(side, channels))
+    networks = (
+        ReferenceGenerator(side, channels).to(device),
+        ReferenceDiscriminator(side, channels).to(device),
+    )
     return *networks, *(torch.optim.Adam(each.parameters(), lr=2e-4, betas=(0.5, 0.999)) for each in networks)
 
 
@@ -89,17 +97,16 @@ def reference_steps(images, labels, *, steps, batch_size, networks):
     ours = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
     for _ in range(steps):
-        index = torch.randint(len(images), (batch_size,))
+        index = torch.randint(len(images), (batch_size,), device=images.device)
         real, classes = images_from_uint8(images[index]), labels[index]
-        fake = generator(torch.randn(batch_size, Z_DIM), classes).detach()
+        fake = generator(torch.randn(batch_size, Z_DIM, device=images.device), classes).detach()
         d_loss = F.softplus(-discriminator(real, classes)).mean()
         d_loss = d_loss + F.softplus(discriminator(fake, classes)).mean()
         d_optimizer.zero_grad()
         d_loss.backward()
         d_optimizer.step()
-        g_loss = F.softplus(
-            -discriminator(generator(torch.randn(batch_size, Z_DIM), classes), classes)
-        ).mean()
+        fake = generator(torch.randn(batch_size, Z_DIM, device=images.device), classes)
+        g_loss = F.softplus(-discriminator(fake, classes)).mean()
         g_optimizer.zero_grad()
         g_loss.backward()
         g_optimizer.step()
@@ -107,19 +114,27 @@ def reference_steps(images, labels, *, steps, batch_size, networks):
 
 
 @cache
-def _reference(side, channels):
+def _reference(side, channels, device):
     """The reference in training, once in a process."""
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2000, channels, side, side), generator=rng, dtype=torch.uint8)
-    return images, torch.arange(len(images)) % CLASSES, reference_networks(side, channels)
+    labels = torch.arange(len(images)) % CLASSES
+    return images.to(device), labels.to(device), reference_networks(side, channels, device)
 
 
-def reference_rate(side, channels, steps, batch_size, threads):
+def _wait(device):
+    """Until a GPU has computed what was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def reference_rate(side, channels, steps, batch_size, threads, device):
     """Images per second of the next steps of this process's reference."""
     torch.set_num_threads(threads)
-    images, labels, networks = _reference(side, channels)
+    images, labels, networks = _reference(side, channels, device)
     start = time.perf_counter()
     reference_steps(images, labels, steps=steps, batch_size=batch_size, networks=networks)
+    _wait(device)
     return steps * batch_size / (time.perf_counter() - start)
 
 
@@ -153,9 +168,11 @@ def operations_per_image(train):
 def matrix_rate(dtype, device, size=2048, times=8):
     """Operations per second in the product of two square matrices."""
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    _wait(device)
     start = time.perf_counter()
     for _ in range(times):
         left @ right
+    _wait(device)
     return times * 2 * size**3 / (time.perf_counter() - start)
 
 
@@ -186,29 +203,58 @@ def measure_size(steps, side):
         )
 
     def our_rate():
+        """By the difference of two trainings on a GPU: neither the first steps nor the recording is in it."""
         start = time.perf_counter()
         train_ours(steps)
-        return steps * batch_size / (time.perf_counter() - start)
+        middle = time.perf_counter()
+        if device.type == "cpu":
+            return steps * batch_size / (middle - start)
+        train_ours(2 * steps)
+        return steps * batch_size / (time.perf_counter() - middle - (middle - start))
 
-    operations = operations_per_image(train_ours) / batch_size
+    def our_eager_rate():
+        """Ours, each kernel started by Python."""
+        with mock.patch.object(cuda_graphs, "_WARM_UP", sys.maxsize):
+            return our_rate()
+
+    with mock.patch.object(cuda_graphs, "_WARM_UP", sys.maxsize):
+        operations = operations_per_image(train_ours) / batch_size
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
 
         def their_rate(count):
-            job = (reference_rate, side, channels, count, batch_size, torch.get_num_threads())
+            job = (reference_rate, side, channels, count, batch_size, torch.get_num_threads(), device)
             return other.submit(*job).result()
 
         their_rate(4)
         matrix_rate(dtype, device)  # warm-up
         rates = np.array(
-            [(our_rate(), their_rate(steps), matrix_rate(dtype, device) / operations) for _ in range(_TURNS)]
+            [
+                (
+                    our_rate(),
+                    their_rate(steps),
+                    matrix_rate(dtype, device) / operations,
+                    our_eager_rate() if device.type == "cuda" else math.nan,
+                )
+                for _ in range(_TURNS)
+            ]
         )
-    ours, theirs, limit = np.median(rates, axis=0)
+    ours, theirs, limit, eager = np.median(rates, axis=0)
     sizes = [
         sum(p.numel() for p in network.parameters()) / 1e6
         for network in reference_networks(side, channels)[:2]
     ]
     name = str(dtype).removeprefix("torch.")
+    replayed = Result(
+        what=f"GAN training, {side} × {side} × {channels}, replayed as CUDA graphs",
+        ours=ours,
+        reference=eager,
+        unit="images/s",
+        ratio=float(np.median(rates[:, 0] / rates[:, 3])),
+        wanted="2",
+        against="the same, each kernel started by Python",
+    )
     return [
+        *([replayed] if device.type == "cuda" else []),
         Result(
             what=f"GAN training, {side} × {side} × {channels}, batch {batch_size}, {name}",
             ours=ours,

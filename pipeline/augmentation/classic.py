@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
@@ -193,7 +193,7 @@ def elastic_displacement(
     device = noise.device
     # Along an axis, smoothing is a multiplication by a matrix: for small images faster than a convolution.
     smooth = torch.matmul(_gaussian(height, sigma, device), noise)
-    smooth = torch.matmul(smooth, _gaussian(width, sigma, device).mul_(alpha))  # a symmetric matrix
+    smooth = torch.matmul(smooth, _gaussian(width, sigma, device) * alpha)  # a symmetric matrix
     return smooth.view(2, count, height, width).permute(1, 2, 3, 0)
 
 
@@ -203,8 +203,7 @@ def _displaced(
     """The images taken from the places of a grid, each of which is moved by its own elastic displacement."""
     count, _, height, width = images.shape
     pixels = elastic_displacement(count, height, width, alpha=alpha, sigma=sigma, generator=generator)
-    # The grid runs from −1 to 1: a pixel is 2/side of it.
-    return sampled(images, grid.add_(pixels.mul_(pixels.new_tensor([2 / width, 2 / height]))), fill)
+    return sampled(images, grid.add_(pixels.mul_(_pixel(width, height, pixels.device))), fill)
 
 
 def _random_grid(
@@ -233,6 +232,16 @@ def _random_grid(
     return affine_grid(maps, *images.shape[2:])
 
 
+# Both are kept: to make one on a GPU, each batch would wait for a copy to it.
+
+
+@cache
+def _pixel(width: int, height: int, device: torch.device) -> Tensor:
+    """(2,) float32: the size (x, y) of a pixel in a grid of −1..1."""
+    return torch.tensor([2 / width, 2 / height], device=device)
+
+
+@cache
 def _gaussian(size: int, sigma: float, device: torch.device) -> Tensor:
     """(size, size) symmetric matrix that smooths a row of pixels; weights of the infinite Gaussian sum to 1."""
     place = torch.arange(size, dtype=torch.float64)

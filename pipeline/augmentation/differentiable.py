@@ -76,10 +76,10 @@ def augment_real(
     return _flipped(distorted * 2 - 1, facts, probability=0.5, generator=generator)
 
 
-def augment(images: Tensor, how: Differentiable, noise: float, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, how: Differentiable, noise: float | Tensor, generator: torch.Generator) -> Tensor:
     """(N, C, H, W) images in −1..1 as the discriminator sees them, each with its own draw.
 
-    `noise` is the standard deviation of the instance noise (arXiv:1610.04490).
+    `noise` is the standard deviation of the instance noise (arXiv:1610.04490); a scalar tensor is taken to be above 0.
     """
     if how.probability > 0:
         maps = sample_affine(
@@ -98,7 +98,7 @@ def augment(images: Tensor, how: Differentiable, noise: float, generator: torch.
             )
         # A draw that flips is one of two that would be applied: mirror images are as likely as the others.
         images = _flipped(images, how.facts, probability=how.probability / 2, generator=generator)
-    if noise > 0:
+    if isinstance(noise, Tensor) or noise > 0:  # to read a tensor would wait for the device
         images = images + noise * torch.randn(images.shape, generator=generator, device=images.device)
     return images
 

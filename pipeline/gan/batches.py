@@ -19,26 +19,32 @@ from pipeline.runtime.seeds import derive_seed
 Order = Callable[[int], npt.NDArray[np.int64]]
 
 
-def real_batches(
-    real: LabeledImages, gan: Gan, *, seed: int, device: torch.device
-) -> Callable[[int], tuple[Tensor, Tensor]]:
-    """The batches of a training, as a function of their number (from 0).
+class RealBatches:
+    """The batches of a training, each a function of its number (from 0).
 
-    It gives real images (batch_size, C, H, W) float32 in −1..1 and their labels (batch_size,) int64, on the device.
+    The whole set lives on the device as uint8: no loader, no copies.
     """
-    balance = real.labels if gan.class_sampling == "balanced" else None
-    # Kept, because of 55 000 images a new draw of the order costs 2 % of a step. Three: a batch may reach into a second
-    # epoch, and each batch asks epoch 0 for its length.
-    order = lru_cache(maxsize=3)(partial(epoch_order, size=len(real), seed=seed, balance=balance))
-    # The whole set lives on the device as uint8: no loader, no copies.
-    all_images = torch.from_numpy(real.images).to(device)
-    all_labels = torch.from_numpy(real.labels).to(device)
 
-    def batch(number: int) -> tuple[Tensor, Tensor]:
-        index = batch_indices(order, gan.batch_size, number).to(device)
-        return images_from_uint8(all_images[index]), all_labels[index]
+    def __init__(self, real: LabeledImages, gan: Gan, *, seed: int, device: torch.device) -> None:
+        balance = real.labels if gan.class_sampling == "balanced" else None
+        # Kept, because of 55 000 images a new draw of the order costs 2 % of a step. Three: a batch may reach into a
+        # second epoch, and each batch asks epoch 0 for its length.
+        self._order = lru_cache(maxsize=3)(partial(epoch_order, size=len(real), seed=seed, balance=balance))
+        self._batch_size = gan.batch_size
+        self._images = torch.from_numpy(real.images).to(device)
+        self._labels = torch.from_numpy(real.labels).to(device)
 
-    return batch
+    def indices(self, number: int) -> Tensor:
+        """The positions (batch_size,) int64 of its images, on the CPU."""
+        return batch_indices(self._order, self._batch_size, number)
+
+    def at(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Of positions (N,) on the device: real images (N, C, H, W) float32 in −1..1, and their labels (N,) int64."""
+        return images_from_uint8(self._images[index]), self._labels[index]
+
+    def __call__(self, number: int) -> tuple[Tensor, Tensor]:
+        """The batch itself."""
+        return self.at(self.indices(number).to(self._labels.device))
 
 
 def batch_indices(order: Order, batch_size: int, number: int) -> Tensor:

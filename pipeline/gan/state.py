@@ -87,8 +87,8 @@ def new_state(real: LabeledImages, gan: Gan, *, seed: int, device: torch.device)
         generator,
         discriminator,
         averaged=copy.deepcopy(generator).eval().requires_grad_(False),
-        g_optimizer=_adam(generator, gan, learning_rate=gan.generator_learning_rate),
-        d_optimizer=_adam(discriminator, gan, learning_rate=gan.discriminator_learning_rate),
+        g_optimizer=_adam(generator, gan, gan.generator_learning_rate, device),
+        d_optimizer=_adam(discriminator, gan, gan.discriminator_learning_rate, device),
         z_rng=torch_generator(derive_seed(seed, "z"), device),
         augment_rng=torch_generator(derive_seed(seed, "augment"), device),
     )
@@ -143,9 +143,12 @@ def _new_discriminator(real: LabeledImages, gan: PaperGan) -> Discriminator:
     )
 
 
-def _adam(network: nn.Module, gan: Gan, *, learning_rate: float) -> torch.optim.Adam:
+def _adam(network: nn.Module, gan: Gan, learning_rate: float, device: torch.device) -> torch.optim.Adam:
     betas = float(gan.beta1), float(gan.beta2)
-    return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=betas, fused=True)
+    # capturable: its steps can be part of a CUDA graph.
+    return torch.optim.Adam(
+        network.parameters(), lr=learning_rate, betas=betas, fused=True, capturable=device.type == "cuda"
+    )
 
 
 _MODULES = ("generator", "discriminator", "averaged", "g_optimizer", "d_optimizer")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.augmentation.differentiable import Differentiable, augment, augment_real
 from pipeline.augmentation.geometry import DIGITS, ImageFacts
-from pipeline.gan.batches import real_batches
+from pipeline.gan.batches import RealBatches
 from pipeline.gan.history import Interval
 from pipeline.gan.losses import (
     discriminator_loss,
@@ -33,10 +33,14 @@ from pipeline.gan.options import PaperGan, all_options, plateau_step
 from pipeline.gan.state import TrainingState, resumed_state, save_state
 from pipeline.images import LabeledImages
 from pipeline.params import Gan
+from pipeline.runtime.cuda_graphs import CudaGraphs
 from pipeline.runtime.progress import Advance
 
 # Convolutions and dense layers in its block compute in the training's dtype.
 Autocast = Callable[[], AbstractContextManager[object]]
+# A number, or on a GPU a tensor () of it, whose value a recorded step reads when it is replayed.
+Scalar = float | Tensor
+Step = Callable[..., object]
 
 
 @dataclass(frozen=True)
@@ -112,64 +116,118 @@ def train_gan(
     evaluation_steps = even_steps(steps, gan.history_points)
     film_steps = even_steps(steps, gan.film_strip_frames - 1)
     state = resumed_state(real, gan, seed=seed, device=device, folder=scratch)
-    batch = real_batches(real, gan, seed=seed, device=device)
-    strength = gan.real_augmentation if len(real) <= gan.real_augmentation_up_to else 0.0
-    differentiable = pair_augmentation(gan, facts)
-    autocast = partial(torch.autocast, device.type, dtype=dtype, enabled=dtype != torch.float32)
-    monitor = Monitor(real, has_labels=gan.conditioning != "none", seed=seed, device=device)
+    batches = RealBatches(real, gan, seed=seed, device=device)
     interval = Interval(device)
+    one_step: Step = partial(
+        training_step,
+        state,
+        gan,
+        batches=batches,
+        strength=gan.real_augmentation if len(real) <= gan.real_augmentation_up_to else 0.0,
+        facts=facts,
+        autocast=partial(torch.autocast, device.type, dtype=dtype, enabled=dtype != torch.float32),
+        interval=interval,
+    )
+    if device.type == "cuda":
+        one_step = CudaGraphs(one_step, device=device, generators=[state.z_rng, state.augment_rng])
+    monitor = Monitor(real, has_labels=gan.conditioning != "none", seed=seed, device=device)
     if not state.film:
         state.film.append(film_frame(state.averaged, seed=seed, device=device))
 
     advance(state.step * images_per_step)
     for step in range(state.step + 1, steps + 1):
-        set_learning_rates(state, gan, factor=learning_rate_factor(step, steps, gan, state.history))
+        turns = range((step - 1) * gan.discriminator_steps, step * gan.discriminator_steps)
+        rate = learning_rate_factor(step, steps, gan, state.history)
         noise = gan.instance_noise * (1 - step / steps)
-
-        # Discriminator: the real image of a pair up, the fake one of the same class down.
-        for turn in range(gan.discriminator_steps):
-            number = (step - 1) * gan.discriminator_steps + turn
-            real_images, labels = batch(number)
-            real_images = augment_real(real_images, strength, state.augment_rng, facts)
-            # One pass of the generator serves the last of these turns and, as a rule, the generator's own step.
-            with torch.set_grad_enabled(turn == gan.discriminator_steps - 1 and not gan.fresh_fakes):
-                fake_images = draw_fakes(state, labels, autocast)
-            pairs = Pairs(
-                real=augment(real_images, differentiable, noise, state.augment_rng),
-                fake=augment(fake_images, differentiable, noise, state.augment_rng),
-                labels=labels,
-            )
-            penalised = gan.penalty != "none" and (number + 1) % gan.penalty_interval == 0
-            d_loss, real_logits, fake_logits = discriminator_step(state, gan, pairs, penalised, autocast)
-
-        # Generator: fool the discriminator that was just updated, with the same fakes or with fresh ones.
-        if gan.fresh_fakes:
-            fakes = augment(draw_fakes(state, labels, autocast), differentiable, noise, state.augment_rng)
-            pairs = replace(pairs, fake=fakes)
-        g_loss = generator_step(state, gan, pairs, real_logits, autocast)
-        # Exponential moving average of the weights; a shorter one at first, which forgets the initial weights.
-        update_average(state.averaged, state.generator, decay=min(gan.ema_decay, (1 + step) / (10 + step)))
+        one_step(
+            torch.stack([batches.indices(turn) for turn in turns]),
+            rate,
+            noise,
+            # A shorter average at first, which forgets the initial weights.
+            min(gan.ema_decay, (1 + step) / (10 + step)),
+            noisy=noise > 0,
+            penalised=tuple(
+                gan.penalty != "none" and (turn + 1) % gan.penalty_interval == 0 for turn in turns
+            ),
+        )
 
         state.step = step
-        interval.add(gan.loss, d_loss=d_loss, g_loss=g_loss, real_logits=real_logits, fake_logits=fake_logits)
         if step in film_steps:
             state.film.append(film_frame(state.averaged, seed=seed, device=device))
         if step in evaluation_steps:
-            row = {"step": step, "images_seen": step * images_per_step, **interval.means()}
+            means, steps_per_second = interval.take()
+            row = {"step": step, "images_seen": step * images_per_step, **means}
             refuse_divergence(row, gan, label=label, kept=scratch)
             row |= monitor.measure(state.averaged)
-            row["learning_rate"] = state.g_optimizer.param_groups[0]["lr"]
-            row["images_per_second"] = interval.steps_per_second() * images_per_step
+            row["learning_rate"] = gan.generator_learning_rate * rate
+            row["images_per_second"] = steps_per_second * images_per_step
             state.history.append(row)
             floor = monitor.fidelity_floor
             refuse_collapse(state.history, gan, fidelity_floor=floor, label=label, kept=scratch)
             if scratch is not None:
                 save_state(state, scratch)
-            interval = Interval(device)
         advance(images_per_step, _last_losses(state))
 
     on_cpu = state.averaged.to("cpu").to(memory_format=torch.contiguous_format)
     return GanRun(on_cpu, state.history, np.stack(state.film))
+
+
+def training_step(
+    state: TrainingState,
+    gan: PaperGan,
+    index: Tensor,
+    rate: Scalar,
+    noise: Scalar,
+    decay: Scalar,
+    *,
+    noisy: bool,
+    penalised: tuple[bool, ...],
+    batches: RealBatches,
+    strength: float,
+    facts: ImageFacts,
+    autocast: Autocast,
+    interval: Interval,
+) -> None:
+    """Update both players once, the discriminator in several turns, and the average; add to the interval's sums.
+
+    It reads no value from the device, so that a GPU can replay it (`CudaGraphs`).
+
+    Args:
+        state: the training; its count of steps is left as it is.
+        gan: its options.
+        index: (turns, batch_size) int64, the positions of the real images of each turn.
+        rate: what both learning rates are multiplied with.
+        noise: standard deviation of the instance noise.
+        decay: of the moving average.
+        noisy: whether there is instance noise.
+        penalised: of each turn, whether the gradient penalty is added.
+        batches: the real images.
+        strength: of the augmentation of real images alone.
+        facts: what is true of the images.
+        autocast: what convolutions and dense layers compute in.
+        interval: of the history.
+    """
+    set_learning_rates(state, gan, factor=rate)
+    differentiable = pair_augmentation(gan, facts)
+    shown = partial(augment, how=differentiable, noise=noise if noisy else 0.0, generator=state.augment_rng)
+    last = len(index) - 1
+
+    # Discriminator: the real image of a pair up, the fake one of the same class down.
+    for turn, positions in enumerate(index):
+        real_images, labels = batches.at(positions)
+        real_images = augment_real(real_images, strength, state.augment_rng, facts)
+        # One pass of the generator serves the last of these turns and, as a rule, the generator's own step.
+        with torch.set_grad_enabled(turn == last and not gan.fresh_fakes):
+            fake_images = draw_fakes(state, labels, autocast)
+        pairs = Pairs(real=shown(real_images), fake=shown(fake_images), labels=labels)
+        d_loss, real_logits, fake_logits = discriminator_step(state, gan, pairs, penalised[turn], autocast)
+
+    # Generator: fool the discriminator that was just updated, with the same fakes or with fresh ones.
+    if gan.fresh_fakes:
+        pairs = replace(pairs, fake=shown(draw_fakes(state, labels, autocast)))
+    g_loss = generator_step(state, gan, pairs, real_logits, autocast)
+    update_average(state.averaged, state.generator, decay=decay)
+    interval.add(gan.loss, d_loss=d_loss, g_loss=g_loss, real_logits=real_logits, fake_logits=fake_logits)
 
 
 def pair_augmentation(gan: PaperGan, facts: ImageFacts) -> Differentiable:
@@ -184,7 +242,7 @@ def pair_augmentation(gan: PaperGan, facts: ImageFacts) -> Differentiable:
     )
 
 
-def set_learning_rates(state: TrainingState, gan: PaperGan, *, factor: float) -> None:
+def set_learning_rates(state: TrainingState, gan: PaperGan, *, factor: Scalar) -> None:
     """Both players' learning rates: their peaks times `factor`."""
     state.g_optimizer.param_groups[0]["lr"] = gan.generator_learning_rate * factor
     state.d_optimizer.param_groups[0]["lr"] = gan.discriminator_learning_rate * factor
@@ -270,9 +328,11 @@ def generator_step(
 
 
 @torch.no_grad()
-def update_average(averaged: torch.nn.Module, generator: torch.nn.Module, *, decay: float) -> None:
+def update_average(averaged: torch.nn.Module, generator: torch.nn.Module, *, decay: Scalar) -> None:
     """Averaged ← decay · averaged + (1 − decay) · generator, in place; running statistics are copied."""
-    torch._foreach_lerp_(list(averaged.parameters()), list(generator.parameters()), 1 - decay)
+    weight = 1 - decay
+    for average, parameter in zip(averaged.parameters(), generator.parameters(), strict=True):
+        average.data.lerp_(parameter.data, weight)
     for target, source in zip(averaged.buffers(), generator.buffers(), strict=True):
         target.copy_(source)
 

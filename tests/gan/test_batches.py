@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from pipeline.gan.batches import batch_indices, epoch_order, real_batches
+from pipeline.gan.batches import RealBatches, batch_indices, epoch_order
 from pipeline.images import LabeledImages
 
 
@@ -45,7 +45,7 @@ def test_the_batches_of_a_training_are_its_images_with_their_labels():
     labels = np.arange(10, dtype=np.int64) % 2
     pixels = (25 * np.arange(10, dtype=np.uint8)).reshape(10, 1, 1, 1).repeat(4, 2).repeat(4, 3)
     gan = SimpleNamespace(class_sampling="as_drawn", batch_size=5)
-    batch = real_batches(
+    batch = RealBatches(
         LabeledImages(pixels, labels, ("even", "odd")), gan, seed=0, device=torch.device("cpu")
     )
     for number in (0, 1, 7):

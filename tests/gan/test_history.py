@@ -18,7 +18,8 @@ def test_an_interval_has_the_means_of_its_steps():
             real_logits=real[step],
             fake_logits=fake[step],
         )
-    assert interval.means() == {
+    means, _ = interval.take()
+    assert means == {
         "d_loss": 0.5,
         "g_loss": 2.0,
         "d_real": 1.0,
@@ -34,5 +35,13 @@ def test_a_value_that_is_not_finite_stays_in_the_mean():
     for loss in (1.0, torch.nan):
         loss = torch.tensor(loss)
         interval.add("hinge", d_loss=loss, g_loss=loss, real_logits=loss[None], fake_logits=loss[None])
-    assert math.isnan(interval.means()["d_loss"])
-    assert interval.steps_per_second() > 0
+    means, steps_per_second = interval.take()
+    assert math.isnan(means["d_loss"]) and steps_per_second > 0
+
+
+def test_what_was_taken_is_in_no_later_mean():
+    interval = Interval(torch.device("cpu"))
+    for value in (1.0, 3.0):
+        value = torch.tensor(value)
+        interval.add("hinge", d_loss=value, g_loss=value, real_logits=value[None], fake_logits=value[None])
+        assert interval.take()[0]["d_loss"] == value
