@@ -1,7 +1,8 @@
 """Train many classifiers at once as one batch of networks: what a GPU wants, for which one such network is too small.
 
 A step of one of them is a hundred kernels of a few microseconds each, and starting them takes longer than they run.
-Here the weights of all networks are stacked (`torch.func`): a step of all starts as many kernels as a step of recipe.
+Here the weights of all networks are stacked (`torch.func`): a step of all starts as many kernels as a step of one. On a
+GPU the step is recorded once and replayed (`runtime/cuda_graphs.py`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pipeline.classifier.training import (
     soft_targets,
 )
 from pipeline.params import Training
+from pipeline.runtime.cuda_graphs import CudaGraphs
 from pipeline.runtime.progress import Advance
 from pipeline.runtime.seeds import derive_seed, torch_generator
 
@@ -65,13 +67,14 @@ def train_classifiers(
     stacked, _ = stack_module_state(networks)
     shape_only = copy.deepcopy(networks[0]).to("meta")
     forward = torch.vmap(lambda weights, images: functional_call(shape_only, weights, (images,)))
-    optimizer = new_optimizer(stacked.values(), settings)
+    optimizer = new_optimizer(stacked.values(), settings, capturable=device.type == "cuda")
 
     data = _StackedData(recipes, settings, device)
     losses = torch.zeros(len(recipes), device=device)
-    for step in range(1, settings.steps + 1):
-        images, labels, loss_weights, targets = data.batch(step)
-        optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
+
+    def one_step(positions: Tensor, step: int | Tensor, rate: float | Tensor) -> None:
+        images, labels, loss_weights, targets = data.batch(positions, step)
+        optimizer.param_groups[0]["lr"] = rate
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             logits = forward(stacked, images)
         logits = (logits.float() + data.logit_shifts).flatten(0, 1)
@@ -82,10 +85,17 @@ def train_classifiers(
             per_image = per_image.view_as(labels) * loss_weights
         else:
             per_image = F.cross_entropy(logits, targets.flatten(0, 1), reduction="none").view_as(labels)
-        losses = per_image.mean(1)
+        of_each = per_image.mean(1)
         optimizer.zero_grad()
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        of_each.sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        losses.copy_(of_each.detach())
+
+    take_step: Callable[[Tensor, int, float], None] = one_step
+    if device.type == "cuda" and all(recipe.replayable for recipe in recipes):
+        take_step = CudaGraphs(one_step, device=device, generators=data.rngs)
+    for step in range(1, settings.steps + 1):
+        take_step(data.shown[step - 1], step, learning_rate(settings, step))
         advance(len(recipes))
     for loss in losses.tolist():
         if not math.isfinite(loss):
@@ -125,16 +135,15 @@ class _StackedData:
             :, None
         ]
         self.label_smoothing = settings.label_smoothing
-        rngs = [torch_generator(derive_seed(recipe.seed, "augment"), device) for recipe in recipes]
-        self.augmented = _groups([recipe.augment for recipe in recipes], rngs, device)
-        self.mixed = _groups([recipe.mix for recipe in recipes], rngs, device)
+        self.rngs = [torch_generator(derive_seed(recipe.seed, "augment"), device) for recipe in recipes]
+        self.augmented = _groups([recipe.augment for recipe in recipes], self.rngs, device)
+        self.mixed = _groups([recipe.mix for recipe in recipes], self.rngs, device)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def batch(self, positions: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Of K trainings and N images each: (K, N, C, H, W) float32 in 0..1, labels and loss weights (K, N).
 
         The last is (K, N, num_classes), the targets that have the weights in them; None where no training mixes.
         """
-        positions = self.shown[step - 1]
         index = positions + self.starts
         images = images_to_unit(self.images[index])
         keep = (positions < self.first_augmented)[:, :, None, None, None]

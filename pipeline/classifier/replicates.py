@@ -141,6 +141,7 @@ class CellJob:
             real_only_tail=tail if deferred or (training.mixed and not adjusted) else 0.0,
             tail_weights=training.tail_weights(),
             logit_shift=None if shares is None else settings.logit_adjustment * np.log(shares),
+            replayable="trivial_augment" not in POLICIES[self.arm.policy],  # it asks which images to change
         )
 
     def key(self, how: CellTraining) -> Key:

@@ -46,6 +46,7 @@ class Recipe:
         real_only_tail: share in 0..1 of the steps, the last ones, that are on the real images only.
         tail_weights: (real_images,) of the images' losses in these steps, with a mean of 1. None: all equal.
         logit_shift: (num_classes,) added to the logits, in training alone (arXiv:2007.07314). None: nothing.
+        replayable: whether a GPU can replay a step: `augment` and `mix` read no value back from it.
     """
 
     training: LabeledImages
@@ -59,6 +60,7 @@ class Recipe:
     real_only_tail: float = 0.0
     tail_weights: npt.NDArray[np.float32] | None = None
     logit_shift: npt.NDArray[np.float64] | None = None
+    replayable: bool = True
 
 
 def train_classifier(
@@ -194,14 +196,20 @@ def new_conv_net(recipe: Recipe, settings: Training, device: torch.device) -> Co
     return network.train()
 
 
-def new_optimizer(parameters: Iterable[Tensor], settings: Training) -> torch.optim.AdamW:
-    """AdamW: element by element, so that it does not matter how many networks a tensor holds."""
+def new_optimizer(
+    parameters: Iterable[Tensor], settings: Training, *, capturable: bool = False
+) -> torch.optim.AdamW:
+    """AdamW: element by element, so that it does not matter how many networks a tensor holds.
+
+    `capturable`: its steps can be part of a CUDA graph.
+    """
     return torch.optim.AdamW(
         parameters,
         lr=settings.learning_rate,
         betas=(0.9, 0.99),
         weight_decay=settings.weight_decay,
         fused=True,
+        capturable=capturable,
     )
 
 

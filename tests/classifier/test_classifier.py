@@ -1,3 +1,4 @@
+import sys
 import tempfile
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from pipeline.classifier.training import (
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, concatenate, pixel_keys
 from pipeline.params import Execution, Training, load_params, parse_params
+from pipeline.runtime import cuda_graphs
 from pipeline.runtime.seeds import torch_generator
 from pipeline.scoring.label_scores import load_label_scores
 from pipeline.scoring.prediction import predictions_of_cells
@@ -49,6 +51,7 @@ from pipeline.study.training_sets import ReplicateImages, TrainingSet
 
 CPU = torch.device("cpu")
 ONE_PROCESS = Execution(device="cpu", precision="float32", threads=1, processes=0)
+ON_GPU = ONE_PROCESS.model_copy(update={"device": "cuda"})
 AUGMENTATION = load_params(Path(__file__).parents[2] / "params.yaml").augmentation
 AFFINE = {"rotation_degrees": 10.0, "translation": 0.1, "scale": 0.1, "shear_degrees": 10.0}
 
@@ -397,9 +400,29 @@ def test_a_gpu_trains_the_same_cells(digits, classifier_params):
     """But for augmentation: the two devices draw other random numbers."""
     arms = tuple(ARMS[name] for name in EVERY_KIND)
     expected = study_cells(digits, classifier_params, arms)
-    cuda = ONE_PROCESS.model_copy(update={"device": "cuda"})
-    on_gpu = study_cells(digits, classifier_params, arms, execution=cuda)
+    on_gpu = study_cells(digits, classifier_params, arms, execution=ON_GPU)
     assert_the_same_but_for_rounding(on_gpu, expected, arms=("real", "synthetic", "extra_real"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_replays_what_it_would_compute_kernel_by_kernel(digits, classifier_params, monkeypatch):
+    """Twelve steps: the first three are never replayed."""
+    arms = tuple(ARMS[name] for name in EVERY_KIND)
+    longer = classifier_params.model_copy(update={"steps": 12})
+    replayed = study_cells(digits, longer, arms, execution=ON_GPU)
+    monkeypatch.setattr(cuda_graphs, "_WARM_UP", sys.maxsize)
+    assert_the_same_but_for_rounding(study_cells(digits, longer, arms, execution=ON_GPU), replayed)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_trains_with_every_policy(digits, classifier_params):
+    """Also with the one whose steps cannot be replayed."""
+    longer = classifier_params.model_copy(update={"steps": 6})
+    arms = [Arm("real", policy) for policy in POLICIES]
+    cells = study_cells(digits, longer, arms, replicates=1, execution=ON_GPU)
+    assert [cell.facts["classic_augmentation"] for cell in cells] == list(POLICIES)
 
 
 def test_cells_are_the_same_to_the_bit_one_after_another_and_side_by_side(digits, classifier_params):
