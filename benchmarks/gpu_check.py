@@ -11,10 +11,12 @@ python benchmarks/gpu_check.py [--part tests --part gan ...] [--out build/gpu-ch
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import batched
@@ -70,15 +72,20 @@ def run_study():
     empty.write_text("{}\n")
     command = "from synthgain.app import main; main()"
     arguments = ["workspace", str(STUDY / "study"), "--params", str(empty), "--repro"]
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", command, *arguments], cwd=ROOT, text=True, capture_output=True
-    )
-    print(done.stdout[-4000:], done.stderr[-2000:], flush=True)
+    start, stages = time.perf_counter(), [("start", 0.0)]
+    with subprocess.Popen(
+        [sys.executable, "-c", command, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE
+    ) as running:
+        for line in running.stdout:
+            print(line, end="", flush=True)
+            if stage := re.match(r"Running stage '(.+)'", line):
+                stages.append((stage[1], time.perf_counter() - start))
+    stages.append(("end", time.perf_counter() - start))
     summary = STUDY / "study/data/metrics/summary.json"
     return {
-        "exit status": done.returncode,
-        "minutes": (time.perf_counter() - start) / 60,
+        "exit status": running.returncode,
+        "minutes": stages[-1][1] / 60,
+        "seconds": {name: round(after - at) for (name, at), (_, after) in pairwise(stages)},
         "summary": json.loads(summary.read_text()) if summary.is_file() else None,
     }
 
@@ -99,7 +106,7 @@ def run_two_minutes():
         )
         return run, time.perf_counter() - start
 
-    short, long = 100_000, 200_000
+    short, long = 1_000_000, 2_000_000
     first = trained(short)[1]
     rate = (long - short) / (trained(long)[1] - first)
     run, seconds = trained(int(rate * SECONDS))
