@@ -106,7 +106,7 @@ def run_two_minutes():
         )
         return run, time.perf_counter() - start
 
-    short, long = 1_000_000, 2_000_000
+    short, long = 500_000, 1_000_000
     first = trained(short)[1]
     rate = (long - short) / (trained(long)[1] - first)
     run, seconds = trained(int(rate * SECONDS))
