@@ -89,6 +89,10 @@ lock:  ## Resolve pyproject.toml anew and write requirements.lock
 	build/lock-venv/bin/pip install --quiet -e '.[dev]'
 	build/lock-venv/bin/pip freeze --all --exclude-editable --exclude pip > requirements.lock
 
+.PHONY: gpu-check
+gpu-check: install  ## Tests, speed and the study on your GPU, about 15 minutes, as a table and build/gpu-check.json
+	python benchmarks/gpu_check.py
+
 .PHONY: clean-demo
 clean-demo:  ## Remove build/demo
 	rm -rf build/demo
