@@ -92,8 +92,18 @@ def network_with_weights(build: Callable[[], Network], weights: Mapping[str, tor
         Exception: whatever `build` raises.
     """
     import torch
+    from torch.overrides import TorchFunctionMode
 
-    with warnings.catch_warnings(), torch.device("meta"):  # no memory: an edited size may ask for terabytes
+    class NoInitialValues(TorchFunctionMode):
+        """Initialisers do nothing: to draw numbers that nobody holds, torch would import its compiler (1.9 s)."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if getattr(func, "__module__", None) == "torch.nn.init":
+                return None
+            return func(*args, **(kwargs or {}))
+
+    # No memory: an edited size may ask for terabytes.
+    with warnings.catch_warnings(), torch.device("meta"), NoInitialValues():
         warnings.simplefilter("ignore")  # torch warns of a size of 0, which is refused below
         wanted = build().state_dict()
     if missing := sorted(wanted.keys() ^ weights.keys()):

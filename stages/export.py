@@ -80,7 +80,7 @@ def main(
         metrics=quality,
     )
     typer.echo(f"{counted(len(images), 'synthetic image')} of budget {budget}, replicate {replicate}: {out}")
-    typer.echo(f"note: {selection.note}")
+    typer.echo(f"note: {selection.advice} The cards have the reasons.")
 
 
 if __name__ == "__main__":

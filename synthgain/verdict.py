@@ -22,6 +22,7 @@ def verdict(
     from pipeline.comparison.verdict import verdict_table, verdicts
     from pipeline.errors import SynthGainError
     from pipeline.params import load_params
+    from pipeline.tracking.planned_runs import experiment_name
     from pipeline.tracking.store import find_store
 
     path = folder / "data/metrics/comparison.json"
@@ -40,6 +41,6 @@ def verdict(
     console.print(f"\nreport:  {folder / 'data/report/index.html'}", soft_wrap=True)
     store = find_store(os.environ, folder)
     where = store if store.database is None else f"synthgain ui {folder}"
-    experiment = load_params(folder / "params.yaml").tracking.experiment
-    console.print(f"MLflow:  {where}   (experiment {experiment}-…)", soft_wrap=True)
+    experiment = experiment_name(load_params(folder / "params.yaml"))
+    console.print(f"MLflow:  {where}   (experiment {experiment})", soft_wrap=True)
     console.print(f"images:  synthgain inspect {folder / 'data/export'}", soft_wrap=True)

@@ -241,7 +241,7 @@ def test_where_the_runs_are_is_said_without_the_password(form, files, monkeypatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{written.format('host:5000')}")
     verdict(files.root)
     shown = capsys.readouterr().out
-    assert "MLflow:  http://host:5000   (experiment synthgain-…)" in shown and hidden(shown, secrets)
+    assert "MLflow:  http://host:5000   (experiment synthgain-folder)" in shown and hidden(shown, secrets)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     verdict(files.root)
     assert f"MLflow:  synthgain ui {files.root} " in capsys.readouterr().out

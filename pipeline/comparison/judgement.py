@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.comparison.cells import labels_that_choose, subset_overlap
+from pipeline.comparison.cells import cell_values, labels_that_choose, subset_overlap
 from pipeline.comparison.choice import Choice, judged_differences
-from pipeline.comparison.rows import detectable_columns, paired_columns
-from pipeline.comparison.texts import detectable_points
+from pipeline.comparison.rows import detectable_columns, paired_columns, rounded
+from pipeline.comparison.texts import detectable_points, points
 from pipeline.statistics import CONFIDENCE, detectable_effect_on_both, paired_test
 from pipeline.study.grid import DeclaredArm
 from pipeline.study.metric import Metric
@@ -132,6 +132,7 @@ class Judgement:
         rule: what follows.
         collapsed: `1 of 3 GANs collapsed`; empty if none did.
         validation_labels: how many labels chose; None where they are no more than a replicate has for its training.
+        largest_gain: what the baseline's mean on test leaves to the top of the scale: no gain can be larger.
     """
 
     baseline: Choice
@@ -143,6 +144,7 @@ class Judgement:
     rule: Rule
     collapsed: str = ""
     validation_labels: int | None = None
+    largest_gain: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,7 @@ def judge(
         rule,
         collapsed,
         validation_labels=labels if labels > own else None,
+        largest_gain=1 - float(cell_values(cells, budget, baseline.arm, f"test_{metric}").mean()),
     )
 
 
@@ -249,6 +252,7 @@ def judgement_columns(
         ],
         "subset_overlap": judgement.overlap,
         "validation_labels": judgement.validation_labels,
+        "largest_gain": rounded(judgement.largest_gain),
         "validation": judgement.on_validation,
         **judgement.on_test,
         "over_real": judgement.over_real,
@@ -322,11 +326,20 @@ def _basis(judgement: Judgement, unit: str) -> list[str]:
     sentences = [f"This is from {count}{only_chooses}, with {100 * CONFIDENCE:.0f} % intervals."]
     detectable = detectable_words(judgement.on_test, unit)
     if judgement.rule is _NO_EFFECT and detectable:
-        sentences.append(f"An effect of {detectable} would have been found 8 times in 10.")
+        found = f"n effect of {detectable} would have been found 8 times in 10"
+        if judgement.on_test["minimum_detectable_effect"] > judgement.largest_gain:
+            most = f"{points(judgement.largest_gain).lstrip('+')} {unit}"
+            sentences.append(
+                f"Only a{found}, and {most} are the most there is to gain: this study cannot tell."
+            )
+        else:
+            sentences.append(f"A{found}.")
     changed = sum(pair != (baseline.arm, candidate.arm) for pair in judged)
     if changed:
         sentences.append(f"In {changed} of {len(judged)} cases the replicates before chose otherwise.")
-    if judgement.validation_labels:
+    if len(pairs) > 1 and len(judged) == len(pairs):
+        sentences.append("Nothing was chosen: the study has one arm with synthetic images and one without.")
+    elif judgement.validation_labels:
         sentences.append(f"Arm and ratio were chosen with {judgement.validation_labels} validation labels.")
     if judgement.overlap == 1 and len(pairs) > 1:
         sentences.append("All replicates have the same real images: the intervals are about seeds alone.")

@@ -49,8 +49,8 @@ def card(manifest: Mapping[str, Any]) -> str:
         _opening(manifest, width, height),
         f"""## How they were made
 
-{_maker(manifest, learned_from)} Generator `{made["generator_sha256"]}`, seed {made["seed"]}, replicate
-{made["replicate"]}; real subset `{made["real_subset_sha256"]}`.
+{_maker(manifest, learned_from)} Generator `{made["generator_sha256"]}`, seed {made["seed"]}{_replicate(made)};
+real subset `{made["real_subset_sha256"]}`.
 {_filtered(manifest)}""",
         f"""## Real source and its licence
 
@@ -162,6 +162,11 @@ def _filtered(manifest: Mapping[str, Any]) -> str:
     )
 
 
+def _replicate(made: Mapping[str, Any]) -> str:
+    """Its number, counted from 1 as in the tables; nothing for images that no study made."""
+    return "" if made["replicate"] is None else f", replicate {made['replicate'] + 1}"
+
+
 def advice(study: Mapping[str, Any] | None) -> str:
     """Whether the images help, as far as the study knows."""
     return (
@@ -186,7 +191,7 @@ def quality_table(metrics: Mapping[str, Any] | None) -> str:
     lines = [f"| images | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     for key, name in (
         ("synthetic", "these synthetic images"),
-        ("floor", "floor: real train images"),
+        ("floor", "floor: real validation images"),
         ("copycat", "copycat: the generator's training images + noise"),
     ):
         if key in metrics:

@@ -55,8 +55,7 @@ def model_header(*, name: str, source: str, licence: str, metrics: Mapping[str, 
     """
     header: dict[str, Any] = {
         "license": licence,
-        "pipeline_tag": "unconditional-image-generation",
-        "tags": ["synthetic", "synthgain", "gan", "dcgan", "image-generation"],
+        "tags": ["synthetic", "synthgain", "gan", "image-generation", "class-conditional"],
     }
     if metrics:
         n, found = metrics["n"], metrics["synthetic"]
@@ -67,7 +66,7 @@ def model_header(*, name: str, source: str, licence: str, metrics: Mapping[str, 
         values = [
             {"type": key, "name": text, "value": found[key]} for key, text in words.items() if key in found
         ]
-        task = {"type": "unconditional-image-generation", "name": "Image generation by class"}
+        task = {"type": "class-conditional-image-generation", "name": "Image generation by class"}
         data_set = {"type": "image-classification", "name": source}
         header["model-index"] = [
             {"name": name, "results": [{"task": task, "dataset": data_set, "metrics": values}]}

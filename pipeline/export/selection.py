@@ -30,13 +30,16 @@ class Selection:
     verdict: str
 
     @property
-    def note(self) -> str:
-        """Sentences for the person who takes the images away."""
+    def advice(self) -> str:
+        """A sentence for the person who takes the images away."""
         if self.recommended:
-            advice = f"The study recommends adding {self.synthetic_per_real:g} of these images per real image"
-        else:
-            advice = "The study does not recommend adding these images"
-        return f"{advice}. {self.verdict}"
+            return f"The study recommends adding {self.synthetic_per_real:g} of these images per real image."
+        return "The study does not recommend adding these images."
+
+    @property
+    def note(self) -> str:
+        """The advice and its reasons."""
+        return f"{self.advice} {self.verdict}"
 
     def facts(self) -> dict[str, Any]:
         """What the manifest keeps (JSON values)."""

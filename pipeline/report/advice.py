@@ -23,6 +23,7 @@ ANSWERS = {
     "prefer_classic": "No: classic augmentation does as well",
     "no_detectable_effect": "No gain was found",
 }
+_CANNOT_TELL = "Not known: this study is too small to tell"
 _OPEN = ("too_few_replicates", "gain_not_confirmed", "no_detectable_effect")
 
 
@@ -33,13 +34,24 @@ def headline(judged: Mapping[str, Any], metric: Metric) -> str:
         judged: a row of `comparison.json`'s budgets.
         metric: of the study.
     """
-    words = f"{_real_images(judged['budget'])}: {ANSWERS[judged['code']]}"
+    answer = _CANNOT_TELL if cannot_tell(judged) else ANSWERS[judged["code"]]
+    words = f"{_real_images(judged['budget'])}: {answer}"
     if judged.get("mean_difference") is None:
         return f"{words}."
     change = f"{points(judged['mean_difference'])} points of test {WORDS[metric]}"
     if judged.get("low") is None:
         return f"{words}. {change}, without an interval."
     return f"{words}. {change} [{points_interval(judged['low'], judged['high'])}]."
+
+
+def cannot_tell(judged: Mapping[str, Any]) -> bool:
+    """Whether nothing was found, and not even the largest possible gain would have been."""
+    effect = judged.get("minimum_detectable_effect")
+    return (
+        judged["code"] == "no_detectable_effect"
+        and effect is not None
+        and effect > judged.get("largest_gain", 1.0)  # studies of before do not have it
+    )
 
 
 def what_to_do(results: Results) -> list[str]:
@@ -70,7 +82,11 @@ def _settling(judged: Mapping[str, Any]) -> list[str]:
         return []
     needed = judged.get("replicates_to_settle")
     many = f"about {needed} replicates" if needed else "more replicates"
-    return [f"To know more: {many} (study.replicates in params.yaml). What is trained is not trained again."]
+    value = needed or "N"
+    return [
+        f"To know more: {many}. Set `replicates: {value}` below `study:` in params.yaml, then run `dvc repro`:"
+        " what is trained is not trained again."
+    ]
 
 
 def _more_real_images(results: Results, budget_results: BudgetResults) -> list[str]:

@@ -14,6 +14,7 @@ from pipeline.comparison.judgement import CODES, RULES, detectable_words, rule_f
 from pipeline.comparison.texts import p_value, points, points_interval
 from pipeline.comparison.verdict import compare_cells, verdict_table
 from pipeline.errors import SynthGainError
+from pipeline.report.advice import headline
 from pipeline.statistics import (
     detectable_effect_on_both,
     holm,
@@ -89,6 +90,31 @@ def test_no_detectable_effect_keeps_the_classic_arm_and_says_what_would_have_bee
     )
     assert f"An effect of about {points} would have been found 8 times in 10." in row["verdict"]
     assert "Use affine augmentation alone" in row["verdict"]
+
+
+def test_a_study_that_could_find_no_possible_gain_says_that_it_cannot_tell(write_study):
+    """The spread is so wide that only a gain beyond 100 % would have been found."""
+    wide = [0.99, 0.91, 0.98]
+    row = judge(write_study, {("real_affine", 0): AFFINE, ("synthetic_affine", 1.0): wide})
+    assert row["code"] == "no_detectable_effect"
+    assert row["largest_gain"] == pytest.approx(1 - np.mean([*AFFINE, AFFINE[0]]), abs=1e-6)
+    assert row["minimum_detectable_effect"] > row["largest_gain"]
+    assert "Only an effect of about " in row["verdict"]
+    assert ", and 4.00 points are the most there is to gain: this study cannot tell." in row["verdict"]
+    assert headline(row, "accuracy").startswith(
+        "60 real images: Not known: this study is too small to tell. "
+    )
+
+
+@pytest.mark.parametrize(
+    "arms, ratios, nothing", [(["real", "synthetic"], (1.0,), True), (None, (0.5, 1.0), False)]
+)
+def test_a_study_without_a_choice_says_that_nothing_was_chosen(arms, ratios, nothing):
+    grid = Grid((60,), ratios, 4, tuple(arms or ("real", "real_affine", "synthetic_affine")))
+    cells = _any_cells(grid).assign(validation_images=5000)
+    verdict = compare_cells(cells, grid, test_images=300)["budgets"][0]["verdict"]
+    assert (" Nothing was chosen: " in verdict) == nothing
+    assert ("were chosen with 5000 validation labels" in verdict) == (not nothing)
 
 
 def test_harm_is_said(write_study):
@@ -773,6 +799,9 @@ def test_the_terminal_table_has_a_row_per_arm_and_one_star_per_budget(write_stud
     assert sum("* real" in line for line in text.splitlines()) == 2
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
+    # Every comparison stands in it, those of classic arms with real only too.
+    families = [each for each in comparison["holm_families"] if each["metric"] == "test_accuracy"]
+    assert sum(map(bool, table.columns[5].cells)) == sum(each["comparisons"] for each in families)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_the_generator_goes_along_with_a_card_that_the_hub_reads(tmp_path):
         "## Limits",
         "The study does not recommend adding these images. No gain was seen.",
         "It learned from 1000 real training images\nof MNIST, and from nothing else.",
-        "| floor: real train images | 0.07 | 0.99 |",
+        "| floor: real validation images | 0.07 | 0.99 |",
         "--model generator.safetensors",
     ):
         assert part in card.text

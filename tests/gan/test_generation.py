@@ -326,3 +326,22 @@ def test_a_truncated_or_foreign_model_is_one_line(generator, model, tmp_path):
         with pytest.raises(SynthGainError, match=message) as error:
             load_generator(path, CPU)
         assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
+def test_loading_a_generator_does_not_load_the_compiler_of_torch(generator, tmp_path):
+    """Two seconds of a command's start: initialisers on torch's meta device import it."""
+    save_generator(tmp_path / "g.safetensors", generator, class_names=("a", "b", "c"), provenance={})
+    load = (
+        "import sys, pathlib, torch; from pipeline.gan.generators import load_generator;"
+        " load_generator(pathlib.Path('g.safetensors'), torch.device('cpu'));"
+        " print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", load],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"

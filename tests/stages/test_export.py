@@ -55,7 +55,7 @@ def test_what_the_study_recommends_is_exported(write_study):
     assert result.exit_code == 0, result.output
     study = manifest(files)["study"]
     assert study["recommended"] is True and study["synthetic_per_real"] == 1
-    assert "note: The study recommends adding 1 of these images per real image. " in result.output
+    assert "note: The study recommends adding 1 of these images per real image. The cards" in result.output
 
 
 def test_where_nothing_is_recommended_the_largest_budget_is_exported_with_a_clear_note(write_study):
@@ -68,7 +68,7 @@ def test_where_nothing_is_recommended_the_largest_budget_is_exported_with_a_clea
         assert facts["study"]["recommended"] is False
         assert facts["study"]["note"].startswith("The study does not recommend adding these images. ")
         assert facts["images"] == 36 and set(facts["counts"]) == {12}
-    assert "note: The study does not recommend adding these images. " in result.output
+    assert "note: The study does not recommend adding these images. The cards" in result.output
 
 
 def test_a_budget_a_replicate_and_formats_can_be_asked_for(write_study):
@@ -85,7 +85,7 @@ def test_the_card_has_the_metrics_beside_their_anchors(write_study):
     assert run(files).exit_code == 0
     card = (files.root / "data/export/parquet/README.md").read_text()
     assert "| these synthetic images | 7 | 0.007 | 0.81 | 0.62 | 0.93 | 0.74 | 0.97 |" in card
-    assert "| floor: real train images | 1.25 |" in card and "n = 300" in card
+    assert "| floor: real validation images | 1.25 |" in card and "n = 300" in card
 
 
 def test_metrics_that_lack_the_replicate_are_one_line(write_study):
