@@ -25,7 +25,6 @@ def main(
     """
     import json
 
-    from pipeline.classifier.pseudo_labels import pseudo_labels
     from pipeline.images import Indices, LabeledImages
     from pipeline.params import load_params
     from pipeline.runtime.outputs import write_text
@@ -49,6 +48,8 @@ def main(
 
     found = {}
     if count:
+        from pipeline.classifier.pseudo_labels import pseudo_labels  # torch: two seconds
+
         labelled = pseudo_labels(
             real,
             replicates(),
