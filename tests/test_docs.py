@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
+from pipeline.params import overlay_params
 from synthgain.app import app
 
 ROOT = Path(__file__).parents[1]
@@ -106,3 +108,16 @@ def test_commands_exist_and_take_these_options(name):
         ]
         if whole and not given & {"--help", "-h"}:
             assert len(arguments) >= len(needed), line
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/own-data.md"])
+def test_the_params_of_a_page_are_params(name, tmp_path):
+    """The first block of a page, alone; each further one beside it, section by section."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / name).read_text(encoding="utf-8"), flags=re.S | re.M)
+    assert blocks
+    changes = {}
+    for block in blocks:
+        for section, values in yaml.safe_load(block).items():
+            changes[section] = changes.get(section, {}) | values
+        (tmp_path / "my.yaml").write_text(yaml.safe_dump(changes))
+        overlay_params(ROOT / "params.yaml", tmp_path / "my.yaml")

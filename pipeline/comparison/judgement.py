@@ -99,6 +99,12 @@ RULES: dict[tuple[Sign, Sign], Rule] = {
     ("below", "around"): _NO_EFFECT,
     ("below", "below"): _HARM,
 }
+# In the place of `_NO_EFFECT`, where not even the largest possible gain would have been found.
+_CANNOT_TELL = Rule(
+    "no_detectable_effect",
+    False,
+    "this study is too small to tell whether {images} help: {change}. Until more replicates tell, use {instead}.",
+)
 # In the place of `_NO_EFFECT`, where synthetic images do what classic augmentation does better.
 _PREFER_CLASSIC = Rule(
     "prefer_classic", False, "{gain_over_real}, but {change_beside_gain}. Prefer {instead}."
@@ -210,6 +216,9 @@ def judge(
         collapsed=bool(collapsed),
     )
     labels, own = labels_that_choose(cells, budget)
+    largest_gain = 1 - float(cell_values(cells, budget, baseline.arm, f"test_{metric}").mean())
+    if rule is _NO_EFFECT and (on_test["minimum_detectable_effect"] or 0) > largest_gain:
+        rule = _CANNOT_TELL
     return Judgement(
         baseline,
         candidate,
@@ -220,7 +229,7 @@ def judge(
         rule,
         collapsed,
         validation_labels=labels if labels > own else None,
-        largest_gain=1 - float(cell_values(cells, budget, baseline.arm, f"test_{metric}").mean()),
+        largest_gain=largest_gain,
     )
 
 
@@ -326,14 +335,12 @@ def _basis(judgement: Judgement, unit: str) -> list[str]:
     sentences = [f"This is from {count}{only_chooses}, with {100 * CONFIDENCE:.0f} % intervals."]
     detectable = detectable_words(judgement.on_test, unit)
     if judgement.rule is _NO_EFFECT and detectable:
-        found = f"n effect of {detectable} would have been found 8 times in 10"
-        if judgement.on_test["minimum_detectable_effect"] > judgement.largest_gain:
-            most = f"{points(judgement.largest_gain).lstrip('+')} {unit}"
-            sentences.append(
-                f"Only a{found}, and {most} are the most there is to gain: this study cannot tell."
-            )
-        else:
-            sentences.append(f"A{found}.")
+        sentences.append(f"An effect of {detectable} would have been found 8 times in 10.")
+    if judgement.rule is _CANNOT_TELL:
+        most = f"{points(judgement.largest_gain).lstrip('+')} {unit}"
+        sentences.append(
+            f"Such a study finds an effect of {detectable} 8 times in 10, and at most {most} can be gained."
+        )
     changed = sum(pair != (baseline.arm, candidate.arm) for pair in judged)
     if changed:
         sentences.append(f"In {changed} of {len(judged)} cases the replicates before chose otherwise.")

@@ -150,8 +150,9 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
     replicates = replicate_words(comparison)
     table = Table(
         title=f"Validation and test {WORDS[metric]} in %, mean of {replicates}",
-        caption="* recommended   Δ: points over the same without synthetic images, and of classic arms over real"
-        f" only   p: after Holm over all {family['comparisons']}",
+        caption="* recommended   Δ: change in points, against the same without synthetic images; of classic arms and"
+        " of synthetic only, against real only   An interval is for its row alone; p allows for all"
+        f" {family['comparisons']} comparisons.",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         show_edge=False,

@@ -99,8 +99,11 @@ def test_a_study_that_could_find_no_possible_gain_says_that_it_cannot_tell(write
     assert row["code"] == "no_detectable_effect"
     assert row["largest_gain"] == pytest.approx(1 - np.mean([*AFFINE, AFFINE[0]]), abs=1e-6)
     assert row["minimum_detectable_effect"] > row["largest_gain"]
-    assert "Only an effect of about " in row["verdict"]
-    assert ", and 4.00 points are the most there is to gain: this study cannot tell." in row["verdict"]
+    assert row["verdict"].startswith(
+        "With 60 real images, this study is too small to tell whether 1.0 synthetic images per real one help: "
+    )
+    assert " Until more replicates tell, use affine augmentation alone." in row["verdict"]
+    assert " 8 times in 10, and at most 4.00 points can be gained." in row["verdict"]
     assert headline(row, "accuracy").startswith(
         "60 real images: Not known: this study is too small to tell. "
     )
