@@ -152,7 +152,7 @@ def verdict_table(comparison: dict[str, Any]) -> Table:
         title=f"Validation and test {WORDS[metric]} in %, mean of {replicates}",
         caption="* recommended   Δ: change in points, against the same without synthetic images; of classic arms and"
         " of synthetic only, against real only   An interval is for its row alone; p allows for all"
-        f" {family['comparisons']} comparisons.",
+        f" {family['comparisons']} comparisons. Rows have all replicates; the verdict leaves out one that only chose.",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         show_edge=False,
