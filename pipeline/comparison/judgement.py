@@ -19,7 +19,7 @@ import pandas as pd
 
 from pipeline.comparison.cells import cell_values, labels_that_choose, subset_overlap
 from pipeline.comparison.choice import Choice, judged_differences
-from pipeline.comparison.rows import detectable_columns, paired_columns, rounded
+from pipeline.comparison.rows import DECIMALS, detectable_columns, paired_columns
 from pipeline.comparison.texts import detectable_points, points
 from pipeline.statistics import CONFIDENCE, detectable_effect_on_both, paired_test
 from pipeline.study.grid import DeclaredArm
@@ -207,6 +207,10 @@ def judge(
     on_validation, on_test = (paired_columns(test) for test in tests)
     if all(test.standard_deviation for test in tests):
         on_test |= detectable_columns(detectable_effect_on_both(*differences, overlap=overlap))
+    # Rounded, as the effect is: what decides stands in the file.
+    largest_gain = round(
+        1 - float(cell_values(cells, budget, baseline.arm, f"test_{metric}").mean()), DECIMALS
+    )
     rule = rule_for(
         place_of(on_validation["low"], on_validation["high"]),
         place_of(on_test["low"], on_test["high"]),
@@ -214,11 +218,9 @@ def judge(
         and over_real is not None
         and place_of(over_real["low"], over_real["high"]) == "above",
         collapsed=bool(collapsed),
+        out_of_reach=out_of_reach(on_test["minimum_detectable_effect"], largest_gain),
     )
     labels, own = labels_that_choose(cells, budget)
-    largest_gain = 1 - float(cell_values(cells, budget, baseline.arm, f"test_{metric}").mean())
-    if rule is _NO_EFFECT and (on_test["minimum_detectable_effect"] or 0) > largest_gain:
-        rule = _CANNOT_TELL
     return Judgement(
         baseline,
         candidate,
@@ -261,7 +263,7 @@ def judgement_columns(
         ],
         "subset_overlap": judgement.overlap,
         "validation_labels": judgement.validation_labels,
-        "largest_gain": rounded(judgement.largest_gain),
+        "largest_gain": judgement.largest_gain,
         "validation": judgement.on_validation,
         **judgement.on_test,
         "over_real": judgement.over_real,
@@ -270,7 +272,12 @@ def judgement_columns(
 
 
 def rule_for(
-    validation: Sign | None, test: Sign | None, *, helps_real_only: bool = False, collapsed: bool = False
+    validation: Sign | None,
+    test: Sign | None,
+    *,
+    helps_real_only: bool = False,
+    collapsed: bool = False,
+    out_of_reach: bool = False,
 ) -> Rule:
     """The rule for where the two intervals lie.
 
@@ -279,13 +286,23 @@ def rule_for(
         helps_real_only: whether synthetic images help over the plain real subset, and the best arm without them is
             more than that.
         collapsed: whether a GAN collapsed, and its replicate is left out.
+        out_of_reach: whether the minimum detectable effect is more than could be gained.
     """
     if validation is None or test is None:
         return _TOO_FEW
     rule = RULES[validation, test]
     if rule is _GAIN and collapsed:
         return _COLLAPSED
-    return _PREFER_CLASSIC if rule is _NO_EFFECT and helps_real_only else rule
+    if rule is not _NO_EFFECT:
+        return rule
+    if helps_real_only:
+        return _PREFER_CLASSIC
+    return _CANNOT_TELL if out_of_reach else rule
+
+
+def out_of_reach(effect: float | None, largest_gain: float) -> bool:
+    """Whether a minimum detectable effect is more than could be gained: then a study of no effect cannot tell."""
+    return effect is not None and effect > largest_gain
 
 
 def place_of(low: float | None, high: float | None) -> Sign | None:

@@ -13,7 +13,7 @@ from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm
 from pipeline.study.subsets import Budget
 
-_DECIMALS = 6
+DECIMALS = 6
 # The questions of a study, each with its family of comparisons.
 MORE_IMAGES, RARE_CLASSES = "more images or other augmentation", "the gap of rare classes"
 # The columns of a paired comparison, in `comparison.json` (fractions, null where replicates cannot tell).
@@ -152,4 +152,4 @@ def detectable_columns(detectable: Detectable | None) -> dict[str, Any]:
 
 def rounded(value: float | None) -> float | None:
     """A value of the file: so many decimals that it can be compared, and no noise of a last bit."""
-    return None if value is None else round(value, _DECIMALS) + 0.0  # + 0.0: no −0.0 in the file
+    return None if value is None else round(value, DECIMALS) + 0.0  # + 0.0: no −0.0 in the file

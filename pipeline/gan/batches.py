@@ -42,10 +42,6 @@ class RealBatches:
         """Of positions (N,) on the device: real images (N, C, H, W) float32 in −1..1, and their labels (N,) int64."""
         return images_from_uint8(self._images[index]), self._labels[index]
 
-    def __call__(self, number: int) -> tuple[Tensor, Tensor]:
-        """The batch itself."""
-        return self.at(self.indices(number).to(self._labels.device))
-
 
 def batch_indices(order: Order, batch_size: int, number: int) -> Tensor:
     """The positions (batch_size,) int64 of batch `number`: the epochs of `order`, joined without a gap.

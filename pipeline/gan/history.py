@@ -22,6 +22,11 @@ class Interval:
     def __init__(self, device: torch.device) -> None:
         self.sums = torch.zeros(len(self._NAMES) + 1, device=device)
         self.one = torch.ones((), device=device)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the steps so far, where the sums lie; the clock starts."""
+        self.sums.zero_()
         self.start = time.monotonic()
 
     @torch.no_grad()
@@ -34,10 +39,10 @@ class Interval:
         means = d_loss, g_loss, real_logits.mean(), fake_logits.mean(), pairs, *right
         self.sums += torch.stack([*means, self.one])
 
-    def take(self) -> tuple[dict[str, float], float]:
-        """The means over the steps, whose columns are described at `train_gan`, and steps per second; then anew."""
-        means = (self.sums[:-1] / self.sums[-1]).tolist()
-        speed = float(self.sums[-1]) / (time.monotonic() - self.start)
-        self.sums.zero_()
-        self.start = time.monotonic()
-        return dict(zip(self._NAMES, means, strict=True)), speed
+    def means(self) -> dict[str, float]:
+        """The means over the steps; the columns of the same names are described at `train_gan`."""
+        return dict(zip(self._NAMES, (self.sums[:-1] / self.sums[-1]).tolist(), strict=True))
+
+    def steps_per_second(self) -> float:
+        """The speed since the last evaluation point."""
+        return float(self.sums[-1]) / (time.monotonic() - self.start)

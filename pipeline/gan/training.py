@@ -124,7 +124,7 @@ def train_gan(
         gan,
         batches=batches,
         strength=gan.real_augmentation if len(real) <= gan.real_augmentation_up_to else 0.0,
-        facts=facts,
+        differentiable=pair_augmentation(gan, facts),
         autocast=partial(torch.autocast, device.type, dtype=dtype, enabled=dtype != torch.float32),
         interval=interval,
     )
@@ -135,6 +135,7 @@ def train_gan(
         state.film.append(film_frame(state.averaged, seed=seed, device=device))
 
     advance(state.step * images_per_step)
+    interval.restart()
     for step in range(state.step + 1, steps + 1):
         turns = range((step - 1) * gan.discriminator_steps, step * gan.discriminator_steps)
         rate = learning_rate_factor(step, steps, gan, state.history)
@@ -155,17 +156,17 @@ def train_gan(
         if step in film_steps:
             state.film.append(film_frame(state.averaged, seed=seed, device=device))
         if step in evaluation_steps:
-            means, steps_per_second = interval.take()
-            row = {"step": step, "images_seen": step * images_per_step, **means}
+            row = {"step": step, "images_seen": step * images_per_step, **interval.means()}
             refuse_divergence(row, gan, label=label, kept=scratch)
             row |= monitor.measure(state.averaged)
             row["learning_rate"] = gan.generator_learning_rate * rate
-            row["images_per_second"] = steps_per_second * images_per_step
+            row["images_per_second"] = interval.steps_per_second() * images_per_step
             state.history.append(row)
             floor = monitor.fidelity_floor
             refuse_collapse(state.history, gan, fidelity_floor=floor, label=label, kept=scratch)
             if scratch is not None:
                 save_state(state, scratch)
+            interval.restart()
         advance(images_per_step, _last_losses(state))
 
     on_cpu = state.averaged.to("cpu").to(memory_format=torch.contiguous_format)
@@ -184,7 +185,7 @@ def training_step(
     penalised: tuple[bool, ...],
     batches: RealBatches,
     strength: float,
-    facts: ImageFacts,
+    differentiable: Differentiable,
     autocast: Autocast,
     interval: Interval,
 ) -> None:
@@ -203,19 +204,18 @@ def training_step(
         penalised: of each turn, whether the gradient penalty is added.
         batches: the real images.
         strength: of the augmentation of real images alone.
-        facts: what is true of the images.
+        differentiable: of real and fake images alike.
         autocast: what convolutions and dense layers compute in.
         interval: of the history.
     """
     set_learning_rates(state, gan, factor=rate)
-    differentiable = pair_augmentation(gan, facts)
     shown = partial(augment, how=differentiable, noise=noise if noisy else 0.0, generator=state.augment_rng)
     last = len(index) - 1
 
     # Discriminator: the real image of a pair up, the fake one of the same class down.
     for turn, positions in enumerate(index):
         real_images, labels = batches.at(positions)
-        real_images = augment_real(real_images, strength, state.augment_rng, facts)
+        real_images = augment_real(real_images, strength, state.augment_rng, differentiable.facts)
         # One pass of the generator serves the last of these turns and, as a rule, the generator's own step.
         with torch.set_grad_enabled(turn == last and not gan.fresh_fakes):
             fake_images = draw_fakes(state, labels, autocast)
@@ -332,7 +332,7 @@ def update_average(averaged: torch.nn.Module, generator: torch.nn.Module, *, dec
     """Averaged ← decay · averaged + (1 − decay) · generator, in place; running statistics are copied."""
     weight = 1 - decay
     for average, parameter in zip(averaged.parameters(), generator.parameters(), strict=True):
-        average.data.lerp_(parameter.data, weight)
+        average.lerp_(parameter, weight)
     for target, source in zip(averaged.buffers(), generator.buffers(), strict=True):
         target.copy_(source)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.comparison.judgement import out_of_reach
 from pipeline.comparison.texts import points, points_interval
 from pipeline.report.tables import arm_text
 from pipeline.results import BudgetResults, Results
@@ -46,11 +47,9 @@ def headline(judged: Mapping[str, Any], metric: Metric) -> str:
 
 def cannot_tell(judged: Mapping[str, Any]) -> bool:
     """Whether nothing was found, and not even the largest possible gain would have been."""
-    effect = judged.get("minimum_detectable_effect")
-    return (
-        judged["code"] == "no_detectable_effect"
-        and effect is not None
-        and effect > judged.get("largest_gain", 1.0)  # studies of before do not have it
+    largest_gain = judged.get("largest_gain", 1.0)  # studies of before do not have it
+    return judged["code"] == "no_detectable_effect" and out_of_reach(
+        judged.get("minimum_detectable_effect"), largest_gain
     )
 
 

@@ -45,12 +45,12 @@ def test_the_batches_of_a_training_are_its_images_with_their_labels():
     labels = np.arange(10, dtype=np.int64) % 2
     pixels = (25 * np.arange(10, dtype=np.uint8)).reshape(10, 1, 1, 1).repeat(4, 2).repeat(4, 3)
     gan = SimpleNamespace(class_sampling="as_drawn", batch_size=5)
-    batch = RealBatches(
+    batches = RealBatches(
         LabeledImages(pixels, labels, ("even", "odd")), gan, seed=0, device=torch.device("cpu")
     )
     for number in (0, 1, 7):
-        images, shown = batch(number)
+        images, shown = batches.at(batches.indices(number))
         numbers = ((images[:, 0, 0, 0] + 1) * 127.5 / 25).round().long()
         assert torch.equal(numbers % 2, shown)
-    first, second = (batch(number)[0][:, 0, 0, 0] for number in (0, 1))
+    first, second = (batches.at(batches.indices(number))[0][:, 0, 0, 0] for number in (0, 1))
     assert len(torch.cat([first, second]).unique()) == 10  # an epoch shows every image

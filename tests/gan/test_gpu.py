@@ -24,7 +24,7 @@ CUDA = torch.device("cuda")
 STILL = {"augment_probability": 0.0, "real_augmentation": 0.0}
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def switches():
     """Those of every stage on a GPU, and sums in a fixed order where there is one: differences grow in a GAN."""
     set_switches(CUDA, threads=2)
@@ -151,9 +151,8 @@ def test_a_training_goes_on_from_its_state_with_the_same_numbers(digits, tmp_pat
 
 
 def test_bfloat16_learns_the_digits_and_its_generator_draws_on_the_cpu(digits):
-    torch.use_deterministic_algorithms(
-        False
-    )  # as in every stage: the gradient of an augmentation has no fixed order
+    # As in every stage: the gradient of an augmentation has no fixed order.
+    torch.use_deterministic_algorithms(False)
     gan = make_gan(total_images=32 * 600, history_points=2, generator_channels=[64, 32])
     run = train(digits, gan, dtype=torch.bfloat16)
     assert run.history[-1]["label_fidelity_1nn"] > 0.5  # chance is 0.17

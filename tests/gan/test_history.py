@@ -18,8 +18,7 @@ def test_an_interval_has_the_means_of_its_steps():
             real_logits=real[step],
             fake_logits=fake[step],
         )
-    means, _ = interval.take()
-    assert means == {
+    assert interval.means() == {
         "d_loss": 0.5,
         "g_loss": 2.0,
         "d_real": 1.0,
@@ -35,13 +34,19 @@ def test_a_value_that_is_not_finite_stays_in_the_mean():
     for loss in (1.0, torch.nan):
         loss = torch.tensor(loss)
         interval.add("hinge", d_loss=loss, g_loss=loss, real_logits=loss[None], fake_logits=loss[None])
-    means, steps_per_second = interval.take()
-    assert math.isnan(means["d_loss"]) and steps_per_second > 0
+    assert math.isnan(interval.means()["d_loss"])
+    assert interval.steps_per_second() > 0
 
 
-def test_what_was_taken_is_in_no_later_mean():
+def test_what_was_before_a_restart_is_in_no_later_mean_and_in_no_speed(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("pipeline.gan.history.time.monotonic", lambda: now[0])
     interval = Interval(torch.device("cpu"))
     for value in (1.0, 3.0):
         value = torch.tensor(value)
         interval.add("hinge", d_loss=value, g_loss=value, real_logits=value[None], fake_logits=value[None])
-        assert interval.take()[0]["d_loss"] == value
+        now[0] += 0.5
+        assert interval.means()["d_loss"] == value
+        assert interval.steps_per_second() == 2
+        now[0] += 100.0  # an evaluation
+        interval.restart()

@@ -93,6 +93,12 @@ def make_paper_gan(**changes):
     return PaperGan.model_validate(values | OF_A_STUDY | changes)
 
 
+def first_batch(digits, gan):
+    """The first real images of a training, and their labels."""
+    batches = RealBatches(digits, gan, seed=0, device=CPU)
+    return batches.at(batches.indices(0))
+
+
 class Killed(Exception):
     pass
 
@@ -235,7 +241,7 @@ def test_clipped_weights_stay_within_their_bound(digits):
     gan = make_paper_gan(loss="wasserstein", penalty="none", penalty_weight=0.0, weight_clipping=0.02)
     state = new_state(digits, gan, seed=0, device=CPU)
     training.set_learning_rates(state, gan, factor=1.0)
-    images, labels = RealBatches(digits, gan, seed=0, device=CPU)(0)
+    images, labels = first_batch(digits, gan)
     pairs = training.Pairs(images, training.draw_fakes(state, labels, nullcontext), labels)
     training.discriminator_step(state, gan, pairs, False, nullcontext)
     sizes = torch.cat([weight.detach().abs().flatten() for weight in state.discriminator.parameters()])
@@ -247,7 +253,7 @@ def test_batch_norm_of_the_discriminator_never_mixes_real_and_fake_images(digits
     gan = make_paper_gan(discriminator_normalization="batch")
     state = new_state(digits, gan, seed=0, device=CPU)
     training.set_learning_rates(state, gan, factor=0.0)
-    images, labels = RealBatches(digits, gan, seed=0, device=CPU)(0)
+    images, labels = first_batch(digits, gan)
 
     def real_logits(fakes):
         pairs = training.Pairs(images, fakes, labels)
@@ -462,7 +468,7 @@ def test_a_step_moves_the_network_of_its_player_only(digits, loss):
     gan = make_paper_gan(loss=loss)
     state = new_state(digits, gan, seed=0, device=CPU)
     training.set_learning_rates(state, gan, factor=1.0)
-    images, labels = RealBatches(digits, gan, seed=0, device=CPU)(0)
+    images, labels = first_batch(digits, gan)
     pairs = training.Pairs(images, training.draw_fakes(state, labels, nullcontext), labels)
 
     def moved(step):
