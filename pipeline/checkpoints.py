@@ -27,12 +27,16 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], metadata: M
 
     `metadata["kind"]` says what it is, `metadata["arguments"]` are the constructor arguments of the network.
     """
-    from safetensors.torch import save
+    text = {_KEY: json.dumps(dict(metadata), sort_keys=True)}
+    if tensors:
+        from safetensors.torch import save
 
-    content = save(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-        metadata={_KEY: json.dumps(dict(metadata), sort_keys=True)},
-    )
+        copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        content = save(copies, metadata=text)
+    else:  # of a stage with nothing to train, which need not import torch (two seconds)
+        from safetensors import serialize
+
+        content = serialize({}, metadata=text)
     with atomic_output(path) as temporary:
         # Not `save_file`: its files have mode 0600 whatever the umask, and a colleague could not read them.
         temporary.write_bytes(content)

@@ -29,8 +29,13 @@ def main(
     """
     import hashlib
 
-    from pipeline.images import LabeledImages, pixel_sha256
     from pipeline.params import load_params
+    from pipeline.runtime.parallel import preload_workers
+
+    params = load_params(params_file)
+    preload_workers("pipeline.scoring.prediction", params.execution)
+
+    from pipeline.images import LabeledImages, pixel_sha256
     from pipeline.runtime.commit import project_commit
     from pipeline.runtime.outputs import write_text
     from pipeline.scoring.judgements import content_key, judgement_line, record_judgement
@@ -38,7 +43,6 @@ def main(
     from pipeline.scoring.scored_cells import score_cells
     from pipeline.sources.splits import all_pixels_sha256
 
-    params = load_params(params_file)
     unseen = LabeledImages.load(test)
     pools = score_pools(
         LabeledImages.load(train),

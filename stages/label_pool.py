@@ -28,6 +28,7 @@ def main(
     from pipeline.images import Indices, LabeledImages
     from pipeline.params import load_params
     from pipeline.runtime.outputs import write_text
+    from pipeline.runtime.parallel import preload_workers
     from pipeline.study.arms import ARMS
     from pipeline.study.pool import pool_indices, save_pseudo_labels
     from pipeline.study.subsets import parse_budget, real_subsets, replicate_number
@@ -48,6 +49,7 @@ def main(
 
     found = {}
     if count:
+        preload_workers("pipeline.classifier.replicates", params.execution)
         from pipeline.classifier.pseudo_labels import pseudo_labels  # torch: two seconds
 
         labelled = pseudo_labels(

@@ -31,10 +31,10 @@ def main(
     """
     import json
 
-    from pipeline.classifier.cross_fitting import AgreementJob, cross_fitted_agreements
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
     from pipeline.runtime.outputs import write_text
+    from pipeline.runtime.parallel import preload_workers
     from pipeline.runtime.seeds import derive_seed
     from pipeline.study.arms import arms_at
     from pipeline.study.label_filter import LabelAgreement, acceptance, save_agreements
@@ -45,40 +45,45 @@ def main(
     real = LabeledImages.load(train)
     filtered = any(arm.filtered for arm in arms_at("augmented", params.study.arms))
     remaining = remaining_replicates(collapsed / f"{budget}.json", declared=params.study.replicates)
-    replicates = remaining if filtered else []
-
-    def jobs() -> Iterator[AgreementJob]:
-        for replicate in replicates:
-            yield AgreementJob(
-                real_subset(
-                    real,
-                    budget=parse_budget(budget),
-                    replicate=replicate,
-                    seed=params.seed,
-                    imbalance=params.study.imbalance,
-                ),
-                LabeledImages.load(synthetic / budget / f"{replicate}.npz"),
-                derive_seed(params.seed, "label filter", budget, replicate),
-            )
-
     agreements: dict[int, LabelAgreement] = {}
     shares = {}
-    for job, agreement in cross_fitted_agreements(
-        jobs(),
-        count=len(replicates),
-        classifier=params.classifier.of_budget(parse_budget(budget)),
-        augmentation=params.augmentation,
-        folds=params.study.label_filter_folds,
-        steps=params.study.label_filter_steps,
-        least_probability=params.study.label_filter,
-        execution=params.execution,
-        label=f"label scores, {budget} real",
-    ):
-        replicate = job.real.provenance["replicate"]
-        shares[str(replicate_number(replicate))] = acceptance(
-            job.synthetic, agreement, least_probability=params.study.label_filter
-        )
-        agreements[replicate] = agreement
+    if filtered:
+        preload_workers("pipeline.classifier.cross_fitting", params.execution)
+        from pipeline.classifier.cross_fitting import (
+            AgreementJob,
+            cross_fitted_agreements,
+        )  # torch: two seconds
+
+        def jobs() -> Iterator[AgreementJob]:
+            for replicate in remaining:
+                yield AgreementJob(
+                    real_subset(
+                        real,
+                        budget=parse_budget(budget),
+                        replicate=replicate,
+                        seed=params.seed,
+                        imbalance=params.study.imbalance,
+                    ),
+                    LabeledImages.load(synthetic / budget / f"{replicate}.npz"),
+                    derive_seed(params.seed, "label filter", budget, replicate),
+                )
+
+        for job, agreement in cross_fitted_agreements(
+            jobs(),
+            count=len(remaining),
+            classifier=params.classifier.of_budget(parse_budget(budget)),
+            augmentation=params.augmentation,
+            folds=params.study.label_filter_folds,
+            steps=params.study.label_filter_steps,
+            least_probability=params.study.label_filter,
+            execution=params.execution,
+            label=f"label scores, {budget} real",
+        ):
+            replicate = job.real.provenance["replicate"]
+            shares[str(replicate_number(replicate))] = acceptance(
+                job.synthetic, agreement, least_probability=params.study.label_filter
+            )
+            agreements[replicate] = agreement
     save_agreements(out / f"{budget}.npz", agreements)
     facts = {"least_probability": params.study.label_filter, "replicates": shares}
     write_text(metrics / f"{budget}.json", json.dumps(facts, indent=2, sort_keys=True) + "\n")

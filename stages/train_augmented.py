@@ -32,8 +32,7 @@ def main(
     data/prepared/train.npz --synthetic data/synthetic --scores data/label_scores --collapsed data/metrics/collapsed
     --labels data/pseudo_labels --out data/classifier
     """
-    from pipeline.classifier.replicates import train_cells
-    from pipeline.classifier.saved_cells import save_cells
+    from pipeline.classifier.declared_arms import train_declared_arms
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
     from pipeline.study.arms import arms_at
@@ -75,7 +74,8 @@ def main(
                 accepted = accepted_images(made, agreement, least_probability=params.study.label_filter)
             yield ReplicateImages(subset, made, accepted, pool=pool)
 
-    cells, arguments = train_cells(
+    train_declared_arms(
+        out / budget / "augmented" / f"{ratio}.safetensors",
         arms,
         images(),
         count=len(replicates),
@@ -87,7 +87,6 @@ def main(
         execution=params.execution,
         label=f"{ratio} synthetic per real, {budget} real",
     )
-    save_cells(out / budget / "augmented" / f"{ratio}.safetensors", cells, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ def main(
     Example: python -m stages.train_baselines --budget 1000 --train data/prepared/train.npz
     --out data/classifier
     """
-    from pipeline.classifier.replicates import train_cells
-    from pipeline.classifier.saved_cells import save_cells
+    from pipeline.classifier.declared_arms import train_declared_arms
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
     from pipeline.study.arms import arms_at
@@ -45,7 +44,8 @@ def main(
             )
             yield ReplicateImages(subset, extra=extra, fill_to=params.study.fill_to)
 
-    cells, arguments = train_cells(
+    train_declared_arms(
+        out / budget / "baselines.safetensors",
         arms_at("baselines", params.study.arms),
         replicates(),
         count=params.study.replicates,
@@ -56,7 +56,6 @@ def main(
         execution=params.execution,
         label=f"baselines, {budget} real",
     )
-    save_cells(out / budget / "baselines.safetensors", cells, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,7 @@ def main(
     Example: python -m stages.train_controls --budget 1000 --synthetic-per-real 0.5
     --train data/prepared/train.npz --out data/classifier
     """
-    from pipeline.classifier.replicates import train_cells
-    from pipeline.classifier.saved_cells import save_cells
+    from pipeline.classifier.declared_arms import train_declared_arms
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
     from pipeline.study.arms import arms_at
@@ -49,7 +48,8 @@ def main(
                 subset, extra=extra_real_images(real, subset, images_per_real=float(ratio), seed=params.seed)
             )
 
-    cells, arguments = train_cells(
+    train_declared_arms(
+        out / budget / "controls" / f"{ratio}.safetensors",
         arms_at("controls", params.study.arms) if ratio > 0 else [],
         replicates(),
         count=params.study.replicates,
@@ -60,7 +60,6 @@ def main(
         execution=params.execution,
         label=f"{ratio} others per real, {budget} real",
     )
-    save_cells(out / budget / "controls" / f"{ratio}.safetensors", cells, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,7 @@ def main(
     Example: python -m stages.train_fill --budget 3000 --train data/prepared/train.npz
     --synthetic data/synthetic --collapsed data/metrics/collapsed --out data/classifier
     """
-    from pipeline.classifier.replicates import train_cells
-    from pipeline.classifier.saved_cells import save_cells
+    from pipeline.classifier.declared_arms import train_declared_arms
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
     from pipeline.study.arms import arms_at
@@ -52,7 +51,8 @@ def main(
             made = LabeledImages.load(synthetic / budget / f"{replicate}.npz")
             yield ReplicateImages(subset, made, fill_to=params.study.fill_to)
 
-    cells, arguments = train_cells(
+    train_declared_arms(
+        out / budget / "fill.safetensors",
         arms_at("fill", params.study.arms),
         images(),
         count=len(replicates),
@@ -63,7 +63,6 @@ def main(
         execution=params.execution,
         label=f"rare classes filled, {budget} real",
     )
-    save_cells(out / budget / "fill.safetensors", cells, arguments=arguments)
 
 
 if __name__ == "__main__":

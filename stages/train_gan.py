@@ -27,17 +27,22 @@ def main(
     """
     from functools import partial
 
+    from pipeline.params import load_params
+    from pipeline.runtime.parallel import preload_workers
+
+    params = load_params(params_file)
+    if params.generator.kind == "gan":
+        preload_workers("pipeline.gan.replicates", params.execution)
+
     from pipeline.augmentation.geometry import ImageFacts
     from pipeline.foreign.replicates import NO_HISTORY, generated_replicates
     from pipeline.gan.replicates import history_csv, train_replicates
     from pipeline.images import LabeledImages
-    from pipeline.params import load_params
     from pipeline.runtime.outputs import atomic_output, write_text
     from pipeline.study.pool import with_pseudo_labels
     from pipeline.study.subsets import parse_budget
     from pipeline.study.trained_gans import GanStudy, save_trained_gans
 
-    params = load_params(params_file)
     study = GanStudy(
         budget=parse_budget(budget),
         replicates=params.study.replicates,

@@ -23,8 +23,7 @@ def main(
     Example: python -m stages.train_pool --budget 100 --train data/prepared/train.npz --labels data/pseudo_labels
     --out data/classifier
     """
-    from pipeline.classifier.replicates import train_cells
-    from pipeline.classifier.saved_cells import save_cells
+    from pipeline.classifier.declared_arms import train_declared_arms
     from pipeline.images import LabeledImages
     from pipeline.params import load_params
     from pipeline.study.arms import arms_at
@@ -54,7 +53,8 @@ def main(
             )
             yield ReplicateImages(subset, pool=pool)
 
-    cells, arguments = train_cells(
+    train_declared_arms(
+        out / budget / "pool.safetensors",
         arms,
         images(),
         count=params.study.replicates,
@@ -66,7 +66,6 @@ def main(
         execution=params.execution,
         label=f"arms with the pool, {budget} real",
     )
-    save_cells(out / budget / "pool.safetensors", cells, arguments=arguments)
 
 
 if __name__ == "__main__":

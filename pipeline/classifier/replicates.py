@@ -305,11 +305,8 @@ def train_cells(
                 seconds.setdefault(job.arm.name, []).append(taken)
         # Arms that the train split is too small for.
         advance((len(arms) * count - len(cells)) * classifier.steps)
-    if arms:
-        found = len(cells) - trained
-        print(f"{label}: {counted(trained, 'classifier')} trained, {found} found finished", flush=True)
-    else:
-        print(f"{label}: no such arm is declared, nothing to train", flush=True)
+    found = len(cells) - trained
+    print(f"{label}: {counted(trained, 'classifier')} trained, {found} found finished", flush=True)
     for cell in {cell.facts["arm"]: cell for cell in cells if cell.facts["arm"] in seconds}.values():
         print(_cost_line(cell.facts, seconds[cell.facts["arm"]]), flush=True)
     return cells, arguments

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from pipeline.checkpoints import load_checkpoint, refused_if_edited, save_checkpoint
-from pipeline.classifier.network import network_from
 from pipeline.errors import SynthGainError
 from pipeline.study.subsets import replicate_number
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CELLS_KIND = "classifier_cells"
 _REAL_PIXELS = "real_pixels"  # beside the names of the weights
@@ -61,7 +61,7 @@ def refuse_leak(cell: TrainedCell, held_out_pixels: npt.NDArray[np.int64], *, sp
 def save_cells(path: Path, cells: list[TrainedCell], *, arguments: Mapping[str, Any]) -> None:
     """Write cells that share the constructor arguments of their networks."""
     tensors = {f"{i}.{name}": tensor for i, cell in enumerate(cells) for name, tensor in cell.weights.items()}
-    tensors |= {f"{i}.{_REAL_PIXELS}": torch.from_numpy(cell.real_pixels) for i, cell in enumerate(cells)}
+    tensors |= {f"{i}.{_REAL_PIXELS}": _tensor(cell.real_pixels) for i, cell in enumerate(cells)}
     metadata = {
         "kind": CELLS_KIND,
         "arguments": dict(arguments),
@@ -70,12 +70,22 @@ def save_cells(path: Path, cells: list[TrainedCell], *, arguments: Mapping[str, 
     save_checkpoint(path, tensors, metadata)
 
 
+def _tensor(array: npt.NDArray[np.int64]) -> Tensor:
+    import torch  # two seconds, which a stage with nothing to train need not wait for
+
+    return torch.from_numpy(array)
+
+
 def load_cells(path: Path) -> tuple[list[TrainedCell], dict[str, Any]]:
     """Read what `save_cells` wrote: the cells, and the constructor arguments.
 
     Raises:
         SynthGainError: if the file is missing, damaged or of another kind.
     """
+    import torch
+
+    from pipeline.classifier.network import network_from
+
     tensors, metadata = load_checkpoint(path, kind=CELLS_KIND)
     with refused_if_edited(path, kind="file of classifiers", remedy="`dvc repro` makes it again"):
         arguments = dict(metadata["arguments"])

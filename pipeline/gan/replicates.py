@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from pipeline.augmentation.geometry import DIGITS, ImageFacts
@@ -108,7 +107,7 @@ def train_replicates(
     folder: Path,
     facts: ImageFacts = DIGITS,
     beside: Callable[[LabeledImages], LabeledImages] | None = None,
-) -> tuple[pd.DataFrame, TrainedGans]:
+) -> tuple[list[Mapping[str, float]], TrainedGans]:
     """Train and save the generators of every replicate below `folder`; none of a replicate that is left out.
 
     Args:
@@ -148,7 +147,7 @@ def train_replicates(
             rows += [{"replicate": number, **row} for row in outcome.history]
     for number in gans.left_out:
         shutil.rmtree(folder / str(replicate_index(number)), ignore_errors=True)
-    return pd.DataFrame([row for row in rows if row["replicate"] not in gans.left_out]), gans
+    return [row for row in rows if row["replicate"] not in gans.left_out], gans
 
 
 def _refuse_too_few(gans: TrainedGans, study: GanStudy) -> None:
@@ -287,7 +286,7 @@ def _find_or_train(
     shutil.copyfile(result / _GENERATOR, generator_path(job.folder, job.member))
     shutil.copyfile(result / _FILM_STRIP, job.folder / f"film_strip{_suffix(job.member)}.png")
     if job.member:  # the stage writes the histories of the first ones, in one table
-        write_text(job.folder / f"history{_suffix(job.member)}.csv", history_csv(pd.DataFrame(history)))
+        write_text(job.folder / f"history{_suffix(job.member)}.csv", history_csv(history))
     return Outcome(history, found is None)
 
 
@@ -300,9 +299,11 @@ def _keep(run: GanRun, job: GanJob, store: Path, key: Key) -> None:
         (folder / _HISTORY).write_text(json.dumps(run.history), encoding="utf-8")
 
 
-def history_csv(history: pd.DataFrame) -> str:
-    """A training history as text, with six decimals."""
-    return history.round(6).to_csv(index=False, lineterminator="\n")
+def history_csv(history: Sequence[Mapping[str, float]]) -> str:
+    """A training history as text, with six decimals: a line per evaluation point."""
+    import pandas as pd  # half a second, which workers need not wait for
+
+    return pd.DataFrame(history).round(6).to_csv(index=False, lineterminator="\n")
 
 
 def _suffix(member: int) -> str:

@@ -96,6 +96,11 @@ def workers_for(
     return Workers(processes, threads_each or max(1, threads // processes), device)
 
 
+def several_processes(execution: Execution) -> bool:
+    """Whether several trainings would be shared among processes, as far as can be told without torch."""
+    return execution.device != "cuda" and min(_threads(execution), execution.processes or 2) > 1
+
+
 def _threads(execution: Execution) -> int:
     return execution.threads or available_cores()
 

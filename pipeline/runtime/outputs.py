@@ -9,14 +9,18 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from pipeline.errors import SynthGainError
 
 WORK = Path(".work")  # for what a kill must not lose; outside of DVC's outs, and not in Git
+
+_SYNCING_AT_ONCE = 8
 
 # Outputs that a thread of this process holds the lock of: (thread, name of the lock).
 _held: set[tuple[int, str]] = set()
@@ -191,16 +195,23 @@ def _locked(file: IO[str]) -> bool:
 def _to_disk(path: Path) -> None:
     """Wait until a file, or all of a folder, is on the disk for good.
 
-    Renamed before that, it may be empty under its final name after a power cut. On ext4 (virtual disk) this costs
-    0.3 ms for a file, and 0.3 s for a folder of 5000.
+    Renamed before that, it may be empty under its final name after a power cut. On ext4 (virtual disk) a file costs
+    0.3 to 4 ms, and a folder of 1000 as much as 4 s one after another, 0.1 s by several threads: those that wait
+    together share a commit of the file system's journal.
     """
-    if path.is_dir() and not path.is_symlink():
-        for folder, _, names in os.walk(path):
-            for name in names:
-                _sync(Path(folder) / name)
-            _sync(Path(folder))
-    else:
+    if path.is_symlink() or not path.is_dir():
         _sync(path)
+        return
+    with ThreadPoolExecutor(_SYNCING_AT_ONCE) as pool:
+        for folder, _, names in os.walk(path):
+            shares = [names[first::_SYNCING_AT_ONCE] for first in range(_SYNCING_AT_ONCE)]
+            list(pool.map(partial(_sync_files, Path(folder)), shares))
+            _sync(Path(folder))
+
+
+def _sync_files(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        _sync(folder / name)
 
 
 def _sync(path: Path) -> None:

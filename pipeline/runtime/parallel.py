@@ -14,13 +14,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import connection, forkserver, resource_tracker
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
 from pipeline.errors import SynthGainError
-from pipeline.runtime.device import Workers, set_switches
+from pipeline.runtime.device import Workers, set_switches, several_processes
 from pipeline.runtime.progress import Advance
+
+if TYPE_CHECKING:
+    from pipeline.params import Execution
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -76,6 +79,15 @@ def parallel_map(
             yield _next(waiting)
         reports.put(None)
         relay.join()
+
+
+def preload_workers(module: str, execution: Execution) -> None:
+    """Let the fork server import `module`, the one of the work, while this process imports it: both take seconds.
+
+    To be called before that. It does nothing where the work will be done in this process, or on a cluster.
+    """
+    if several_processes(execution) and not os.environ.get("RAY_ADDRESS"):
+        worker_context(preload=module)
 
 
 def worker_context(*, preload: str) -> multiprocessing.context.BaseContext:

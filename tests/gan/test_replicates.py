@@ -4,6 +4,7 @@ import pickle
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
@@ -55,9 +56,10 @@ def train_all(train, tmp_path, monkeypatch):
         started.clear()
         study = GanStudy(budget=40, replicates=count, generators_per_replicate=members, imbalance={}, seed=1)
         settings = params.gan.model_copy(update=gan)
-        return train_replicates(
+        rows, gans = train_replicates(
             train, study, settings, params.execution, folder=tmp_path / folder, facts=facts
         )
+        return pd.DataFrame(rows), gans
 
     run.folder, run.started = tmp_path, started
     return run

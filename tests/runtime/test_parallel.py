@@ -72,6 +72,37 @@ def test_results_come_in_the_order_of_the_jobs_and_progress_adds_up(work, proces
     assert workers == {os.getpid()} if processes == 1 else os.getpid() not in workers
 
 
+PRELOADED = """
+import sys, time
+from pathlib import Path
+from pipeline.params import load_params
+from pipeline.runtime.device import Workers
+from pipeline.runtime.parallel import parallel_map, preload_workers
+
+execution = load_params(Path("params.yaml")).execution.model_copy(update={"processes": int(sys.argv[1])})
+preload_workers("slow_work", execution)
+import slow_work
+two = Workers(2, threads=1, device=None)
+for _, at in parallel_map(slow_work.imported_at, range(2), workers=two, advance=lambda units, note="": None):
+    print(slow_work.IMPORTED - at)
+"""
+
+
+@pytest.mark.parametrize("processes", [2, 1])
+def test_workers_import_their_module_while_this_process_does(processes, tmp_path):
+    (tmp_path / "slow_work.py").write_text(
+        "import time\nIMPORTED = time.monotonic()\ntime.sleep(2)\ndef imported_at(job, advance):\n    return IMPORTED\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-c", PRELOADED, str(processes)]
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    later = [-float(line) for line in told.stdout.split()]  # than here, in seconds
+    # With one process it is not preloaded: the workers' import begins when this process's has ended.
+    assert (
+        all(seconds < 1.5 for seconds in later) if processes == 2 else all(seconds > 1.9 for seconds in later)
+    )
+
+
 def test_a_worker_without_a_device_does_not_import_torch(work):
     """In a process of its own: the fork server of this one may have imported torch for another test."""
     code = (
