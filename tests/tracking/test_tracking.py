@@ -24,8 +24,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import text
 
 from pipeline.errors import SynthGainError
+from pipeline.tracking import connection
 from pipeline.tracking.mirror import Comparison, Mirrored, compare_with_store, mirror
 from pipeline.tracking.planned_runs import Images, PlannedRun
 from pipeline.tracking.saved_views import MEANS_QUERY, TAG_PREFIX
@@ -554,6 +557,25 @@ def test_a_file_that_is_no_store(store, tmp_path):
     with closing(sqlite3.connect(store.database)) as connection:
         connection.execute("CREATE TABLE customers (name TEXT)")
     assert "no MLflow store (its tables: customers)" in refused(store, tmp_path)
+
+
+def test_only_a_store_in_the_making_does_not_wait_for_the_disk(tmp_path, monkeypatch):
+    """4 of 6 seconds on a slow disk; a store with runs in it must survive a power cut."""
+    asked = []
+
+    def watched(uri, artifacts):
+        made = SqlAlchemyStore(uri, artifacts)
+        asked.append(waits(made.engine))
+        return made
+
+    def waits(engine):
+        with engine.connect() as connection:
+            return connection.execute(text("PRAGMA synchronous")).scalar() > 0
+
+    monkeypatch.setattr(connection, "SqlAlchemyStore", watched)
+    connection.make_database(tmp_path / "mlflow.db")
+    assert asked == [False]
+    assert waits(SqlAlchemyStore(f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path)).engine)
 
 
 def test_a_store_that_cannot_be_written(empty_database):
