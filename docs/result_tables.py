@@ -30,7 +30,7 @@ CHART = ROOT / "docs/images/answer.png"
 # Rows of docs/when-it-helps.md: study, budget, arm, ratio (no arm: what the verdict is about), minutes on two cores.
 SITUATIONS = (
     ("low_data", 100, "", None, 100),
-    ("low_data_confirm", 100, "", None, 50),
+    ("low_data_confirm", 100, "synthetic_fresh_affine_elastic", 2.0, 50),
     ("low_data", 100, "synthetic_fresh_affine", 2.0, 100),
     ("full", 100, "synthetic", 2.0, 60),
     ("full", 1000, "", None, 60),
