@@ -1,0 +1,90 @@
+"""The commands for one's own pictures, run as the pages give them; only sizes and steps are smaller."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+ROOT = Path(__file__).parents[1]
+SMALLER = {
+    "gan": {
+        "total_images": 1280,
+        "batch_size": 32,
+        "generator_channels": [16, 8],
+        "discriminator_channels": [8, 16, 16],
+        "discriminator_features": 16,
+        "collapse_patience_images": 0,  # it has no time to learn
+        "history_points": 2,
+    },
+    "generation": {"images_per_class": 150},
+    "extractor": {"channels": 8, "steps": 60},
+    "classifier": {"channels": 8, "feature_dim": 32, "steps": 40, "batch_size": 32},
+    "export": {"allow_memorized": True},
+}
+
+
+def section(page, title):
+    """The blocks of a section of a page, without their fences: (language, text) each."""
+    text = (ROOT / page).read_text(encoding="utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.S | re.M)
+    assert blocks, title
+    return blocks
+
+
+def write_pictures(folder, counts):
+    """Patches of scikit-learn's two photographs, bright or turned over: in colour, and larger than asked for."""
+    rng = np.random.default_rng(1)
+    china, flower = load_sample_images().images
+    for (name, count), photograph in zip(counts.items(), (china, flower, 255 - china), strict=False):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            top, left = (int(rng.integers(0, side - 40)) for side in photograph.shape[:2])
+            Image.fromarray(photograph[top : top + 40, left : left + 40]).save(folder / name / f"{i:04}.png")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "title", "counts"),
+    [
+        ("README.md", "Your own pictures", {"bolt": 180, "nut": 180}),
+        # The fewest that the page names, and its rare class.
+        (
+            "docs/own-data.md",
+            "In short: a folder of colour pictures",
+            {"bolt": 150, "nut": 145, "washer": 30},
+        ),
+    ],
+    ids=["README", "own-data"],
+)
+def test_own_pictures_reach_a_verdict_by_the_commands_of_the_page(tmp_path, page, title, counts):
+    blocks = section(page, title)
+    write_pictures(tmp_path / "parts", counts)
+    study = dict(SMALLER)
+    for block in (text for language, text in blocks if language == "yaml"):
+        for key, values in yaml.safe_load(block.replace("/data/parts", str(tmp_path / "parts"))).items():
+            study[key] = study.get(key, {}) | values
+    study["study"] |= {"replicates": 2}
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(study))
+    # The clone stands in for the reader's folder; the test runs in its environment already, and opens no browser.
+    commands = next(text for language, text in blocks if not language and "synthgain" in text)
+    lines = [line for line in commands.splitlines() if not re.match(r"make |\. ", line)]
+    typed = "\n".join(lines).replace("my.yaml", str(tmp_path / "my.yaml"))
+    done = subprocess.run(
+        ["bash", "-e", "-c", typed.replace("build/mine", str(tmp_path / "mine"))],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert "GANs       2 of" in done.stdout and "time       about" in done.stdout  # of plan
+    assert "100 real images\n" in done.stdout  # the text chart of the verdict
+    assert (tmp_path / "mine/data/report/index.html").is_file()
+    assert list((tmp_path / "mine/data/export/parquet").glob("*.parquet"))
