@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipeline.comparison.texts import points
 from pipeline.maintenance.measured import TABLE, Measured
-from pipeline.params import overlay_params
+from pipeline.params import Params, overlay_params
 from pipeline.report.charts import gains
 from pipeline.report.drawing import png
 from pipeline.results import ResultFolders, Results
@@ -122,6 +122,38 @@ def results_table(comparison: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def arms_of_pool_table(comparison: Mapping[str, Any]) -> list[str]:
+    """A row per arm of a pool study: what it reaches, and the paired difference to its baseline, with Holm's bold."""
+    changes = {row["candidate"]: row for row in comparison["comparisons"] if row["metric"] == "test_accuracy"}
+    lines = [
+        "| trained on | test accuracy, % | change, points | against |",
+        "| --- | ---: | ---: | --- |",
+    ]
+    for level in comparison["arms"]:
+        mean, low, high = (100 * level[f"test_accuracy{end}"] for end in ("", "_low", "_high"))
+        change = changes.get(level["arm"])
+        against = ARMS[change["baseline"]].words if change else ""
+        ratio = f", {level['synthetic_per_real']:g} per real one" if level["synthetic_per_real"] else ""
+        lines.append(
+            f"| {ARMS[level['arm']].words}{ratio} | {mean:.2f} [{low:.2f}, {high:.2f}]"
+            f" | {difference(change) if change else ''} | {against} |"
+        )
+    return lines
+
+
+def pseudo_labels_table(pools: pd.DataFrame) -> list[str]:
+    """A row per replicate: how many images of its pool keep their pseudo-label, and how many of these are right."""
+    lines = [
+        "| replicate | images of the pool | kept, % | right of these, % | in the worst class, % |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in pools.itertuples():
+        shares = (row.coverage, row.kept_accuracy, row.kept_least_class_accuracy)
+        shown = " | ".join(f"{100 * share:.2f}" for share in shares)
+        lines.append(f"| {row.replicate} | {row.pool_images} | {shown} |")
+    return lines
+
+
 def difference(row: Mapping[str, Any]) -> str:
     """Points with their interval; bold where Holm's correction over the study's comparisons leaves p below 0.05."""
     return f"**{interval(row)}**" if row["p_holm"] < 0.05 else interval(row)
@@ -153,6 +185,7 @@ def measured_rows() -> list[Measured]:
     rows = []
     for study, budget, name, ratio, _ in SITUATIONS:
         comparison = committed_results(study).comparison
+        pool = study_params(study).study.pool != "none"
         if name:
             (found,) = (
                 row
@@ -167,9 +200,7 @@ def measured_rows() -> list[Measured]:
         replicates = next(row["replicates"] for row in comparison["arms"] if row["budget"] == budget)
         arm = ARMS[name]
         rows.append(
-            Measured(
-                budget, False, arm.rare_only, arm.policy, name, ratio, gain, low, high, replicates, study
-            )
+            Measured(budget, pool, arm.rare_only, arm.policy, name, ratio, gain, low, high, replicates, study)
         )
     return rows
 
@@ -306,12 +337,26 @@ def with_made(text: str, places: Mapping[str, Sequence[str]]) -> str:
     return text
 
 
+def pool_study(study: str) -> dict[str, list[str]]:
+    """As `of_study`, with all arms side by side, and how good the pseudo-labels are."""
+    pools = pd.read_csv(ROOT / "docs/studies" / study / "pool.csv")
+    return {
+        **of_study(study),
+        f"changes {study}": arms_of_pool_table(committed_results(study).comparison),
+        f"pseudo-labels {study}": pseudo_labels_table(pools),
+    }
+
+
 def committed_results(study: str) -> Results:
     """The results of a study in studies/, of which docs/studies/ has the comparison and the generative metrics."""
     metrics = ROOT / "docs/studies" / study
-    params = overlay_params(ROOT / "params.yaml", ROOT / f"studies/{study}.yaml")
     folders = ResultFolders(metrics, gan=metrics, synthetic=metrics, prepared=metrics)
-    return Results(folders, Grid.declared(params.study))
+    return Results(folders, Grid.declared(study_params(study).study))
+
+
+def study_params(study: str) -> Params:
+    """The parameters of a study in studies/."""
+    return overlay_params(ROOT / "params.yaml", ROOT / f"studies/{study}.yaml")
 
 
 if __name__ == "__main__":

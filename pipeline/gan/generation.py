@@ -10,6 +10,8 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,15 @@ from pipeline.errors import SynthGainError
 from pipeline.gan.networks import Generator
 from pipeline.gan.sampling import BLOCK, sample_images
 from pipeline.npz import ArrayOnDisk, write_npz
+from pipeline.runtime.device import Workers
 from pipeline.runtime.outputs import only_writer, write_text
-from pipeline.runtime.progress import counted, progress
+from pipeline.runtime.parallel import parallel_map
+from pipeline.runtime.progress import Advance, counted, progress
 
 # CLASS=NUMBER and a comma or the end. Twelve digits are more images than a disk holds.
 _PART = re.compile(r"(.*?)=\s*(\d{1,12})\s*(?=,|$)", re.DOTALL)
-# What is on disk for good is noted down every so many blocks.
-_BLOCKS_BETWEEN_NOTES = 40
+# They are made at a time, on one machine, and noted down when they are on disk for good.
+_PART_IMAGES = 16 * BLOCK
 
 
 def parse_counts(text: str, class_names: Sequence[str]) -> list[int]:
@@ -165,6 +169,8 @@ def _generate(
     done = _images_on_disk(notes, pixels, size=size)
     if 0 < done < sum(counts):
         print(f"{done} of {sum(counts)} images are there already; going on with the others", file=sys.stderr)
+    make = partial(_images_of, generator=generator, seed=seed, device=device)
+    workers = Workers(processes=1, threads=torch.get_num_threads(), device=device)
     with (
         pixels.open("r+b" if done else "wb") as file,
         progress("generating", sum(counts), "images") as advance,
@@ -172,24 +178,43 @@ def _generate(
         file.truncate(done * size)
         file.seek(0, os.SEEK_END)
         advance(done)
-        position, blocks = 0, 0
-        for label, count in enumerate(counts):
-            # Notes are taken at the ends of blocks, so `done` is the end of a block of some class.
-            for start in range(max(0, min(done - position, count)), count, BLOCK):
-                images = sample_images(
-                    generator,
-                    seed=seed,
-                    label=label,
-                    start=start,
-                    count=min(BLOCK, count - start),
-                    device=device,
-                )
-                file.write(images.data)
-                blocks += 1
-                if blocks % _BLOCKS_BETWEEN_NOTES == 0:
-                    file.flush()
-                    os.fsync(file.fileno())
-                    write_text(notes, str(position + start + len(images)))
-                advance(len(images))
-            position += count
+        for part, images in parallel_map(make, _parts_of(counts, done), workers=workers, advance=advance):
+            file.write(images.data)
+            done += part.count
+            if done < sum(counts):
+                file.flush()
+                os.fsync(file.fileno())
+                write_text(notes, str(done))
     return pixels
+
+
+@dataclass(frozen=True)
+class _ImagesOfClass:
+    """Images `start` to `start + count` of a class."""
+
+    label: int
+    start: int
+    count: int
+
+
+def _parts_of(counts: Sequence[int], done: int) -> Iterator[_ImagesOfClass]:
+    """All images after the first `done`, in parts that are noted down; `done` is the end of a part."""
+    position = 0
+    for label, count in enumerate(counts):
+        for start in range(max(0, min(done - position, count)), count, _PART_IMAGES):
+            yield _ImagesOfClass(label, start, min(_PART_IMAGES, count - start))
+        position += count
+
+
+def _images_of(
+    part: _ImagesOfClass, advance: Advance, *, generator: Generator, seed: int, device: torch.device
+) -> npt.NDArray[np.uint8]:
+    """(count, C, H, W), block by block."""
+    images = np.empty((part.count, *generator.image_shape), dtype=np.uint8)
+    for first in range(0, part.count, BLOCK):
+        count = min(BLOCK, part.count - first)
+        images[first : first + count] = sample_images(
+            generator, seed=seed, label=part.label, start=part.start + first, count=count, device=device
+        )
+        advance(count)
+    return images

@@ -112,7 +112,7 @@ def dying(*arguments, **options):
     return sample(*arguments, **options)
 
 generation.sample_images = dying
-generation._BLOCKS_BETWEEN_NOTES = 2
+generation._PART_IMAGES = 2 * generation.BLOCK
 torch.manual_seed(0)
 generator = Generator(GeneratorDesign(**json.loads(sys.argv[3]))).eval()
 generation.generate_file(generator, Path(sys.argv[1]), class_names=("a", "b", "c"), counts=[600, 10, 700], seed=7,

@@ -14,6 +14,7 @@ from pipeline.errors import SynthGainError
 from pipeline.runtime import cluster
 from pipeline.runtime.device import Workers
 from pipeline.runtime.parallel import parallel_map
+from tests.gan.test_generation import TINY
 
 ROOT = Path(__file__).parents[2]
 HERE = Workers(1, 1, None)
@@ -160,6 +161,41 @@ def digests(workspace, name, process):
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     return json.loads((workspace / name / "digests.json").read_text())
+
+
+# Generates a file in four parts; prints how many of its blocks this process made itself.
+IMAGES = """
+import json, sys
+from pathlib import Path
+import torch
+from pipeline.gan import generation
+from pipeline.gan.networks import Generator, GeneratorDesign
+
+made_here = []
+sample = generation.sample_images
+generation.sample_images = lambda *a, **k: (made_here.append(1), sample(*a, **k))[1]
+torch.manual_seed(0)
+generation.generate_file(Generator(GeneratorDesign(**json.loads(sys.argv[1]))).eval(), Path("images.npz"),
+    class_names=("a", "b", "c"), counts=[9000, 10, 700], seed=7, provenance={"generator_sha256": "f" * 64},
+    device=torch.device("cpu"))
+print(len(made_here))
+"""
+
+
+@pytest.mark.slow
+def test_images_of_a_cluster_are_those_of_this_machine(nodes, tmp_path):
+    written, blocks = {}, {}
+    for name, address in {"here": None, "there": nodes}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)} | ({"RAY_ADDRESS": address} if address else {})
+        command = [sys.executable, "-c", IMAGES, json.dumps(TINY)]
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+        )
+        written[name], blocks[name] = (folder / "images.npz").read_bytes(), int(done.stdout.split()[-1])
+    assert written["there"] == written["here"]
+    assert blocks == {"here": 40, "there": 0}
 
 
 @pytest.mark.slow
