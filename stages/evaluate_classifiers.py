@@ -33,7 +33,9 @@ def main(
     from pipeline.runtime.parallel import preload_workers
 
     params = load_params(params_file)
-    preload_workers("pipeline.scoring.prediction", params.execution)
+    preload_workers(
+        "pipeline.scoring.prediction", params.execution, trainings=2
+    )  # files of classifiers, or more
 
     from pipeline.images import LabeledImages, pixel_sha256
     from pipeline.runtime.commit import project_commit

@@ -49,7 +49,7 @@ def main(
 
     found = {}
     if count:
-        preload_workers("pipeline.classifier.replicates", params.execution)
+        preload_workers("pipeline.classifier.replicates", params.execution, trainings=count)
         from pipeline.classifier.pseudo_labels import pseudo_labels  # torch: two seconds
 
         labelled = pseudo_labels(

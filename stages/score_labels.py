@@ -48,7 +48,7 @@ def main(
     agreements: dict[int, LabelAgreement] = {}
     shares = {}
     if filtered:
-        preload_workers("pipeline.classifier.cross_fitting", params.execution)
+        preload_workers("pipeline.classifier.cross_fitting", params.execution, trainings=len(remaining))
         from pipeline.classifier.cross_fitting import (
             AgreementJob,
             cross_fitted_agreements,

@@ -32,7 +32,8 @@ def main(
 
     params = load_params(params_file)
     if params.generator.kind == "gan":
-        preload_workers("pipeline.gan.replicates", params.execution)
+        trainings = params.study.replicates * params.study.generators_per_replicate
+        preload_workers("pipeline.gan.replicates", params.execution, trainings=trainings)
 
     from pipeline.augmentation.geometry import ImageFacts
     from pipeline.foreign.replicates import NO_HISTORY, generated_replicates

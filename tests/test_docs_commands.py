@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,10 +76,14 @@ def test_own_pictures_reach_a_verdict_by_the_commands_of_the_page(tmp_path, page
     commands = next(text for language, text in blocks if not language and "synthgain" in text)
     lines = [line for line in commands.splitlines() if not re.match(r"make |\. ", line)]
     typed = "\n".join(lines).replace("my.yaml", str(tmp_path / "my.yaml"))
+    others = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")
+    environment = {name: value for name, value in os.environ.items() if name not in others}
+    environment |= {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
         ["bash", "-e", "-c", typed.replace("build/mine", str(tmp_path / "mine"))],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"},
+        env=environment,
         capture_output=True,
         text=True,
         check=False,

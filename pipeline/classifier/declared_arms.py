@@ -37,7 +37,7 @@ def train_declared_arms(
         print(f"{label}: no such arm is declared, nothing to train", flush=True)
         save_cells(path, [], arguments={})
         return
-    preload_workers("pipeline.classifier.replicates", execution)
+    preload_workers("pipeline.classifier.replicates", execution, trainings=len(arms) * count)
     from pipeline.classifier.replicates import train_cells
 
     cells, arguments = train_cells(

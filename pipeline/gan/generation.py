@@ -30,8 +30,8 @@ from pipeline.runtime.progress import Advance, counted, progress
 
 # CLASS=NUMBER and a comma or the end. Twelve digits are more images than a disk holds.
 _PART = re.compile(r"(.*?)=\s*(\d{1,12})\s*(?=,|$)", re.DOTALL)
-# They are made at a time, on one machine, and noted down when they are on disk for good.
-_PART_IMAGES = 16 * BLOCK
+# Of images that are made at a time, on one machine; so many are noted down when they are on disk for good.
+_PART_BYTES = 4 * 2**20
 
 
 def parse_counts(text: str, class_names: Sequence[str]) -> list[int]:
@@ -136,14 +136,14 @@ def generate_file(
             }
             write_npz(out, arrays, compressed=False)
         except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise  # the images that are there stay: a machine of a cluster may have lost its folder
             shutil.rmtree(work, ignore_errors=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                needed = total * math.prod(generator.image_shape)
-                raise SynthGainError(
-                    f"{out}: the disk is full; {total} images need twice {needed:,} bytes"
-                    " while they are written. Make room or name another --out. Nothing was changed"
-                ) from None
-            raise
+            needed = total * math.prod(generator.image_shape)
+            raise SynthGainError(
+                f"{out}: the disk is full; {total} images need twice {needed:,} bytes"
+                " while they are written. Make room or name another --out. Nothing was changed"
+            ) from None
         shutil.rmtree(work)
 
 
@@ -170,6 +170,7 @@ def _generate(
     if 0 < done < sum(counts):
         print(f"{done} of {sum(counts)} images are there already; going on with the others", file=sys.stderr)
     make = partial(_images_of, generator=generator, seed=seed, device=device)
+    part_images = max(1, _PART_BYTES // (BLOCK * size)) * BLOCK
     workers = Workers(processes=1, threads=torch.get_num_threads(), device=device)
     with (
         pixels.open("r+b" if done else "wb") as file,
@@ -178,13 +179,15 @@ def _generate(
         file.truncate(done * size)
         file.seek(0, os.SEEK_END)
         advance(done)
-        for part, images in parallel_map(make, _parts_of(counts, done), workers=workers, advance=advance):
+        noted, parts = done, _parts_of(counts, done, part_images)
+        for part, images in parallel_map(make, parts, workers=workers, advance=advance):
             file.write(images.data)
             done += part.count
-            if done < sum(counts):
+            if done - noted >= part_images:
                 file.flush()
                 os.fsync(file.fileno())
                 write_text(notes, str(done))
+                noted = done
     return pixels
 
 
@@ -197,12 +200,12 @@ class _ImagesOfClass:
     count: int
 
 
-def _parts_of(counts: Sequence[int], done: int) -> Iterator[_ImagesOfClass]:
-    """All images after the first `done`, in parts that are noted down; `done` is the end of a part."""
+def _parts_of(counts: Sequence[int], done: int, part_images: int) -> Iterator[_ImagesOfClass]:
+    """All images after the first `done`, which is the end of a block of some class, or of a class."""
     position = 0
     for label, count in enumerate(counts):
-        for start in range(max(0, min(done - position, count)), count, _PART_IMAGES):
-            yield _ImagesOfClass(label, start, min(_PART_IMAGES, count - start))
+        for start in range(max(0, min(done - position, count)), count, part_images):
+            yield _ImagesOfClass(label, start, min(part_images, count - start))
         position += count
 
 

@@ -1,8 +1,8 @@
 """The same pieces of work as tasks on a Ray cluster: where `RAY_ADDRESS` names one.
 
-A task is a pure function of its arguments. It writes its result into the store, below the folder that all nodes share,
-before it reports it: what a dead worker, node or driver costs is the tasks that they held. Nodes must compute the same
-bytes as this process, which is asked of each of them once.
+A task is a pure function of its arguments. A training writes its result into the store, below the folder that all
+nodes share, before it reports it: what a dead worker, node or driver costs is the tasks that they held. Nodes must
+compute the same bytes as this process, which is asked of each of them once.
 """
 
 from __future__ import annotations
@@ -61,9 +61,14 @@ def cluster_map(
         "num_cpus": max(1, min(workers.threads, int(most))),
         "num_gpus": int(workers.device is not None and workers.device.type == "cuda"),
     }
+    if needs["num_gpus"] > ray.cluster_resources().get("GPU", 0):
+        raise SynthGainError(
+            f"{ADDRESS}: this command computes on CUDA, and no machine of the cluster has a GPU for Ray; give it one"
+            " (ray start --num-gpus=1), or compute on the CPU (execution.device, --device cpu)"
+        )
     task = ray.remote(max_retries=_TIMES_LOST, **needs)(_run)
     shared = ray.put(_packed((work, workers, _settings(), wanted)))
-    at_once = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    at_once = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)) // needs["num_cpus"])
     relay = _Relay(ray, reports, advance)
     waiting: deque[tuple[Job, Any]] = deque()
 
@@ -186,10 +191,13 @@ def _result(ray: Any, reference: Any) -> Any:
         ray.exceptions.WorkerCrashedError,
         ray.exceptions.NodeDiedError,
         ray.exceptions.OutOfMemoryError,
+        ray.exceptions.ObjectLostError,
+        ray.exceptions.ObjectStoreFullError,
+        ray.exceptions.OutOfDiskError,
     ) as error:
         raise SynthGainError(
-            f"a task lost its Ray worker or node {_TIMES_LOST} times ({_one_line(error)}); finished results are in the"
-            " store: give the same command again"
+            f"a task lost its Ray worker, its node or its result too often ({_one_line(error)}); what is finished is"
+            " kept: give the same command again"
         ) from None
 
 

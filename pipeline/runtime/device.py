@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import SynthGainError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from pipeline.params import Execution
 
+# There while Linux's driver for NVIDIA GPUs is loaded.
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -96,9 +99,10 @@ def workers_for(
     return Workers(processes, threads_each or max(1, threads // processes), device)
 
 
-def several_processes(execution: Execution) -> bool:
-    """Whether several trainings would be shared among processes, as far as can be told without torch."""
-    return execution.device != "cuda" and min(_threads(execution), execution.processes or 2) > 1
+def several_processes(execution: Execution, *, trainings: int) -> bool:
+    """Whether processes will share so many trainings (`workers_for`), told without torch."""
+    on_gpu = execution.device == "cuda" or (execution.device == "auto" and _NVIDIA_DRIVER.exists())
+    return not on_gpu and min(trainings, _threads(execution), execution.processes or trainings) > 1
 
 
 def _threads(execution: Execution) -> int:

@@ -20,7 +20,7 @@ from pipeline.errors import SynthGainError
 
 WORK = Path(".work")  # for what a kill must not lose; outside of DVC's outs, and not in Git
 
-_SYNCING_AT_ONCE = 8
+_SYNCING_AT_ONCE, _LOT = 8, 16
 
 # Outputs that a thread of this process holds the lock of: (thread, name of the lock).
 _held: set[tuple[int, str]] = set()
@@ -204,8 +204,9 @@ def _to_disk(path: Path) -> None:
         return
     with ThreadPoolExecutor(_SYNCING_AT_ONCE) as pool:
         for folder, _, names in os.walk(path):
-            shares = [names[first::_SYNCING_AT_ONCE] for first in range(_SYNCING_AT_ONCE)]
-            list(pool.map(partial(_sync_files, Path(folder)), shares))
+            # In small lots: what is not begun is given up on an error or Ctrl-C.
+            lots = [names[first : first + _LOT] for first in range(0, len(names), _LOT)]
+            list(pool.map(partial(_sync_files, Path(folder)), lots))
             _sync(Path(folder))
 
 

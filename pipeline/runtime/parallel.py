@@ -81,12 +81,12 @@ def parallel_map(
         relay.join()
 
 
-def preload_workers(module: str, execution: Execution) -> None:
+def preload_workers(module: str, execution: Execution, *, trainings: int) -> None:
     """Let the fork server import `module`, the one of the work, while this process imports it: both take seconds.
 
     To be called before that. It does nothing where the work will be done in this process, or on a cluster.
     """
-    if several_processes(execution) and not os.environ.get("RAY_ADDRESS"):
+    if several_processes(execution, trainings=trainings) and not os.environ.get("RAY_ADDRESS"):
         worker_context(preload=module)
 
 

@@ -163,7 +163,7 @@ def digests(workspace, name, process):
     return json.loads((workspace / name / "digests.json").read_text())
 
 
-# Generates a file in four parts; prints how many of its blocks this process made itself.
+# Generates a file in several parts; prints how many of its blocks this process made itself.
 IMAGES = """
 import json, sys
 from pathlib import Path
@@ -188,7 +188,9 @@ def test_images_of_a_cluster_are_those_of_this_machine(nodes, tmp_path):
     for name, address in {"here": None, "there": nodes}.items():
         folder = tmp_path / name
         folder.mkdir()
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)} | ({"RAY_ADDRESS": address} if address else {})
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment.pop("RAY_ADDRESS", None)
+        environment |= {"RAY_ADDRESS": address} if address else {}
         command = [sys.executable, "-c", IMAGES, json.dumps(TINY)]
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=True
@@ -216,6 +218,29 @@ def test_classifiers_of_a_cluster_are_those_of_this_machine_whatever_worker_dies
                 break
     assert killed == 2
     assert digests(workspace, "killed", process) == here
+
+
+@pytest.mark.slow
+def test_a_cluster_without_a_gpu_is_refused_where_one_is_needed(nodes, tmp_path):
+    """It would wait for one for ever."""
+    (tmp_path / ".work").mkdir()
+    code = (
+        "import torch\n"
+        "from pipeline.runtime.device import Workers\n"
+        "from pipeline.runtime.parallel import parallel_map\n"
+        "workers = Workers(1, 1, torch.device('cuda'))\n"
+        "print(list(parallel_map(abs, [1], workers=workers, advance=print)))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": nodes}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "no machine of the cluster has a GPU for Ray" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -73,6 +74,37 @@ def test_what_takes_its_place_is_on_the_disk_first(tmp_path, monkeypatch):
         (temporary / "in").mkdir(parents=True)
         (temporary / "in/b").write_text("text")
     assert steps == [".f.tmp", ".f.tmp/in/b", ".f.tmp/in", "rename .f.tmp", "."]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no folder is synced there")
+def test_every_file_of_a_large_folder_is_on_the_disk_or_none_takes_its_place(tmp_path, monkeypatch):
+    synced, broken = set(), set()
+    sync = os.fsync
+
+    def watched(descriptor):
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.add(path.name)
+        if path.name in broken:
+            raise OSError(errno.EIO, "the disk is broken")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    names = {f"{part}{number}" for part in "ab" for number in range(70)}
+
+    def write():
+        with atomic_output(tmp_path / "out") as temporary:
+            for name in names:
+                (temporary / name[0]).mkdir(parents=True, exist_ok=True)
+                (temporary / name[0] / name).write_text("text")
+
+    broken.add("b69")
+    with pytest.raises(OSError, match="broken"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+    broken.clear()
+    synced.clear()
+    write()
+    assert synced >= names
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

@@ -1,13 +1,15 @@
 """Stages whose arms a study does not declare: done in a second, since torch is not imported (two seconds)."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save
 from sklearn.datasets import load_digits
 
-from pipeline.classifier.saved_cells import load_cells, save_cells
+from pipeline.classifier.saved_cells import CELLS_KIND, load_cells
 from pipeline.images import LabeledImages
 from pipeline.study.label_filter import save_agreements
 from pipeline.study.pool import save_pseudo_labels
@@ -55,7 +57,8 @@ def test_a_stage_with_nothing_to_train_does_not_import_torch(inputs, tmp_path, s
     if stage.startswith("train_"):
         (written,) = (tmp_path / "out/60").iterdir()
         assert load_cells(written) == ([], {})
-        save_cells(expected, [], arguments={})
+        metadata = {"kind": CELLS_KIND, "arguments": {}, "cells": []}
+        expected.write_bytes(save({}, metadata={"synthgain": json.dumps(metadata, sort_keys=True)}))
     else:
         written = tmp_path / "out/60.npz"
         (save_agreements if stage == "score_labels" else save_pseudo_labels)(expected, {})
