@@ -212,12 +212,9 @@ def _parts_of(counts: Sequence[int], done: int, part_images: int) -> Iterator[_I
 def _images_of(
     part: _ImagesOfClass, advance: Advance, *, generator: Generator, seed: int, device: torch.device
 ) -> npt.NDArray[np.uint8]:
-    """(count, C, H, W), block by block."""
-    images = np.empty((part.count, *generator.image_shape), dtype=np.uint8)
-    for first in range(0, part.count, BLOCK):
-        count = min(BLOCK, part.count - first)
-        images[first : first + count] = sample_images(
-            generator, seed=seed, label=part.label, start=part.start + first, count=count, device=device
-        )
-        advance(count)
+    """(count, C, H, W)."""
+    images = sample_images(
+        generator, seed=seed, label=part.label, start=part.start, count=part.count, device=device
+    )
+    advance(part.count)
     return images

@@ -163,7 +163,7 @@ def digests(workspace, name, process):
     return json.loads((workspace / name / "digests.json").read_text())
 
 
-# Generates a file in several parts; prints how many of its blocks this process made itself.
+# Generates a file; prints how many parts of it this process made itself.
 IMAGES = """
 import json, sys
 from pathlib import Path
@@ -184,7 +184,7 @@ print(len(made_here))
 
 @pytest.mark.slow
 def test_images_of_a_cluster_are_those_of_this_machine(nodes, tmp_path):
-    written, blocks = {}, {}
+    written, parts = {}, {}
     for name, address in {"here": None, "there": nodes}.items():
         folder = tmp_path / name
         folder.mkdir()
@@ -195,9 +195,9 @@ def test_images_of_a_cluster_are_those_of_this_machine(nodes, tmp_path):
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=True
         )
-        written[name], blocks[name] = (folder / "images.npz").read_bytes(), int(done.stdout.split()[-1])
+        written[name], parts[name] = (folder / "images.npz").read_bytes(), int(done.stdout.split()[-1])
     assert written["there"] == written["here"]
-    assert blocks == {"here": 40, "there": 0}
+    assert parts == {"here": 3, "there": 0}
 
 
 @pytest.mark.slow
