@@ -32,6 +32,7 @@ SITUATIONS = (
     ("low_data", 100, "", None, 100),
     ("low_data_confirm", 100, "synthetic_fresh_affine_elastic", 2.0, 50),
     ("low_data", 100, "synthetic_fresh_affine", 2.0, 100),
+    ("pool_100", 100, "", None, 90),
     ("full", 100, "synthetic", 2.0, 60),
     ("full", 1000, "", None, 60),
     ("full", 1000, "synthetic", 2.0, 60),
@@ -124,14 +125,16 @@ def results_table(comparison: Mapping[str, Any]) -> list[str]:
 
 def arms_of_pool_table(comparison: Mapping[str, Any]) -> list[str]:
     """A row per arm of a pool study: what it reaches, and the paired difference to its baseline, with Holm's bold."""
-    changes = {row["candidate"]: row for row in comparison["comparisons"] if row["metric"] == "test_accuracy"}
+    place = ("budget", "candidate", "synthetic_per_real")
+    rows = [row for row in comparison["comparisons"] if row["metric"] == "test_accuracy"]
+    changes = {tuple(row[name] for name in place): row for row in rows}
     lines = [
         "| trained on | test accuracy, % | change, points | against |",
         "| --- | ---: | ---: | --- |",
     ]
     for level in comparison["arms"]:
         mean, low, high = (100 * level[f"test_accuracy{end}"] for end in ("", "_low", "_high"))
-        change = changes.get(level["arm"])
+        change = changes.get((level["budget"], level["arm"], level["synthetic_per_real"]))
         against = ARMS[change["baseline"]].words if change else ""
         ratio = f", {level['synthetic_per_real']:g} per real one" if level["synthetic_per_real"] else ""
         lines.append(
@@ -316,7 +319,10 @@ def made() -> dict[str, dict[str, list[str]]]:
         },
         "docs/ratios.md": of_study("full"),
         "docs/when-it-helps.md": {"measured": measured_table()},
-        "docs/pool.md": {"arms": arms_table(arm for arm in ARMS.values() if arm.pool)},
+        "docs/pool.md": {
+            "arms": arms_table(arm for arm in ARMS.values() if arm.pool),
+            **pool_study("pool_100"),
+        },
         "docs/numbers.md": {
             "arms": arms_table(arm for arm in ARMS.values() if not arm.rare_only and not arm.pool),
             "arms for rare classes": arms_table(arm for arm in ARMS.values() if arm.rare_only),
@@ -340,8 +346,7 @@ def with_made(text: str, places: Mapping[str, Sequence[str]]) -> str:
 def pool_study(study: str) -> dict[str, list[str]]:
     """As `of_study`, with all arms side by side, and how good the pseudo-labels are."""
     pools = pd.read_csv(ROOT / "docs/studies" / study / "pool.csv")
-    return {
-        **of_study(study),
+    return of_study(study) | {
         f"changes {study}": arms_of_pool_table(committed_results(study).comparison),
         f"pseudo-labels {study}": pseudo_labels_table(pools),
     }
