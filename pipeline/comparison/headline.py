@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.study.arms import ARMS
 from pipeline.study.metric import Metric
 
 
@@ -51,6 +52,17 @@ def headlines(comparison: Mapping[str, Any]) -> list[Headline]:
         else _of_all_classes(comparison, row)
         for row in comparison["budgets"]
     ]
+
+
+def best_without_pool(arms: Sequence[Mapping[str, Any]], metric: Metric) -> Mapping[str, Any]:
+    """The row of the arm that validation prefers among those that see the real images of a budget and no others.
+
+    Args:
+        arms: the rows of its arms, with `validation_<metric>`.
+        metric: that chooses.
+    """
+    alone = [row for row in arms if ARMS[row["arm"]].place == "baselines"]
+    return max(alone, key=lambda row: float(row[f"validation_{metric}"]))
 
 
 def arm_of(key: Mapping[str, Any]) -> tuple[str, float]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.comparison.headline import Headline, arm_of, headlines
+from pipeline.comparison.headline import Headline, arm_of, best_without_pool, headlines
 from pipeline.study.arms import ARMS
 from pipeline.study.metric import WORDS
 
@@ -18,6 +18,7 @@ _FEWEST_POINTS = 0.2  # of the scale, in percent: equal values still have one
 def metric_chart(comparison: Mapping[str, Any]) -> list[str]:
     """Lines of at most 80 columns: real only, the best arm without synthetic images, the best with, at each ratio.
 
+    Where the best without them learns from the pool, the best that does not is there too.
     They are of the headline: by the metric of the verdict on rare classes, if there is one, else by `study.metric`.
     `├──●──┤` is the interval and the mean of the replicates; one replicate has no interval. A star recommends.
     """
@@ -44,6 +45,8 @@ def metric_chart(comparison: Mapping[str, Any]) -> list[str]:
 def _rows(headline: Headline) -> list[Mapping[str, Any]]:
     """The arms that answer the question, in the order of the table."""
     names = {"real", headline.without["arm"], (headline.best or headline.without)["arm"]}
+    if ARMS[headline.without["arm"]].pool:
+        names.add(best_without_pool(headline.arms, headline.metric)["arm"])
     return [row for row in headline.arms if row["arm"] in names]
 
 

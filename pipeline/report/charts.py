@@ -33,6 +33,7 @@ _WIDTH = 4.4  # inches: on a phone, the 10-point text of a figure this wide can 
 _MATRIX_WIDTH = 4.2  # at least: three of them stand side by side
 _MAX_NAME = 24
 _MAX_WORDS = 40  # letters of a line of the legend
+_MAX_HEADING = 56  # letters of a line over all of the width
 _MOST_COUNTS = 20  # classes: more have no counts in their cells
 _MOST_POINTS = 40  # of a training's line that say their value
 
@@ -150,8 +151,11 @@ def answer(groups: Mapping[str, Sequence[AnswerRow]], *, metric: Metric = "accur
             axes.texts[-1].set_fontweight("bold")
             y += 1
         for row in rows:
-            _heading(axes, y, f"{row.words}: {row.mean:.2f} %{', recommended' if row.recommended else ''}")
-            y += 0.85
+            text = f"{row.words}: {row.mean:.2f} %{', recommended' if row.recommended else ''}"
+            words = "\n".join(textwrap.wrap(text, _MAX_HEADING))
+            further = 0.35 * words.count("\n")
+            _heading(axes, y + further, words)
+            y += 0.85 + 2 * further
             colour, interval = LIGHT[row.colour], "none: one replicate"
             if row.interval is not None:
                 axes.plot([*row.interval], [y, y], color=colour, linewidth=2.5)

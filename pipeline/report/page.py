@@ -19,6 +19,7 @@ import yaml
 
 from pipeline.augmentation.policies import POLICIES
 from pipeline.comparison.cells import cell_values, subset_overlap
+from pipeline.comparison.headline import best_without_pool
 from pipeline.comparison.texts import points, points_interval
 from pipeline.comparison.verdict import replicate_words
 from pipeline.report import advice, charts, pictures, tables
@@ -223,11 +224,17 @@ def _answer(results: Results, folder: Path) -> Drawing:
 
 
 def _answer_rows(results: Results, budget_results: BudgetResults) -> list[charts.AnswerRow]:
-    """Real only, the best classic arm, and the arm with synthetic images at each ratio; of several budgets the best."""
+    """Real only, the best arm without synthetic images (and without the pool), and the best with, at each ratio.
+
+    Of several budgets, the best ones only.
+    """
     chosen = [budget_results.classic, *filter(None, [budget_results.best_synthetic])]
+    of_budget = results.arm_rows(budget_results.budget)
+    if ARMS[budget_results.classic.name].pool:
+        chosen.append(DeclaredArm(best_without_pool(of_budget, results.grid.metric)["arm"], 0))
     real, several = DeclaredArm("real", 0), len(results.budgets) > 1
     rows, column = [], f"test_{results.grid.metric}"
-    for row in results.arm_rows(budget_results.budget):
+    for row in of_budget:
         arm = DeclaredArm(row["arm"], row["synthetic_per_real"])
         if arm not in chosen and (several or (arm != real and arm.name not in {one.name for one in chosen})):
             continue

@@ -121,12 +121,14 @@ def first_look(results: Results, budget_results: BudgetResults) -> Picture:
     picture = np.concatenate([blocks[0], gap, blocks[1]], axis=1)
     zoom = max(1, _LOOK_PIXELS // picture.shape[1])
     names = ", ".join(charts.short(name) for name in real.class_names[:shown])
+    pool = first.synthetic.provenance.get("pool_images")
+    beside = f" and {pool} images of the pool with pseudo-labels" if pool else ""
     return Picture(
         png_uri(png_of_pixels(Image.fromarray(picture)), _LOOK_BYTES),
         f"{columns} real images (left) and {columns} synthetic ones (right) of each of the classes {names}.",
         zoom * picture.shape[1],
         f"Left real, right synthetic, a row per class: the first images, not picked. The generator learned from"
-        f" {budget_results.budget} real images.",
+        f" {budget_results.budget} real images{beside}.",
     )
 
 

@@ -59,3 +59,14 @@ def test_the_question_s_arms_are_there_and_a_star_recommends():
     assert lines[1] == "1000 real images"
     assert [line.split("  ")[0] for line in lines if line.startswith("*")] == ["* affine + elastic"]
     assert [line.split("×")[1].split()[0] for line in lines if "×" in line] == ["0.5", "1", "2"]
+
+
+def test_with_a_pool_what_augmentation_alone_gives_is_there_too():
+    study = REAL_PARAMS.parent / "docs/studies/pool_100/comparison.json"
+    _, _, *rows = metric_chart(json.loads(study.read_text()))
+    assert [row[2:24].rstrip() for row in rows] == [
+        "real only",
+        "affine + elastic",
+        "+ pool by consistency,",
+        "+ fresh synthetic + po",
+    ]
