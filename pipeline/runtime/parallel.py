@@ -66,7 +66,10 @@ def parallel_map(
     with _shared_memory_explained():
         reports = context.SimpleQueue()
     start = partial(_start, reports, prepare)
-    with worker_pool(workers.processes, context=context, initializer=start) as pool:
+    with (
+        worker_pool(workers.processes, context=context, initializer=start) as pool,
+        _killed_worker_explained(),
+    ):
         # On an error nobody waits for this thread: a killed worker may have taken the queue's lock with it.
         relay = threading.Thread(target=_relay, args=(reports, advance), daemon=True)
         relay.start()
@@ -170,7 +173,7 @@ def _kill_workers() -> None:
         process.kill()
 
 
-# What follows runs in a worker, but for `_relay`, `_next` and `_module_of`.
+# What follows runs in a worker, but for `_relay`, `_next`, `_killed_worker_explained` and `_module_of`.
 
 _reports: Any = None
 
@@ -234,8 +237,14 @@ def _relay(reports: Any, advance: Advance) -> None:
 
 def _next(waiting: deque[tuple[Job, Future[Result]]]) -> tuple[Job, Result]:
     job, future = waiting.popleft()
+    return job, future.result()
+
+
+@contextmanager
+def _killed_worker_explained() -> Iterator[None]:
+    """The pool says so of the results that it waits for, and of a job that is handed in afterwards."""
     try:
-        return job, future.result()
+        yield
     except BrokenProcessPool:
         raise SynthGainError(
             "a worker was killed, perhaps for want of memory; give the same command again, with fewer"

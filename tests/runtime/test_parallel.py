@@ -120,6 +120,18 @@ def test_what_stages_preload_is_where_their_workers_find_their_work():
         assert " parallel_map(" in Path(ROOT / f"{name.replace('.', '/')}.py").read_text(), name
 
 
+def test_a_worker_that_was_killed_before_the_next_job_is_one_line_too(work):
+    """The pool knows it already when that job is handed in, and raises there."""
+
+    def jobs():
+        yield 0
+        time.sleep(3)  # it is dead by then; if not, the result says so
+        yield 1
+
+    with pytest.raises(SynthGainError, match="a worker was killed, perhaps for want of memory"):
+        run(work.killed, jobs(), processes=2)
+
+
 def test_a_worker_without_a_device_does_not_import_torch(work):
     """In a process of its own: the fork server of this one may have imported torch for another test."""
     code = (
