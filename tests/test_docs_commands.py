@@ -55,10 +55,11 @@ def write_pictures(folder, counts):
     [
         ("README.md", "Your own pictures", {"bolt": 180, "nut": 180}),
         # The fewest that the page names, and its rare class.
-        (
+        pytest.param(
             "docs/own-data.md",
             "In short: a folder of colour pictures",
             {"bolt": 150, "nut": 145, "washer": 30},
+            marks=pytest.mark.soak,
         ),
     ],
     ids=["README", "own-data"],

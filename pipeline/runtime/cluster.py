@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 ADDRESS, ALLOW_DIFFERENT = "RAY_ADDRESS", "SYNTHGAIN_ALLOW_DIFFERENT_NODES"
 _SECONDS_TO_CONNECT = 10.0
-_SECONDS_TO_ANSWER = 60.0  # of a node: it starts a worker, which imports torch
+_SECONDS_TO_ANSWER = 240.0  # of a node, which may be busy: it starts a worker, and that imports torch
 _SECONDS_BETWEEN_REPORTS = 0.5
 _SECONDS_BETWEEN_WORDS = 15.0
 _TIMES_LOST = 20  # a task may lose its worker or node so often
