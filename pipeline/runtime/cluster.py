@@ -49,7 +49,7 @@ def cluster_map(
 
     Raises:
         SynthGainError: if Ray or the cluster is not there, a node differs from this process, or a task was lost too
-            often; whatever `work` raises. The other tasks are cancelled then.
+            often; whatever `work` raises. The other tasks are ended then, with the connection.
     """
     ray = _connected()
     wanted = {**facts(Path.cwd()), "mark": _mark()}
@@ -89,9 +89,9 @@ def cluster_map(
             yield first()
         relay(timeout=_SECONDS_TO_CONNECT)
     finally:
-        for _, reference in waiting:
-            ray.cancel(reference, force=True)
-        ray.kill(reports)
+        if waiting:  # Ray ends the tasks of a process that leaves; ray.cancel may abort this one (its issue 54798)
+            ray.shutdown()
+        # The reports end with their last handle. ray.kill would end them before the last report came in.
 
 
 def _connected() -> Any:

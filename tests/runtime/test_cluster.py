@@ -245,8 +245,49 @@ def test_a_cluster_without_a_gpu_is_refused_where_one_is_needed(nodes, tmp_path)
 
 @pytest.mark.slow
 def test_the_error_of_a_task_is_the_error_of_the_command(nodes, workspace):
-
     values = (workspace / "params.yaml").read_text().replace("learning_rate: 0.003", "learning_rate: 1.0e+30")
     (workspace / "params.yaml").write_text(values)
     said, _ = train(workspace, "diverged", nodes).communicate(timeout=300)
     assert "SynthGainError: the classifier diverged" in said.splitlines()[-1], said
+
+
+# Two tasks at once, of which one fails; then another map in the same process.
+FAILED = """
+import time
+from pathlib import Path
+from pipeline.runtime.device import Workers
+from pipeline.runtime.parallel import parallel_map
+
+def work(job, advance):
+    if job == 0:
+        raise ValueError("as it should")
+    Path(f"began{job}").touch()
+    time.sleep(8)
+    Path(f"ended{job}").touch()
+
+workers = Workers(1, 1, None)
+try:
+    list(parallel_map(work, range(4), workers=workers, advance=print))
+except ValueError as error:
+    print(error)
+print([result for _, result in parallel_map(abs_of, [-1, 2], workers=workers, advance=print)])
+"""
+
+
+@pytest.mark.slow
+def test_a_failed_task_ends_the_others_and_the_process_goes_on(nodes, tmp_path):
+    """`ray.cancel` aborted the process now and then: a task that ends while it is cancelled."""
+    (tmp_path / ".work").mkdir()
+    (tmp_path / "script.py").write_text(FAILED.replace("abs_of", "lambda job, advance: abs(job)"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": nodes}
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["as it should", "[1, 2]"], done.stderr
+    time.sleep(9)
+    assert not list(tmp_path.glob("ended*"))
