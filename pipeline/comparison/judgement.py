@@ -29,6 +29,7 @@ from pipeline.study.subsets import Budget
 Code = Literal[
     "gain",
     "gain_not_confirmed",
+    "gain_on_test_alone",
     "prefer_classic",
     "no_detectable_effect",
     "harm",
@@ -43,7 +44,8 @@ CODES: dict[Code, str] = {
     "nothing_to_compare": "no arm with real and synthetic images was trained",
     "too_few_replicates": "one judged replicate, or replicates that agree by chance: no spread to judge by",
     "gain": "the interval of the chosen arms' difference lies above 0 on validation and on test",
-    "gain_not_confirmed": "it lies above 0 on one of the two, and not below 0 on test",
+    "gain_not_confirmed": "it lies above 0 on validation, and holds 0 on test",
+    "gain_on_test_alone": "it lies above 0 on test, but not on validation, which decides what to use",
     "harm": "on test it lies below 0, whatever validation says",
     "prefer_classic": "synthetic images help over real only on test, but not over the best classic arm",
     "no_detectable_effect": "it lies above 0 on neither, and on test it holds 0: see the minimum detectable effect",
@@ -72,7 +74,7 @@ _NOT_CONFIRMED = Rule(
     "validation recommends {images_in_use}, but test does not confirm it: {change}.",
 )
 _ON_TEST_ALONE = Rule(
-    "gain_not_confirmed",
+    "gain_on_test_alone",
     False,
     "{images} gave {change}, but validation shows no gain. Use {instead}.",
 )

@@ -63,7 +63,7 @@ _TWO_VALUES = (
     "An interval of two replicates rests on one difference: take it for an order of magnitude, and run more."
 )
 _WITH_A_COLLAPSE = {
-    "gain_not_confirmed": f"{CODES['gain_not_confirmed']}, or on both where a GAN collapsed",
+    "gain_not_confirmed": f"{CODES['gain_not_confirmed']}, or a GAN collapsed",
 }
 _TOO_FEW_OTHERS = "the train split has too few other real images"
 _SELF_TRAINING_COLLAPSED = (

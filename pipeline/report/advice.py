@@ -20,12 +20,13 @@ ANSWERS = {
     "too_few_replicates": "Not known yet: too few replicates",
     "gain": "Yes, they help",
     "gain_not_confirmed": "Perhaps: a gain, not confirmed",
+    "gain_on_test_alone": "Perhaps: a gain on test alone",
     "harm": "No, they do harm",
     "prefer_classic": "No: classic augmentation does as well",
     "no_detectable_effect": "No gain was found",
 }
 _CANNOT_TELL = "Not known: this study is too small to tell"
-_OPEN = ("too_few_replicates", "gain_not_confirmed", "no_detectable_effect")
+_OPEN = ("too_few_replicates", "gain_not_confirmed", "gain_on_test_alone", "no_detectable_effect")
 
 
 def headline(judged: Mapping[str, Any], metric: Metric) -> str:

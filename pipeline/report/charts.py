@@ -265,8 +265,10 @@ def gains(steps: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> Figure:
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.75 * len(steps)), layout="constrained")
     axes = figure.subplots()
     for y, ((words, row), colour) in enumerate(zip(steps, _POLICY_COLOURS, strict=False)):
-        axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=LIGHT[colour], linewidth=4)
-        axes.plot(100 * row["mean_difference"], y, "o", color=LIGHT[colour], markersize=9)
+        low, high, mean = (100 * row[name] for name in ("low", "high", "mean_difference"))
+        # A bar that ends where the interval does, and a thin mark: nothing hides an interval of a hair's breadth.
+        axes.plot([low, high], [y, y], color=LIGHT[colour], linewidth=7, solid_capstyle="butt")
+        axes.plot(mean, y, "|", color=LIGHT["ink"], markersize=15, markeredgewidth=1.5)
         values = [100 * value for value in row["differences"]]
         axes.plot(values, [y + 0.24] * len(values), ".", color=LIGHT[colour], alpha=0.7)
         said = axes.annotate(words, (0, y - 0.22), xytext=(4, 0), textcoords="offset points", fontsize=10)
@@ -276,7 +278,7 @@ def gains(steps: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> Figure:
     axes.set_ylim(len(steps) - 0.55, -0.6)
     axes.set_yticks([])
     axes.set_title(title)
-    axes.set_xlabel("points of test accuracy\n(bar: 95 % interval, dots: replicates)")
+    axes.set_xlabel("points of test accuracy\n(bar: 95 % interval, mark: mean, dots: replicates)")
     return figure
 
 

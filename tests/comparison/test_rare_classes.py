@@ -169,7 +169,7 @@ def test_a_gain_over_the_best_remedy(write_study):
         (
             {"fill_synthetic": BETTER},
             {"fill_synthetic": SAME, "fill_synthetic_affine_elastic": WORSE},
-            "gain_not_confirmed",
+            "gain_on_test_alone",
             "validation shows no gain",
         ),
         (

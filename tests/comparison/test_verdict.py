@@ -156,6 +156,9 @@ def test_what_does_harm_on_test_is_not_recommended_though_validation_chose_it(wr
 def test_the_rule_is_a_table_of_all_nine_cases():
     places = ("above", "around", "below")
     assert set(RULES) == {(validation, test) for validation in places for test in places}
+    assert len({(rule.code, rule.recommends) for rule in RULES.values()}) == len(
+        {rule.code for rule in RULES.values()}
+    )
     for (validation, test), rule in RULES.items():
         assert (rule.code == "harm") == (test == "below")
         assert (rule.code == "gain") == (validation == test == "above")
@@ -246,7 +249,7 @@ def test_a_gain_on_test_alone_recommends_nothing(write_study):
         test={("real_affine", 0): AFFINE, ("synthetic_affine", 1.0): BETTER},
         validation={("real_affine", 0): BETTER, ("synthetic_affine", 1.0): AFFINE},
     )
-    assert row["code"] == "gain_not_confirmed" and row["low"] > 0
+    assert row["code"] == "gain_on_test_alone" and row["low"] > 0
     assert row["recommended"]["arm"] == "real_affine"
     assert "validation shows no gain. Use affine augmentation alone" in row["verdict"]
 
