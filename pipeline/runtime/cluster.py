@@ -89,9 +89,10 @@ def cluster_map(
             yield first()
         relay(timeout=_SECONDS_TO_CONNECT)
     finally:
-        if waiting:  # Ray ends the tasks of a process that leaves; ray.cancel may abort this one (its issue 54798)
+        # Ray ends the tasks of a process that leaves, while ray.cancel may abort this process (ray-project/ray#54798).
+        # Else the reports end with their last handle: ray.kill would end them before the last report came in.
+        if waiting:
             ray.shutdown()
-        # The reports end with their last handle. ray.kill would end them before the last report came in.
 
 
 def _connected() -> Any:

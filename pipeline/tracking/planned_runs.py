@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 from pipeline.checkpoints import file_sha256
 from pipeline.comparison.summary import summarize
@@ -44,6 +46,8 @@ _OF_STUDY = {
     "rare_recall_gain": "rare_recall_gain",
     "fid": "fid",
 }
+# Of curves, ten strong colours and then ten light ones: MLflow itself picks by the run's id, and may pick one twice.
+_COLOURS = [to_hex(colormaps["tab20"](place)) for place in [*range(0, 20, 2), *range(1, 20, 2)]]
 _MAX_NOTE_LENGTH = 8000  # MLflow's limit for a tag, and the description is one
 
 
@@ -163,7 +167,8 @@ def plan_runs(
                 budget, real_images, arms, rare, params.study.metric, of_rare=of_rare.get(budget.budget)
             )
         )
-        children += _curve_runs(budget.budget, real_images, arms, params.study.metric)
+        curves = sum(run.kind == "curve" for run in children)
+        children += _curve_runs(budget.budget, real_images, arms, params.study.metric, before=curves)
         for replicate in budget.replicates:
             real, made = real_and_synthetic(replicate, train, source, real_images)
             children.append(gan_run(str(budget.budget), replicate, real, made, budget.generator))
@@ -277,12 +282,12 @@ def _rare_metrics(finding: Mapping[str, Any]) -> list[tuple[str, float, int]]:
 
 
 def _curve_runs(
-    budget: Budget, real_images: int, arms: Sequence[Mapping[str, Any]], metric: Metric
+    budget: Budget, real_images: int, arms: Sequence[Mapping[str, Any]], metric: Metric, *, before: int
 ) -> list[PlannedRun]:
     """A run per arm: mean and interval at each ratio, with `step` = the ratio in percent.
 
     An arm without synthetic images is a level line through all ratios. One that adds them starts at 0 with the same
-    training without.
+    training without. The colours go on from the curves `before`.
     """
     ratios = sorted({float(row["synthetic_per_real"]) for row in arms})
     by_arm: dict[str, list[Mapping[str, Any]]] = {}
@@ -309,6 +314,7 @@ def _curve_runs(
                     for ratio, row in points
                     if row[column + end] is not None  # one replicate has no interval
                 ],
+                tags={"mlflow.runColor": _COLOURS[(before + len(runs)) % len(_COLOURS)]},
             )
         )
     return runs

@@ -129,6 +129,11 @@ def test_a_curve_is_an_arm_against_the_ratio_in_percent(plan, write_study):
     }
 
 
+def test_no_two_curves_have_one_colour(plan, write_study):
+    curves = [run for run in plan(write_study(budgets=(30, 60))) if run.kind == "curve"]
+    assert len({run.tags["mlflow.runColor"] for run in curves}) == len(curves) > 4
+
+
 def test_a_summary_has_the_finding_and_the_study_its_numbers_at_each_budget(plan, write_study):
     files = write_study(budgets=(60, "all"), ratios=(0.5, 1.0), replicates=3)
     runs = by_key(plan(files))
