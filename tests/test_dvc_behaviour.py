@@ -120,50 +120,14 @@ def test_a_change_of_the_gan_leaves_the_baselines_alone(workspace):
     assert not {stage for stage in planned if re.search("baselines|controls|extractor", stage)}
 
 
-def test_a_new_ratio_runs_its_own_stages_only_and_a_removed_one_leaves_every_table(workspace):
-    change_params(workspace, "study", synthetic_per_real=[0, 1.0, 2.0])
-    # 0 is real only: its stage has nothing to train and its cells are the baselines'.
-    assert ran(dvc(workspace, "repro")) == {
-        "prepare",  # looks whether enough is generated, and writes the same files
-        "train_augmented@60-2.0",
-        "train_controls@60-2.0",
-        "train_augmented@60-0",
-        "train_controls@60-0",
-        "evaluate_classifiers",
-        "compare",
-        "report",
-        "export",
-        "track",
-    }
-    assert (workspace / "data/classifier/60/augmented/0.5.safetensors").is_file()  # stale, and not read
-    cells = pd.read_csv(workspace / "data/metrics/cells.csv")
-    assert set(cells.synthetic_per_real) == {0, 1.0, 2.0}
-    comparison = json.loads((workspace / "data/metrics/comparison.json").read_text())
-    assert {arm["synthetic_per_real"] for arm in comparison["arms"]} == {0, 1.0, 2.0}
-    page = (workspace / "data/report/index.html").read_text()
-    assert "2.0" in page and not re.search(r">\s*0\.5\s*</t[dh]>", page)
-    runs = tracked_runs(workspace)
-    assert set(runs) == {"0", "1", "2"}
-
-
-def computed(output: str) -> dict[str, tuple[int, int]]:
-    """(computed, found in the store) of each line of a log that counts."""
-    counted = re.findall(
-        r"^(.*?)(?:: (\d+) (?:classifiers? )?(?:trained|scored), (\d+) found finished)$", output, re.MULTILINE
-    )
-    return {label: (int(new), int(old)) for label, new, old in counted}
-
-
 @pytest.fixture
 def finished(workspace, tmp_path):
-    """A copy of the finished workspace, for one test."""
+    """A copy of the finished workspace, for one test; before another test changes the workspace."""
     folder = tmp_path / "copy"
     # Without MLflow's store: it names the folder it was made in, and refuses to write from another one.
     shutil.copytree(
         workspace, folder, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts")
     )
-    change_params(folder, "study", synthetic_per_real=[0.5, 1.0])
-    dvc(folder, "repro")
     return folder
 
 
@@ -239,6 +203,40 @@ def test_a_ratio_an_arm_or_a_replicate_more_or_less_scores_no_cell_again(finishe
     assert trained == 1 + 2 + 2 * (3 + 1)
     assert list(scored.values()) == [0, 2 + 2 * (3 + 1)]
     assert set(pd.read_csv(finished / "data/metrics/cells.csv").synthetic_per_real) == {0, 0.5, 1}
+
+
+def test_a_new_ratio_runs_its_own_stages_only_and_a_removed_one_leaves_every_table(workspace):
+    change_params(workspace, "study", synthetic_per_real=[0, 1.0, 2.0])
+    # 0 is real only: its stage has nothing to train and its cells are the baselines'.
+    assert ran(dvc(workspace, "repro")) == {
+        "prepare",  # looks whether enough is generated, and writes the same files
+        "train_augmented@60-2.0",
+        "train_controls@60-2.0",
+        "train_augmented@60-0",
+        "train_controls@60-0",
+        "evaluate_classifiers",
+        "compare",
+        "report",
+        "export",
+        "track",
+    }
+    assert (workspace / "data/classifier/60/augmented/0.5.safetensors").is_file()  # stale, and not read
+    cells = pd.read_csv(workspace / "data/metrics/cells.csv")
+    assert set(cells.synthetic_per_real) == {0, 1.0, 2.0}
+    comparison = json.loads((workspace / "data/metrics/comparison.json").read_text())
+    assert {arm["synthetic_per_real"] for arm in comparison["arms"]} == {0, 1.0, 2.0}
+    page = (workspace / "data/report/index.html").read_text()
+    assert "2.0" in page and not re.search(r">\s*0\.5\s*</t[dh]>", page)
+    runs = tracked_runs(workspace)
+    assert set(runs) == {"0", "1", "2"}
+
+
+def computed(output: str) -> dict[str, tuple[int, int]]:
+    """(computed, found in the store) of each line of a log that counts."""
+    counted = re.findall(
+        r"^(.*?)(?:: (\d+) (?:classifiers? )?(?:trained|scored), (\d+) found finished)$", output, re.MULTILINE
+    )
+    return {label: (int(new), int(old)) for label, new, old in counted}
 
 
 def tracked_runs(workspace: Path) -> list[str]:

@@ -206,7 +206,6 @@ def test_classifiers_of_a_cluster_are_those_of_this_machine_whatever_worker_dies
 
     here = digests(workspace, "here", train(workspace, "here"))
     assert len(here) == 6 and len(set(here)) == 6
-    assert digests(workspace, "there", train(workspace, "there", nodes)) == here
     process, killed = train(workspace, "killed", nodes), 0
     while process.poll() is None and killed < 2:
         time.sleep(0.2)
