@@ -59,6 +59,16 @@ def main(
         feature_dim=params.extractor.feature_dim,
         formats=params.export.formats,
     )
+    if params.classifier.network != "compact":
+        from pipeline.classifier.own_network import try_network
+
+        try_network(
+            params.classifier.network,
+            params.classifier.code,
+            num_classes=splits.train.num_classes,
+            image_size=params.data.image_size,
+            image_channels=splits.train.channels,
+        )
     for name in ("train", "validation", "test"):
         images = getattr(splits, name)
         images.save(out / f"{name}.npz")

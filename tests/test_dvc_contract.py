@@ -188,7 +188,7 @@ def test_stages_that_run_code_of_ones_own_depend_on_it():
     assert users == {
         "generator.code": {"train_gan"},
         "generator.folder": {"train_gan"},
-        "classifier.code": trains - {"report", "track"} | {"evaluate_classifiers"},
+        "classifier.code": trains - {"report", "track"} | {"prepare", "evaluate_classifiers"},
     }
     for path in users:
         section, _, key = path.partition(".")

@@ -923,17 +923,17 @@ def ready_images(bench: Bench) -> list[str]:
 
 
 def own_classifier(network: str, text: str = "") -> Act:
-    """A classifier of one's own with something wrong about it."""
+    """A classifier of one's own with something wrong about it: found before anything is trained."""
 
     def act(bench: Bench) -> list[str]:
-        bench.results("data/prepared")
+        bench.results("data/raw")
         own = {"network": network, "code": "faulty_net.py"}
         bench.params(**{f"classifier__{key}": value for key, value in own.items()})
         bench.patch.setattr(sys, "path", list(sys.path))
         bench.patch.setattr(sys, "dont_write_bytecode", True)
         sys.modules.pop("faulty_net", None)
         Path("faulty_net.py").write_text(f"from torch import nn\n\n\ndef make(**sizes):\n    return {text}\n")
-        return command_of("train_baselines")
+        return command_of("prepare")
 
     return act
 
@@ -1035,7 +1035,7 @@ FAULTS = [
         OWN,
         "a network of other classes",
         own_classifier("faulty_net:make", "nn.Sequential(nn.Flatten(), nn.Linear(64, 7))"),
-        "error: classifier.network: faulty_net:make: TypeError: it gives (16, 7) for (16, 1, 8, 8), and logits (16, 10)"
+        "error: classifier.network: faulty_net:make: TypeError: it gives (2, 7) for (2, 1, 8, 8), and logits (2, 10)"
         " are needed",
     ),
     Fault(

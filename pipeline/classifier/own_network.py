@@ -92,6 +92,22 @@ def code_hash(network: str, code: str) -> str:
     return "" if network.startswith(_TORCHVISION) else path_sha256(Path(code), key="classifier.code")
 
 
+def try_network(network: str, code: str, *, num_classes: int, image_size: int, image_channels: int) -> None:
+    """Make a network of one's own and show it two black images: its faults are found before hours of training.
+
+    Raises:
+        SynthGainError: as `OwnNetwork`, or if it does not take such images.
+    """
+    made = OwnNetwork(
+        network=network,
+        code=code,
+        num_classes=num_classes,
+        image_size=image_size,
+        image_channels=image_channels,
+    )
+    made(torch.zeros(2, image_channels, image_size, image_size))
+
+
 def recipe_of(classifier: Classifier) -> dict[str, Any]:
     """The values that every classifier's weights depend on, for its key in the store."""
     if classifier.network == "compact":

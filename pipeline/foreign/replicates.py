@@ -110,6 +110,8 @@ def generated_replicates(
     if code is not None:
         found = study.trainings - done - len(gans.collapsed)
         print(f"generator: {done} run, {found} found finished, {len(gans.collapsed)} failed", flush=True)
+        if gans.collapsed:  # for DVC the stage is done
+            print(f"to try the failed ones again: dvc repro --force train_gan@{study.budget}", flush=True)
     return gans
 
 

@@ -293,7 +293,7 @@ def _curve_runs(
     by_arm: dict[str, list[Mapping[str, Any]]] = {}
     for row in arms:
         by_arm.setdefault(row["arm"], []).append(row)
-    runs = []
+    runs: list[PlannedRun] = []
     for name, rows in by_arm.items():
         arm = ARMS[name]
         points = [(float(row["synthetic_per_real"]), row) for row in rows]

@@ -172,7 +172,9 @@ def test_a_run_that_fails_leaves_its_replicate_out_and_the_others_stay(run, tmp_
     assert gans.collapsed[0].reason.startswith('ended with exit status 1; its last line: "no memory"')
     assert gans.words == "1 of 3 runs of the generator failed"
     assert sorted(path.name for path in (tmp_path / "gan").iterdir()) == ["0", "2"]
-    assert "replicate 2 of 3: ended with exit status 1" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "replicate 2 of 3: ended with exit status 1" in said.err
+    assert "to try the failed ones again: dvc repro --force train_gan@" in said.out
     assert not list((tmp_path / ".work").rglob("real.npz"))  # what it read and wrote is gone
 
 
