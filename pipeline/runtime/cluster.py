@@ -7,6 +7,7 @@ compute the same bytes as this process, which is asked of each of them once.
 
 from __future__ import annotations
 
+import csv
 import os
 import pickle
 import platform
@@ -14,8 +15,9 @@ import socket
 import sys
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +26,7 @@ from pipeline.errors import SynthGainError
 from pipeline.runtime.code import ROOT, tree_sha256
 from pipeline.runtime.device import Workers, set_switches
 from pipeline.runtime.outputs import WORK, write_text
-from pipeline.runtime.progress import Advance
+from pipeline.runtime.progress import Advance, counted
 from pipeline.runtime.store import cpu_capability
 
 Job = TypeVar("Job")
@@ -36,6 +38,8 @@ _SECONDS_TO_ANSWER = 240.0  # of a node, which may be busy: it starts a worker, 
 _SECONDS_BETWEEN_REPORTS = 0.5
 _SECONDS_BETWEEN_WORDS = 15.0
 _TIMES_LOST = 20  # a task may lose its worker or node so often
+
+WHERE = WORK / "cluster.csv"  # no output of DVC: results do not say where they were computed
 
 _checked: set[str] = set()  # nodes that were asked
 
@@ -71,12 +75,14 @@ def cluster_map(
     at_once = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)) // needs["num_cpus"])
     relay = _Relay(ray, reports, advance)
     waiting: deque[tuple[Job, Any]] = deque()
+    places: Counter[tuple[str, str]] = Counter()
 
     def first() -> tuple[Job, Result]:
         job, reference = waiting[0]
         while not ray.wait([reference], timeout=_SECONDS_BETWEEN_REPORTS)[0]:
             relay()
-        result: Result = _result(ray, reference)
+        place, result = _result(ray, reference)
+        places[place] += 1
         waiting.popleft()
         return job, result
 
@@ -93,6 +99,7 @@ def cluster_map(
         # Else the reports end with their last handle: ray.kill would end them before the last report came in.
         if waiting:
             ray.shutdown()
+        _say_where(getattr(work, "func", work).__name__, places)
 
 
 def _connected() -> Any:
@@ -183,6 +190,7 @@ def facts(workspace: Path) -> dict[str, Any]:
 
 
 def _result(ray: Any, reference: Any) -> Any:
+    """What `_run` returned: the node with what it differs in, and the result."""
     try:
         return pickle.loads(ray.get(reference))
     except ray.exceptions.RayTaskError as error:
@@ -200,6 +208,23 @@ def _result(ray: Any, reference: Any) -> Any:
             f"a task lost its Ray worker, its node or its result too often ({_one_line(error)}); what is finished is"
             " kept: give the same command again"
         ) from None
+
+
+def _say_where(work: str, places: Mapping[tuple[str, str], int]) -> None:
+    """Say on which nodes the tasks ran, and keep it: `work`, by node and by what that node differs in."""
+    if not places:
+        return
+    words = ", ".join(f"{node} {tasks}" for (node, _), tasks in sorted(places.items()))
+    print(f"{counted(sum(places.values()), 'task')} on the cluster: {words}", file=sys.stderr, flush=True)
+    WHERE.parent.mkdir(exist_ok=True)
+    is_new = not WHERE.exists()
+    with WHERE.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if is_new:
+            writer.writerow(["time", "work", "node", "tasks", "differs"])
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        for (node, differs), tasks in sorted(places.items()):
+            writer.writerow([now, work, node, tasks, differs])
 
 
 class _Relay:
@@ -276,7 +301,9 @@ def difference(wanted: Mapping[str, Any]) -> str | None:
     return None
 
 
-_same = False  # whether this worker's machine was compared
+_differs: str | None = (
+    None  # what this worker's machine differs in, and may; empty: in nothing; None: not compared
+)
 
 
 class _Reports:
@@ -295,14 +322,16 @@ class _Reports:
 
 
 def _run(shared: bytes, job: bytes, reports: Any) -> bytes:
-    global _same
+    global _differs
+    import ray
+
     work, workers, settings, wanted = pickle.loads(shared)
     os.environ.update(settings)
-    if not _same:  # a node that came later was not asked
-        differs = difference(wanted)
+    if _differs is None:  # a node that came later was not asked
+        differs = difference(wanted) or ""
         if differs and not _allowed(differs):
             raise SynthGainError(f"Ray node {platform.node()}: {differs}")
-        _same = True
+        _differs = differs
     os.chdir(wanted["workspace"])
     if workers.device is not None:
         set_switches(workers.device, threads=workers.threads)
@@ -317,4 +346,5 @@ def _run(shared: bytes, job: bytes, reports: Any) -> bytes:
 
     result = work(pickle.loads(job), advance)
     reports.add.remote(done, said)
-    return pickle.dumps(result)
+    node = f"{platform.node()}/{ray.get_runtime_context().get_node_id()[:8]}"
+    return pickle.dumps(((node, _differs), result))

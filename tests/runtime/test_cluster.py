@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pipeline.errors import SynthGainError
@@ -184,7 +185,7 @@ print(len(made_here))
 
 @pytest.mark.slow
 def test_images_of_a_cluster_are_those_of_this_machine(nodes, tmp_path):
-    written, parts = {}, {}
+    written, parts, said = {}, {}, {}
     for name, address in {"here": None, "there": nodes}.items():
         folder = tmp_path / name
         folder.mkdir()
@@ -196,8 +197,12 @@ def test_images_of_a_cluster_are_those_of_this_machine(nodes, tmp_path):
             command, cwd=folder, env=environment, capture_output=True, text=True, check=True
         )
         written[name], parts[name] = (folder / "images.npz").read_bytes(), int(done.stdout.split()[-1])
+        said[name] = done.stderr
     assert written["there"] == written["here"]
     assert parts == {"here": 3, "there": 0}
+    where = pd.read_csv(tmp_path / "there/.work/cluster.csv", keep_default_na=False)
+    assert where.tasks.sum() == 3 and set(where.differs) == {""} and where.node.str.contains("/").all()
+    assert "3 tasks on the cluster: " in said["there"] and "cluster" not in said["here"]
 
 
 @pytest.mark.slow
