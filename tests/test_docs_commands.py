@@ -1,7 +1,8 @@
-"""The commands for one's own pictures, run as the pages give them; only sizes and steps are smaller."""
+"""The commands of the pages, run as they stand there; only sizes and steps are smaller."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 import yaml
 from PIL import Image
 from sklearn.datasets import load_sample_images
+
+from pipeline.maintenance.workspace import create_workspace
+from tests.test_tracking_experiments import TINY
 
 ROOT = Path(__file__).parents[1]
 SMALLER = {
@@ -94,3 +98,78 @@ def test_own_pictures_reach_a_verdict_by_the_commands_of_the_page(tmp_path, page
     assert "100 real images\n" in done.stdout  # the text chart of the verdict
     assert (tmp_path / "mine/data/report/index.html").is_file()
     assert list((tmp_path / "mine/data/export/parquet").glob("*.parquet"))
+
+
+# What each page says to type in a finished study, and the status that it ends with. `build/demo` and the names of
+# MNIST's runs stand for this study.
+IN_A_STUDY = [
+    ("docs/running.md", "synthgain plan build/demo", 0),
+    ("docs/running.md", "synthgain doctor", 0),
+    ("docs/running.md", "dvc status", 0),
+    ("docs/reproducibility.md", "synthgain reproduce-check --classifier", 0),
+    ("docs/mlflow.md", "synthgain stage track --check", 0),
+    ("docs/mlflow.md", "synthgain stage track", 0),
+    (
+        "docs/export.md",
+        "synthgain generate --model data/gan/1000/0/generator.safetensors --per-class 1000",
+        0,
+    ),
+    ("docs/export.md", "synthgain export digits.npz --format parquet,idx --source mnist --out digits", 0),
+    ("docs/export.md", "synthgain verify digits", 0),
+    ("docs/running.md", "dvc exp run -S 'study.synthetic_per_real=[0,1]'", 0),
+    ("docs/running.md", "dvc params diff", 0),
+    ("docs/running.md", "dvc metrics diff", 0),
+    ("docs/running.md", "dvc exp show --only-changed --drop Created", 0),
+    ("docs/running.md", "dvc plots show", 0),
+    ("docs/running.md", "dvc remote add --default storage /mnt/shared/synthgain", 0),
+    ("docs/running.md", "dvc remote modify storage verify true", 0),
+    ("docs/running.md", "dvc push", 0),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_the_pages_commands_work_in_a_finished_study(tmp_path):
+    study = tmp_path / "study"
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    create_workspace(study, changes=tmp_path / "tiny.yaml")
+    shutil.copyfile(ROOT / ".gitignore", study / ".gitignore")
+    (study / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    others = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "SYNTHGAIN_STORE")
+    environment = {name: value for name, value in os.environ.items() if name not in others}
+    environment |= {"PYTHONPATH": str(study), "DVC_NO_ANALYTICS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+
+    def typed(command, status=0):
+        done = subprocess.run(
+            ["bash", "-e", "-c", command],
+            cwd=study,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        return done.stdout
+
+    typed(
+        "git init -q && git config user.name A && git config user.email a@b && dvc config --unset core.no_scm"
+    )
+    typed("git add --all && git commit -qm code && dvc repro && git add --all && git commit -qm results")
+    for page, command, status in IN_A_STUDY:
+        lines = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+        (line, *_) = (line for line in lines if line.removeprefix("$ ").startswith(command))
+        line = line.removeprefix("$ ").partition("  #")[0]
+        for shown, here in {
+            "build/demo": ".",
+            "/1000/": "/60/",
+            "--per-class 1000": "--per-class 20",
+            "/mnt/shared": str(tmp_path),
+        }.items():
+            line = line.replace(shown, here)
+        typed(line, status)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/mlflow.md").read_text(), flags=re.S | re.M)
+    assert len(blocks) == 2
+    for block in blocks:
+        (study / "block.py").write_text(block.replace("synthgain-mnist", "synthgain-digits"))
+        typed("python block.py")
