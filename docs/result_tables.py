@@ -21,21 +21,23 @@ from pipeline.report.drawing import png
 from pipeline.results import ResultFolders, Results
 from pipeline.study.arms import ARMS, Arm, policy_words
 from pipeline.study.grid import Grid
+from pipeline.study.metric import WORDS
 
 ROOT = Path(__file__).resolve().parents[1]
 # The study that README shows: what it compares was fixed before it ran. Copies of metrics lie in docs/studies/.
 ANSWER = "low_data_confirm"
 _A_POLICY = "trivial_augment"  # stands for each of them
 CHART = ROOT / "docs/images/answer.png"
-# Rows of docs/when-it-helps.md: study, budget, arm, ratio (no arm: what the verdict is about), minutes on two cores.
+# Rows of docs/when-it-helps.md: images, study, budget, arm, ratio (no arm: what the verdict is about), minutes on two
+# cores.
 SITUATIONS = (
-    ("low_data", 100, "", None, 100),
-    ("low_data_confirm", 100, "synthetic_fresh_affine_elastic", 2.0, 50),
-    ("low_data", 100, "synthetic_fresh_affine", 2.0, 100),
-    ("pool_100", 100, "", None, 90),
-    ("full", 100, "synthetic", 2.0, 60),
-    ("full", 1000, "", None, 60),
-    ("full", 1000, "synthetic", 2.0, 60),
+    ("MNIST", "low_data", 100, "", None, 100),
+    ("MNIST", "low_data_confirm", 100, "synthetic_fresh_affine_elastic", 2.0, 50),
+    ("MNIST", "low_data", 100, "synthetic_fresh_affine", 0.5, 100),
+    ("MNIST", "pool_100", 100, "", None, 90),
+    ("MNIST", "full", 100, "synthetic", 2.0, 60),
+    ("MNIST", "full", 1000, "", None, 60),
+    ("MNIST", "full", 1000, "synthetic", 2.0, 60),
 )
 QUALITY = ("fid", "precision", "recall", "density", "coverage")
 
@@ -186,9 +188,9 @@ def quality_table(metrics: Mapping[str, Any]) -> list[str]:
 def measured_rows() -> list[Measured]:
     """What was measured in each situation, from the committed comparisons."""
     rows = []
-    for study, budget, name, ratio, _ in SITUATIONS:
+    for data, study, budget, name, ratio, _ in SITUATIONS:
         comparison = committed_results(study).comparison
-        pool = study_params(study).study.pool != "none"
+        declared = study_params(study).study
         if name:
             (found,) = (
                 row
@@ -199,11 +201,27 @@ def measured_rows() -> list[Measured]:
         else:
             (found,) = (row for row in comparison["budgets"] if row["budget"] == budget)
             name, ratio = (found["best_synthetic"][key] for key in ("arm", "synthetic_per_real"))
+        against = found["baseline"] if "baseline" in found else found["best_classic"]["arm"]
         gain, low, high = (round(100 * found[key], 2) for key in ("mean_difference", "low", "high"))
         replicates = next(row["replicates"] for row in comparison["arms"] if row["budget"] == budget)
         arm = ARMS[name]
         rows.append(
-            Measured(budget, pool, arm.rare_only, arm.policy, name, ratio, gain, low, high, replicates, study)
+            Measured(
+                data=data,
+                labels=budget,
+                pool=declared.pool != "none",
+                rare=arm.rare_only,
+                classic=arm.policy,
+                arm=name,
+                ratio=ratio,
+                against=against,
+                metric=declared.metric,
+                gain=gain,
+                low=low,
+                high=high,
+                replicates=replicates,
+                study=study,
+            )
         )
     return rows
 
@@ -224,15 +242,15 @@ def measured_csv() -> str:
 def measured_table() -> list[str]:
     """The same as a table for people."""
     lines = [
-        "| labels | points of test accuracy [95 %] | added | classic augmentation | unlabelled pool | classes"
-        " | minutes | data |",
-        "| ---: | ---: | --- | --- | --- | --- | ---: | --- |",
+        "| images | labels | points on test [95 %] | added | compared with | minutes | data |",
+        "| --- | ---: | ---: | --- | --- | ---: | --- |",
     ]
     for row, (*_, minutes) in zip(measured_rows(), SITUATIONS, strict=True):
         added = ARMS[row.arm].words.removeprefix("real + ").removesuffix(f", {policy_words(row.classic)}")
+        many = f"{row.ratio:g} {added} per real one" if row.ratio else added
+        metric = "" if row.metric == "accuracy" else f" of {WORDS[row.metric]}"
         lines.append(
-            f"| {row.labels} | {row.interval} | {row.ratio:g} {added} per real one | {policy_words(row.classic)}"
-            f" | {'yes' if row.pool else 'no'} | {'rare ones' if row.rare else 'equal'}"
+            f"| {row.data} | {row.labels} | {row.interval}{metric} | {many} | {ARMS[row.against].words}"
             f" | {minutes} | [{row.study}](studies/{row.study}/comparison.json), {row.replicates} replicates |"
         )
     return lines

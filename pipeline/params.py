@@ -91,7 +91,7 @@ def _steps(value: Any) -> Any:
         steps = {int(key) if str(key).isdecimal() else key: number for key, number in value.items()}
     budgets = all(budget == "all" or (type(budget) is int and budget > 0) for budget in steps)
     if not (steps and budgets and all(type(number) is int and number > 0 for number in steps.values())):
-        allowed = 'a whole number from 1 on, or one for each budget, as in {"100": 3000, "1000": 1000}'
+        allowed = 'a whole number from 1 on, or one for each budget, as in {"100": 3000, "1000": 2000}'
         found = f"classifier.steps: found {value}; allowed: " if isinstance(value, dict) else ""
         raise ValueError(found + allowed)
     return steps if isinstance(value, dict) else value

@@ -4,6 +4,7 @@ Commands import their libraries when they run, so that `synthgain --help` answer
 """
 
 from collections.abc import Callable
+from inspect import cleandoc
 from typing import Annotated
 
 import typer
@@ -72,6 +73,12 @@ def options(
     """Options of the app itself."""
 
 
+def _help(command: Callable[..., None]) -> str:
+    """A command's docstring, a line for each paragraph: the terminal breaks lines where it is wide enough."""
+    paragraphs = cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start here": (demo, verdict, ui, workspace, plan, literature),
     "When in doubt": (doctor, reproduce_check),
@@ -79,7 +86,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 for panel, commands in _COMMANDS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        app.command(rich_help_panel=panel, help=_help(command))(command)
 
 stage_app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=_HELP
@@ -110,7 +117,9 @@ for stage in (
     track,
     export,
 ):
-    stage_app.command(stage.__name__.rpartition(".")[2].replace("_", "-"))(stage.main)
+    name = stage.__name__.rpartition(".")[2]
+    for spelling in {name, name.replace("_", "-")}:  # as in dvc.yaml; and as commands are usually spelt
+        stage_app.command(spelling, help=_help(stage.main), hidden=spelling != name)(stage.main)
 
 
 def main() -> None:

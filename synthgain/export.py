@@ -46,7 +46,8 @@ def export(
 ) -> None:
     """Export generated images as data sets with card, manifest, Croissant and checksums.
 
-    The same images give the same bytes. Killed, it goes on after the last complete shard.
+    The same images give the same bytes. Killed, it goes on after the last complete shard. There is no memorisation gate
+    here: `dvc repro` has one for the images of a study.
 
     Example: synthgain export digits.npz --format idx,parquet --source mnist --out digits
 

@@ -1393,7 +1393,7 @@ FAULTS = [
         "text in the place of a number",
         with_params(classifier__steps="many"),
         "error: params.yaml: classifier.steps: found 'many'; allowed: a whole number from 1 on, or one for each budget,"
-        ' as in {"100": 3000, "1000": 1000}',
+        ' as in {"100": 3000, "1000": 2000}',
     ),
     Fault(
         PARAMS,
@@ -1451,7 +1451,7 @@ FAULTS = [
         with_params(gan__beta1=2, classifier__steps=0),
         "error: params.yaml: gan.beta1: found 2; allowed: less than 1\nerror: params.yaml: "
         "classifier.steps: found 0; allowed: a whole number from 1 on, or one for each budget, as in"
-        ' {"100": 3000, "1000": 1000}',
+        ' {"100": 3000, "1000": 2000}',
     ),
     Fault(
         PARAMS,

@@ -321,7 +321,7 @@ def test_steps_that_are_no_number_and_no_map_of_budgets_are_one_line(steps):
         parse_params(changed("classifier.steps", steps), where="params.yaml")
     assert str(error.value) == (
         f"params.yaml: classifier.steps: found {steps!r}; allowed: a whole number from 1 on, or one for each budget,"
-        ' as in {"100": 3000, "1000": 1000}'
+        ' as in {"100": 3000, "1000": 2000}'
     )
 
 

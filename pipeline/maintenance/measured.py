@@ -13,6 +13,7 @@ from pipeline.augmentation.policies import POLICIES
 from pipeline.comparison.texts import points
 from pipeline.params import Params
 from pipeline.study.arms import ARMS, Arm
+from pipeline.study.metric import WORDS, Metric
 
 TABLE = Path(__file__).with_name("measured.csv")
 _NEAR = 3.0  # times as many labels, or a third of them: a row of other sizes is no evidence
@@ -20,25 +21,31 @@ _NEAR = 3.0  # times as many labels, or a third of them: a row of other sizes is
 
 @dataclass(frozen=True)
 class Measured:
-    """One row: a situation, and what the images of a GAN added there. All are of MNIST so far.
+    """One row: a situation, and what the images of a generator added there.
 
     Attributes:
+        data: what the images are, for people: `MNIST`.
         labels: labelled real images.
         pool: whether unlabelled images were used too.
         rare: whether some classes were rare.
         classic: the augmentation policy that both sides have.
-        arm, ratio: what was added.
-        gain, low, high: percentage points of test accuracy (with rare classes: of macro-F1), with the 95 % interval.
+        arm, ratio: what was added; the ratio is 0 where rare classes were filled.
+        against: the arm that it is compared with.
+        metric: that the gain is of.
+        gain, low, high: percentage points on test, with the 95 % interval.
         replicates: of the study.
         study: its name in studies/ and docs/studies/.
     """
 
+    data: str
     labels: int
     pool: bool
     rare: bool
     classic: str
     arm: str
     ratio: float
+    against: str
+    metric: Metric
     gain: float
     low: float
     high: float
@@ -55,9 +62,11 @@ class Measured:
     def sentence(self) -> str:
         """The row in words, as `synthgain plan` prints it."""
         gain, _, ends = self.interval.partition(" ")
+        many = f"{self.ratio:g} per real image of " if self.ratio else ""
         return (
-            f"MNIST with {self.labels} labels: {self.ratio:g} per real image of {ARMS[self.arm].words} gave"
-            f" {gain} points {ends} ({self.replicates} replicates, studies/{self.study}.yaml)"
+            f"{self.data} with {self.labels} labels: {many}{ARMS[self.arm].words} gave {gain} points of"
+            f" {WORDS[self.metric]} {ends} against {ARMS[self.against].words} ({self.replicates} replicates,"
+            f" studies/{self.study}.yaml)"
         )
 
 
@@ -69,6 +78,7 @@ def measured() -> Iterator[Measured]:
         "float": float,
         "str": str,
         "bool": lambda text: text == "yes",
+        "Metric": str,
     }
     with TABLE.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -79,15 +89,19 @@ def nearest(params: Params, *, labels: int) -> Measured | None:
     """The row that a study comes closest to; None where nothing like it was measured.
 
     Pool and rare classes must be the same, and so must the last of the policies that the study compares on real images
-    alone. Labels may differ by a factor of 3.
+    alone. Labels may differ by a factor of 3. Rows of the same images come first.
     """
     declared = [policy for policy in POLICIES if Arm("real", policy).name in params.study.arms]
     rows = [
         row
         for row in measured()
         if row.pool == (params.study.pool != "none")
-        and row.rare == bool(params.study.imbalance)
+        and row.rare
+        == (bool(params.study.imbalance) or any(ARMS[name].rare_only for name in params.study.arms))
         and row.classic == declared[-1]
         and max(row.labels / labels, labels / row.labels) <= _NEAR
     ]
-    return min(rows, key=lambda row: abs(math.log(row.labels / labels)), default=None)
+    source = params.data.source.upper()
+    return min(
+        rows, key=lambda row: (row.data.upper() != source, abs(math.log(row.labels / labels))), default=None
+    )

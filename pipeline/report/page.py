@@ -219,7 +219,8 @@ def _answer(results: Results, folder: Path) -> Drawing:
         "answer",
         partial(charts.answer, groups, metric=results.grid.metric),
         f"Test {metric} without and with synthetic images. {words}.",
-        f"Test {metric}: mean and interval of each way to train.",
+        f"Test {metric}: mean and interval of each way to train. The verdict judges each replicate by the choice of"
+        " others, so its difference need not be that of two bars.",
     )
 
 
