@@ -21,7 +21,7 @@ from pipeline.report.drawing import png
 from pipeline.results import ResultFolders, Results
 from pipeline.study.arms import ARMS, Arm, policy_words
 from pipeline.study.grid import Grid
-from pipeline.study.metric import WORDS
+from pipeline.study.metric import WORDS, Metric
 
 ROOT = Path(__file__).resolve().parents[1]
 # The study that README shows: what it compares was fixed before it ran. Copies of metrics lie in docs/studies/.
@@ -38,6 +38,7 @@ SITUATIONS = (
     ("MNIST", "full", 100, "synthetic", 2.0, 60),
     ("MNIST", "full", 1000, "", None, 60),
     ("MNIST", "full", 1000, "synthetic", 2.0, 60),
+    ("solar cells", "solar_cells", 1000, "", None, 41),
 )
 QUALITY = ("fid", "precision", "recall", "density", "coverage")
 
@@ -125,17 +126,17 @@ def results_table(comparison: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def arms_of_pool_table(comparison: Mapping[str, Any]) -> list[str]:
-    """A row per arm of a pool study: what it reaches, and the paired difference to its baseline, with Holm's bold."""
+def arms_of_study_table(comparison: Mapping[str, Any], metric: Metric = "accuracy") -> list[str]:
+    """A row per arm of a study: what it reaches, and the paired difference to its baseline, with Holm's bold."""
     place = ("budget", "candidate", "synthetic_per_real")
-    rows = [row for row in comparison["comparisons"] if row["metric"] == "test_accuracy"]
+    rows = [row for row in comparison["comparisons"] if row["metric"] == f"test_{metric}"]
     changes = {tuple(row[name] for name in place): row for row in rows}
     lines = [
-        "| trained on | test accuracy, % | change, points | against |",
+        f"| trained on | test {WORDS[metric]}, % | change, points | against |",
         "| --- | ---: | ---: | --- |",
     ]
     for level in comparison["arms"]:
-        mean, low, high = (100 * level[f"test_accuracy{end}"] for end in ("", "_low", "_high"))
+        mean, low, high = (100 * level[f"test_{metric}{end}"] for end in ("", "_low", "_high"))
         change = changes.get((level["budget"], level["arm"], level["synthetic_per_real"]))
         against = ARMS[change["baseline"]].words if change else ""
         ratio = f", {level['synthetic_per_real']:g} per real one" if level["synthetic_per_real"] else ""
@@ -143,6 +144,22 @@ def arms_of_pool_table(comparison: Mapping[str, Any]) -> list[str]:
             f"| {ARMS[level['arm']].words}{ratio} | {mean:.2f} [{low:.2f}, {high:.2f}]"
             f" | {difference(change) if change else ''} | {against} |"
         )
+    return lines
+
+
+def rare_classes_table(comparison: Mapping[str, Any]) -> list[str]:
+    """A row per arm of a study with rare classes: the recall of each of them on test."""
+    section = comparison["imbalance"]
+    classes = list(section["classes"])
+    lines = [
+        f"| recall on test, % | {' | '.join(classes)} | mean of these |",
+        "| --- |" + " ---: |" * (len(classes) + 1),
+    ]
+    for row in section["arms"]:
+        recalls = [row[f"test_recall_{name}"] for name in classes] + [row["test_rare_recall"]]
+        ratio = f", {row['synthetic_per_real']:g} per real one" if row["synthetic_per_real"] else ""
+        shown = " | ".join(f"{100 * recall:.1f}" for recall in recalls)
+        lines.append(f"| {ARMS[row['arm']].words}{ratio} | {shown} |")
     return lines
 
 
@@ -199,9 +216,11 @@ def measured_rows() -> list[Measured]:
                 == (name, budget, ratio, "test_accuracy")
             )
         else:
-            (found,) = (row for row in comparison["budgets"] if row["budget"] == budget)
+            verdicts = comparison.get("imbalance", comparison)["budgets"]  # that on rare classes comes first
+            (found,) = (row for row in verdicts if row["budget"] == budget)
             name, ratio = (found["best_synthetic"][key] for key in ("arm", "synthetic_per_real"))
-        against = found["baseline"] if "baseline" in found else found["best_classic"]["arm"]
+        rival = found.get("best_remedy") or found.get("best_classic")
+        against = rival["arm"] if rival else found["baseline"]
         gain, low, high = (round(100 * found[key], 2) for key in ("mean_difference", "low", "high"))
         replicates = next(row["replicates"] for row in comparison["arms"] if row["budget"] == budget)
         arm = ARMS[name]
@@ -341,6 +360,10 @@ def made() -> dict[str, dict[str, list[str]]]:
             "arms": arms_table(arm for arm in ARMS.values() if arm.pool),
             **pool_study("pool_100"),
         },
+        "docs/own-data.md": {
+            **own_study("solar_cells", "balanced_accuracy"),
+            "rare classes solar_cells": rare_classes_table(committed_results("solar_cells").comparison),
+        },
         "docs/numbers.md": {
             "arms": arms_table(arm for arm in ARMS.values() if not arm.rare_only and not arm.pool),
             "arms for rare classes": arms_table(arm for arm in ARMS.values() if arm.rare_only),
@@ -365,8 +388,16 @@ def pool_study(study: str) -> dict[str, list[str]]:
     """As `of_study`, with all arms side by side, and how good the pseudo-labels are."""
     pools = pd.read_csv(ROOT / "docs/studies" / study / "pool.csv")
     return of_study(study) | {
-        f"changes {study}": arms_of_pool_table(committed_results(study).comparison),
+        f"changes {study}": arms_of_study_table(committed_results(study).comparison),
         f"pseudo-labels {study}": pseudo_labels_table(pools),
+    }
+
+
+def own_study(study: str, metric: Metric = "accuracy") -> dict[str, list[str]]:
+    """The verdict, and all arms side by side."""
+    return {
+        f"verdict {study}": of_study(study)[f"verdict {study}"],
+        f"changes {study}": arms_of_study_table(committed_results(study).comparison, metric),
     }
 
 

@@ -31,8 +31,9 @@ def take(study: str, workspace: Path, why: str) -> None:
     ]["images"]
     with (DOCS / "judgements.csv").open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        for row in comparison["budgets"]:
+        for row in [*comparison.get("imbalance", {}).get("budgets", []), *comparison["budgets"]]:
             chosen = row["best_synthetic"]
+            rival = row["best_remedy" if "best_remedy" in row else "best_classic"]
             writer.writerow(
                 [
                     judged["date"],
@@ -44,7 +45,7 @@ def take(study: str, workspace: Path, why: str) -> None:
                     comparison["replicates"],
                     row["code"],
                     f"{chosen['arm']} at {chosen['synthetic_per_real']}",
-                    row["best_classic"]["arm"],
+                    rival["arm"],
                     row["mean_difference"],
                     row["low"],
                     row["high"],
