@@ -328,6 +328,15 @@ def test_the_number_of_cycles_changes_a_cyclic_schedule(digits):
     assert not torch.equal(*map(weights, runs))
 
 
+def test_each_row_of_the_history_is_of_its_own_steps(digits):
+    """Two rows of as many steps have, on average, what one row of all steps has."""
+    (whole,) = train(digits, make_gan(history_points=1)).history
+    halves = train(digits, make_gan(history_points=2)).history
+    assert len(halves) == 2 and halves[0]["d_loss"] != halves[1]["d_loss"]
+    for name in ("d_loss", "g_loss", "d_real", "d_fake"):
+        assert np.mean([row[name] for row in halves]) == pytest.approx(whole[name], rel=1e-5)
+
+
 def test_the_history_and_the_film_strip_have_what_they_promise(plain):
     run = plain
     assert [row["step"] for row in run.history] == [3, 5, 8, 10]
