@@ -47,6 +47,11 @@ class ResultFolders:
     synthetic: Path
     prepared: Path
 
+    @classmethod
+    def within(cls, data: Path) -> ResultFolders:
+        """As dvc.yaml lays them out in a folder `data`."""
+        return cls(data / "metrics", data / "gan", data / "synthetic", data / "prepared")
+
 
 @dataclass(frozen=True, eq=False)
 class ReplicateResults:
@@ -240,20 +245,18 @@ class Results:
         return next(row for row in self.arm_rows(budget) if _declared_arm(row) == arm)
 
 
-def load_results(
-    *, metrics: Path, gan: Path, synthetic: Path, prepared: Path, study: DeclaredStudy
-) -> Results:
+def load_results(folders: ResultFolders, study: DeclaredStudy) -> Results:
     """The results of the declared study, after a look at every table: a fault is named before any work starts.
 
     Args:
-        metrics, gan, synthetic, prepared: as in `ResultFolders`.
+        folders: where the results lie.
         study: the declared study; the files say which of its replicates are left out.
 
     Raises:
         SynthGainError: if a table is missing or damaged, or belongs to another study than the declared one.
     """
-    grid = Grid.declared(study, trained_gans(metrics / "collapsed", study.real_images))
-    results = Results(ResultFolders(metrics, gan, synthetic, prepared), grid)
+    grid = Grid.declared(study, trained_gans(folders.metrics / "collapsed", study.real_images))
+    results = Results(folders, grid)
     for budget in results.budgets:
         _ = budget.replicates
     _ = results.cells, results.confusion, results.splits

@@ -25,17 +25,11 @@ def main(
     from pipeline.machine_paths import without_machine_paths
     from pipeline.params import load_params
     from pipeline.report.page import write_report
-    from pipeline.results import load_results
+    from pipeline.results import ResultFolders, load_results
     from pipeline.scoring.judgements import count_judgements
 
     params = load_params(params_file)
-    results = load_results(
-        metrics=metrics,
-        gan=gan,
-        synthetic=synthetic,
-        prepared=prepared,
-        study=params.study,
-    )
+    results = load_results(ResultFolders(metrics, gan, synthetic, prepared), params.study)
     write_report(
         results,
         out,

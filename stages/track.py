@@ -48,6 +48,7 @@ def main(
     params = load_params(params_file)
     require_home()  # or the import of MLflow fails
 
+    from pipeline.results import ResultFolders
     from pipeline.tracking.planned_runs import experiment_name, plan_runs
     from pipeline.tracking.registration import plan_registration
     from pipeline.tracking.store import find_store, trial_name
@@ -60,16 +61,16 @@ def main(
         root = Path.cwd()  # it has a commit and a dvc.lock of its own; the store is the workspace's
     experiment = experiment_name(params, trial=trial)
     has_ended = (metrics / "comparison.json").is_file()
-    folders = {"metrics": metrics, "gan": gan, "synthetic": synthetic, "prepared": prepared}
+    folders = ResultFolders(metrics, gan, synthetic, prepared)
     runs = (
-        plan_runs(params, params_file=params_file, report=report, **folders)
+        plan_runs(params, folders, params_file=params_file, report=report)
         if has_ended
-        else plan_unfinished_runs(params, params_file=params_file, **folders)
+        else plan_unfinished_runs(params, folders, params_file=params_file)
     )
     if check:
         _say_whether_shown(runs, experiment, store)
     elif has_ended:
-        _show(runs, experiment, store, root, plan_registration(params, **folders))
+        _show(runs, experiment, store, root, plan_registration(params, folders))
     else:
         _show_unfinished(runs, experiment, store, root)
 

@@ -25,6 +25,7 @@ from pipeline.comparison.rare_classes import with_imbalance
 from pipeline.comparison.verdict import compare_cells
 from pipeline.images import LabeledImages
 from pipeline.params import load_params
+from pipeline.results import ResultFolders
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm, Grid
 from pipeline.study.subsets import Budget, replicate_index, replicate_number
@@ -97,6 +98,10 @@ class StudyFiles:
     @property
     def metrics(self) -> Path:
         return self.root / "data/metrics"
+
+    @property
+    def folders(self) -> ResultFolders:
+        return ResultFolders.within(self.root / "data")
 
     @property
     def cells(self) -> Path:

@@ -22,6 +22,7 @@ from pipeline.gan.generators import load_generator
 from pipeline.gan.sampling import synthetic_images
 from pipeline.images import LabeledImages
 from pipeline.params import load_params, parse_params
+from pipeline.results import ResultFolders
 from pipeline.study.grid import Grid
 from pipeline.tracking.mirror import mirror
 from pipeline.tracking.planned_runs import plan_runs
@@ -190,11 +191,8 @@ def test_its_results_are_read_and_its_store_is_gone_on_with(workspace):
     (report / "index.html").write_text("not kept")
     runs = plan_runs(
         params,
+        ResultFolders.within(workspace / "data"),
         params_file=workspace / "params.yaml",
-        metrics=workspace / "data/metrics",
-        gan=workspace / "data/gan",
-        synthetic=workspace / "data/synthetic",
-        prepared=workspace / "data/prepared",
         report=report,
     )
     first = mirror(runs, experiment="synthgain-digits", store=store, root=workspace)

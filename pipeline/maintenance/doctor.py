@@ -161,6 +161,7 @@ def mirrored_results(root: Path, params: Params, params_file: Path) -> Check:
     """Whether MLflow shows the results that lie here: DVC restores those of another commit, and tells nobody."""
     name = "MLflow study"
     try:
+        from pipeline.results import ResultFolders
         from pipeline.tracking.mirror import compare_with_store
         from pipeline.tracking.planned_runs import experiment_name, plan_runs
         from pipeline.tracking.store import find_store
@@ -169,15 +170,8 @@ def mirrored_results(root: Path, params: Params, params_file: Path) -> Check:
     params_file = params_file.resolve()
     try:
         with chdir(root):  # a run names its images by their paths from here
-            runs = plan_runs(
-                params,
-                params_file=params_file,
-                metrics=Path("data/metrics"),
-                gan=Path("data/gan"),
-                synthetic=Path("data/synthetic"),
-                prepared=Path("data/prepared"),
-                report=Path("data/report"),
-            )
+            folders = ResultFolders.within(Path("data"))
+            runs = plan_runs(params, folders, params_file=params_file, report=Path("data/report"))
             store = find_store(os.environ, root)
             comparison = compare_with_store(runs, experiment=experiment_name(params), store=store)
     except SynthGainError as error:  # no results here yet, or no store, which has a finding below

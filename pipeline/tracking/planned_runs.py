@@ -24,7 +24,7 @@ from pipeline.errors import SynthGainError
 from pipeline.machine_paths import without_machine_paths
 from pipeline.markdown import as_markdown
 from pipeline.params import Params
-from pipeline.results import BudgetResults, ReplicateResults, Results, load_results
+from pipeline.results import BudgetResults, ReplicateResults, ResultFolders, Results, load_results
 from pipeline.study.arms import ARMS
 from pipeline.study.metric import WORDS, Metric, columns_on_test, measured
 from pipeline.study.subsets import Budget
@@ -121,39 +121,20 @@ def experiment_name(params: Params, *, trial: str | None = None) -> str:
     )  # signs that no model's name may hold
 
 
-def plan_runs(
-    params: Params,
-    *,
-    params_file: Path,
-    metrics: Path,
-    gan: Path,
-    synthetic: Path,
-    prepared: Path,
-    report: Path,
-) -> list[PlannedRun]:
+def plan_runs(params: Params, folders: ResultFolders, *, params_file: Path, report: Path) -> list[PlannedRun]:
     """The runs of the declared study: the parent, then a summary, the curves, the GANs and the cells of each budget.
 
     Args:
         params: the parameters.
-        params_file: the file they come from.
-        metrics: holds `cells.csv`, `confusion.csv`, `comparison.json`, `gan/<budget>.csv` and
-            `synthetic/<budget>.json`.
-        gan: holds `<budget>/<replicate index>/film_strip.png`.
-        synthetic: holds `<budget>/<replicate index>.npz`.
-        prepared: holds `splits.json`. The splits are named, not read: no test image is opened here.
+        folders: where the results lie. The splits are named, not read: no test image is opened here.
+        params_file: the file the parameters come from.
         report: holds `index.html` and `figures/*.png`.
 
     Raises:
         SynthGainError: if a file is missing or damaged, or lacks what the parameters declare.
     """
-    results = load_results(
-        metrics=metrics,
-        gan=gan,
-        synthetic=synthetic,
-        prepared=prepared,
-        study=params.study,
-    )
-    source, train = params.data.source, prepared / "train.npz"
+    results = load_results(folders, params.study)
+    source, train = params.data.source, folders.prepared / "train.npz"
     test = _test_images(results, source)
     children: list[PlannedRun] = []
     rare = _rare_classes(results.comparison)
@@ -174,20 +155,19 @@ def plan_runs(
             children.append(gan_run(str(budget.budget), replicate, real, made, budget.generator))
             for _, row in rows[rows["replicate"] == replicate.number].iterrows():
                 children.append(_cell_run(row, replicate, real, made, test))
-    study = _study_run(params, params_file, metrics, report, results, children)
+    study = _study_run(params, params_file, report, results, children)
     return [study, *children]
 
 
 def _study_run(
     params: Params,
     params_file: Path,
-    metrics: Path,
     report: Path,
     results: Results,
     children: Sequence[PlannedRun],
 ) -> PlannedRun:
     comparison = results.comparison
-    tables = [metrics / name for name in ("cells.csv", "confusion.csv", "comparison.json")]
+    tables = [results.folders.metrics / name for name in ("cells.csv", "confusion.csv", "comparison.json")]
     artifacts = [(file, "") for file in (params_file, *tables, report / "index.html")]
     artifacts += [(file, "figures") for file in sorted((report / "figures").glob("*.png"))]
     for file, _ in artifacts:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.export.generator import describe_generator
 from pipeline.export.quality import read_quality
 from pipeline.export.selection import select_budget
 from pipeline.export.source import open_images
 from pipeline.params import Params
+from pipeline.results import ResultFolders
 from pipeline.study.subsets import replicate_index
 from pipeline.study.trained_gans import load_trained_gans
 from pipeline.tracking.champion import Candidate, find_candidate, reason_without_candidate
@@ -30,18 +30,17 @@ class Registration:
     card: str
 
 
-def plan_registration(
-    params: Params, *, metrics: Path, gan: Path, synthetic: Path, prepared: Path
-) -> Registration | str:
+def plan_registration(params: Params, folders: ResultFolders) -> Registration | str:
     """The generator to register, or in words why there is none.
 
     Args:
         params: the parameters.
-        metrics, gan, synthetic, prepared: folders, as in `plan_runs`.
+        folders: where the results lie.
 
     Raises:
         SynthGainError: if a file that is needed is missing or damaged.
     """
+    metrics = folders.metrics
     selection = select_budget(
         metrics / "comparison.json", wanted=params.export.real_images, declared=params.study.real_images
     )
@@ -54,12 +53,12 @@ def plan_registration(
     candidate = find_candidate(
         params,
         cells=metrics / "cells.csv",
-        splits=prepared / "splits.json",
-        generator=gan / budget / str(index) / "generator.safetensors",
+        splits=folders.prepared / "splits.json",
+        generator=folders.gan / budget / str(index) / "generator.safetensors",
         budget=budget,
     )
     card = describe_generator(
-        open_images(synthetic / budget / f"{index}.npz"),
+        open_images(folders.synthetic / budget / f"{index}.npz"),
         source=params.data.source,
         study=selection.facts(),
         metrics=read_quality(metrics / f"synthetic/{budget}.json", replicate=replicate),

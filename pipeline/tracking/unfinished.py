@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
 from pipeline.params import Params
-from pipeline.results import ReplicateResults, read_generative, read_history
+from pipeline.results import ReplicateResults, ResultFolders, read_generative, read_history
 from pipeline.study.subsets import Budget, replicate_index
 from pipeline.study.trained_gans import load_trained_gans
 from pipeline.tracking.planned_runs import (
@@ -20,9 +20,7 @@ from pipeline.tracking.planned_runs import (
 )
 
 
-def plan_unfinished_runs(
-    params: Params, *, params_file: Path, metrics: Path, gan: Path, synthetic: Path, prepared: Path
-) -> list[PlannedRun]:
+def plan_unfinished_runs(params: Params, folders: ResultFolders, *, params_file: Path) -> list[PlannedRun]:
     """A parent that says how far the study is, and a run for each GAN of a budget whose GANs are all trained.
 
     A GAN has its curves and its film strip; once its images are measured, also their metrics. Classifiers follow when
@@ -30,21 +28,21 @@ def plan_unfinished_runs(
 
     Args:
         params: the parameters.
-        params_file: the file they come from.
-        metrics, gan, synthetic, prepared: as in `plan_runs`; any file may be missing.
+        folders: where the results lie; any file may be missing.
+        params_file: the file the parameters come from.
 
     Raises:
         SynthGainError: if there is no GAN to show yet, or a file is damaged.
     """
     gans, done = [], 0
     for budget in params.study.real_images:
-        found = _gans(params, budget, metrics, gan, synthetic, prepared)
+        found = _gans(params, budget, folders)
         done += bool(found)
         gans += found
     if not gans:
         raise SynthGainError(
-            f"{metrics / 'comparison.json'}: no such file, and no budget's GANs are trained yet: there is nothing to"
-            " show; `dvc repro` makes both"
+            f"{folders.metrics / 'comparison.json'}: no such file, and no budget's GANs are trained yet: there is"
+            " nothing to show; `dvc repro` makes both"
         )
     budgets = len(params.study.real_images)
     progress = (
@@ -63,9 +61,8 @@ def plan_unfinished_runs(
     return [study, *gans]
 
 
-def _gans(
-    params: Params, budget: Budget, metrics: Path, gan: Path, synthetic: Path, prepared: Path
-) -> list[PlannedRun]:
+def _gans(params: Params, budget: Budget, folders: ResultFolders) -> list[PlannedRun]:
+    metrics = folders.metrics
     history_file, collapsed = metrics / f"gan/{budget}.csv", metrics / f"collapsed/{budget}.json"
     if params.generator.kind != "gan" or not history_file.is_file() or not collapsed.is_file():
         return []
@@ -78,14 +75,14 @@ def _gans(
         index = replicate_index(number)
         one = ReplicateResults(
             number,
-            synthetic / f"{budget}/{index}.npz",
-            gan / f"{budget}/{index}/film_strip.png",
+            folders.synthetic / f"{budget}/{index}.npz",
+            folders.gan / f"{budget}/{index}/film_strip.png",
             scores.get(str(number), {}),
             history[history["replicate"] == number],
         )
         images = None
         if one.scores and one.synthetic_file.is_file():
-            train = prepared / "train.npz"
+            train = folders.prepared / "train.npz"
             real_images = budget if isinstance(budget, int) else len(LabeledImages.load(train))
             images = real_and_synthetic(one, train, params.data.source, real_images)
         runs.append(_run(budget, one, images))

@@ -112,8 +112,7 @@ def test_results_page_champion_and_mlflow_go_by_it(unequal, tmp_path):
     files = unequal.declare(metric="balanced_accuracy")
     study = load_params(files.params).study
     data = files.root / "data"
-    folders = {"metrics": files.metrics, "gan": data / "gan", "synthetic": data / "synthetic"}
-    results = load_results(**folders, prepared=data / "prepared", study=study)
+    results = load_results(files.folders, study)
     assert results.grid.metric == "balanced_accuracy"
     assert results.budgets[0].recommended == DeclaredArm("real_affine", 0)
     generator = tmp_path / "generator"

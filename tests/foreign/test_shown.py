@@ -66,16 +66,6 @@ def study(write_shared_study):
     return files
 
 
-def results_of(files):
-    data = files.root / "data"
-    return {
-        "metrics": data / "metrics",
-        "gan": data / "gan",
-        "synthetic": data / "synthetic",
-        "prepared": data / "prepared",
-    }
-
-
 def test_the_verdict_says_that_leakage_cannot_be_excluded_and_that_a_run_failed(study):
     (row,) = json.loads(study.comparison.read_text())["budgets"]
     assert row["verdict"].endswith("leakage cannot be excluded.")
@@ -86,7 +76,7 @@ def test_the_report_names_the_generator_and_shows_no_training(study, tmp_path):
     params = load_params(study.params)
     settings = params.model_dump(exclude={"tracking", "export", "execution"})
     write_report(
-        load_results(**results_of(study), study=params.study),
+        load_results(study.folders, params.study),
         tmp_path / "report",
         settings=settings,
         grid_images_per_class=4,
@@ -109,7 +99,7 @@ def test_runs_have_its_origin_and_no_curves(study):
     (data / "report/figures").mkdir(parents=True)
     (data / "report/index.html").write_text("<p>report</p>")
     params = load_params(study.params)
-    runs = plan_runs(params, params_file=study.params, report=data / "report", **results_of(study))
+    runs = plan_runs(params, study.folders, params_file=study.params, report=data / "report")
     mine = [run for run in runs if run.kind == "gan"]
     assert len(mine) == 3
     for run in mine:

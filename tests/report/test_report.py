@@ -92,15 +92,8 @@ class Page(HTMLParser):
 
 
 def make(files, out, grid_images_per_class=4):
-    data = files.root / "data"
     params = load_params(files.params)
-    results = load_results(
-        metrics=data / "metrics",
-        gan=data / "gan",
-        synthetic=data / "synthetic",
-        prepared=data / "prepared",
-        study=params.study,
-    )
+    results = load_results(files.folders, params.study)
     settings = params.model_dump(exclude={"tracking", "export", "execution"})
     write_report(results, out, settings=settings, grid_images_per_class=grid_images_per_class, times_judged=2)
     return Page((out / "index.html").read_text(encoding="utf-8"))

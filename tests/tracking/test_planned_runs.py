@@ -28,11 +28,8 @@ def plan(write_study):
         (data / "report/figures/accuracy.png").write_bytes(b"picture")
         return plan_runs(
             load_params(files.params),
+            files.folders,
             params_file=files.params,
-            metrics=files.metrics,
-            gan=data / "gan",
-            synthetic=data / "synthetic",
-            prepared=data / "prepared",
             report=data / "report",
         )
 
