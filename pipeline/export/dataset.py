@@ -9,6 +9,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from zlib_ng import zlib_ng
 
 from pipeline.errors import SynthGainError
 from pipeline.export.bucket import Bucket
-from pipeline.export.manifest import CHECKSUMS, SCHEMA_VERSION, foreign_files, write_manifest
+from pipeline.export.manifest import CHECKSUMS, SCHEMA_VERSION, Facts, foreign_files, write_manifest
 from pipeline.export.samples import Samples
 from pipeline.export.shards import CLASSES, FORMATS, assemble, prepare, record_path, write_shard
 from pipeline.export.table import cut_shard
@@ -84,7 +85,7 @@ def export_dataset(
         print(left_out, file=sys.stderr)
     if not force:
         _refuse_foreign_files(out, formats)
-    facts = {"source": source, "study": study, "metrics": metrics, "shard_size": shard_size}
+    facts = Facts(source, shard_size, study, metrics)
     with only_writer(out):  # of the unfinished work too
         work = _work_folder(out, formats, fingerprint(samples, formats, facts))
         try:
@@ -165,10 +166,9 @@ def write_shards(
             pass  # the files and the record of a shard are its result
 
 
-def finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str, Any]) -> None:
+def finish(samples: Samples, work: Path, formats: list[str], facts: Facts) -> None:
     """Join the parts of all shards, and put the manifest and what belongs to it beside the files of each format."""
-    shard_size = facts["shard_size"]
-    count = -(-len(samples) // shard_size)
+    count = -(-len(samples) // facts.shard_size)
     written: dict[str, dict[str, str]] = {name: {} for name in formats}
     put_away: dict[str, dict[str, int]] = {name: {} for name in formats}
     pixels = hashlib.sha256()
@@ -189,11 +189,11 @@ def finish(samples: Samples, work: Path, formats: list[str], facts: Mapping[str,
             samples,
             work / name,
             format_name=name,
+            facts=facts,
             pixel_sha256=pixels.hexdigest(),
             shards=count,
             known_hashes=common | written[name],
             put_away=put_away[name],
-            **facts,
         )
 
 
@@ -218,12 +218,12 @@ def _files_in_the_way(folder: Path) -> list[str]:
     return foreign_files(folder) if folder.is_dir() else []
 
 
-def fingerprint(samples: Samples, formats: Sequence[str], facts: Mapping[str, Any]) -> str:
+def fingerprint(samples: Samples, formats: Sequence[str], facts: Facts) -> str:
     """Two runs with the same fingerprint write the same bytes, so one may continue with the shards of the other."""
     content = {
         "samples": samples.digest(),
         "formats": list(formats),
-        "facts": facts,
+        "facts": asdict(facts),
         "schema_version": SCHEMA_VERSION,
         "layout": _LAYOUT,
         "versions": {

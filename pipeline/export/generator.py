@@ -48,19 +48,6 @@ def export_generator(
         return False
     with atomic_output(out / FOLDER / _WEIGHTS) as temporary:
         shutil.copyfile(weights, temporary)
-    text = model_card(images, source=source, study=study, metrics=metrics)
-    write_text(out / FOLDER / CARD, text)
-    return True
-
-
-def model_card(
-    images: ImageFile,
-    *,
-    source: str,
-    study: Mapping[str, Any] | None,
-    metrics: Mapping[str, Any] | None,
-) -> str:
-    """The text of a generator's card, with the hub's header; for the arguments see `export_generator`."""
     real = real_source(source)
     header = model_header(
         name=f"synthgain-{source}",
@@ -68,7 +55,9 @@ def model_card(
         licence=licence_id({"licence_url": real.licence_url}),
         metrics=metrics,
     )
-    return f"{header}\n{describe_generator(images, source=source, study=study, metrics=metrics)}"
+    text = describe_generator(images, source=source, study=study, metrics=metrics)
+    write_text(out / FOLDER / CARD, f"{header}\n{text}")
+    return True
 
 
 def describe_generator(

@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,30 @@ _PROVENANCE = ("budget", "replicate", "seed", "z_dim", "generator_sha256", "real
 _PROVENANCE_OF_SOME = ("latent_std", "generators_sha256", "generator", "pool_images", "pool_sha256")
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What an export says beside its samples.
+
+    Attributes:
+        source: the real data set that the generator learned from (`data.source`).
+        shard_size: samples of a shard.
+        study: what the study found of these images (JSON values).
+        metrics: generative metrics with floors (JSON values).
+    """
+
+    source: str
+    shard_size: int
+    study: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None
+
+
 def write_manifest(
     samples: Samples,
     folder: Path,
     *,
     format_name: str,
-    source: str,
-    study: Mapping[str, Any] | None,
-    metrics: Mapping[str, Any] | None,
+    facts: Facts,
     pixel_sha256: str,
-    shard_size: int,
     shards: int,
     known_hashes: Mapping[str, str],
     put_away: Mapping[str, int],
@@ -56,11 +70,8 @@ def write_manifest(
         samples: what was written.
         folder: where to.
         format_name: the format's name.
-        source: the real data set.
-        study: what the study says of these images (JSON values).
-        metrics: generative metrics (JSON values).
+        facts: what else it says.
         pixel_sha256: see above.
-        shard_size: samples of a shard.
         shards: how many.
         known_hashes: SHA-256 by path of files that were hashed when they were written.
         put_away: bytes by path of those among them that lie in an object store by now.
@@ -72,12 +83,12 @@ def write_manifest(
     manifest = {
         **_facts_of_samples(samples, format_name),
         "format": format_name,
-        "source": {"key": source, **asdict(real_source(source))},
+        "source": {"key": facts.source, **asdict(real_source(facts.source))},
         "pixel_sha256": pixel_sha256,
         "shards": shards,
-        "shard_size": shard_size,
-        "study": study,
-        "metrics": metrics,
+        "shard_size": facts.shard_size,
+        "study": facts.study,
+        "metrics": facts.metrics,
         "files": {
             path: {"bytes": put_away.get(path) or (folder / path).stat().st_size, "sha256": sha256}
             for path, sha256 in checksums.items()

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.errors import SynthGainError
 from pipeline.export.bucket import Bucket
 from pipeline.export.dataset import SHARD_SIZE, check_formats, check_sizes, fingerprint, finish, write_shards
-from pipeline.export.manifest import CARD, CHECKSUMS, CROISSANT, MANIFEST
+from pipeline.export.manifest import CARD, CHECKSUMS, CROISSANT, MANIFEST, Facts
 from pipeline.export.samples import Samples
 from pipeline.export.shards import OF_SHARDS, data_files
 from pipeline.runtime.outputs import WORK, is_being_written, only_writer, write_text
@@ -34,8 +34,6 @@ def upload_dataset(
     *,
     formats: Sequence[str],
     source: str,
-    study: Mapping[str, Any] | None = None,
-    metrics: Mapping[str, Any] | None = None,
     shard_size: int = SHARD_SIZE,
     workers: int = 1,
 ) -> list[str]:
@@ -45,7 +43,7 @@ def upload_dataset(
     same folder goes on with the shards that are missing. Its objects are those of an export that was not killed.
 
     Args:
-        samples, formats, source, study, metrics, shard_size, workers: as `export_dataset`.
+        samples, formats, source, shard_size, workers: as `export_dataset`.
         place: where to.
 
     Returns:
@@ -62,7 +60,7 @@ def upload_dataset(
             " have a file per shard"
         )
     check_sizes(shard_size, workers)
-    facts = {"source": source, "study": study, "metrics": metrics, "shard_size": shard_size}
+    facts = Facts(source, shard_size)
     mark = fingerprint(samples, formats, facts)
     work = FOLDER / hashlib.sha256(place.address.encode()).hexdigest()[:16]
     with only_writer(work):

@@ -21,6 +21,7 @@ import pytest
 from pipeline.errors import SynthGainError
 from pipeline.export import dataset
 from pipeline.export.dataset import export_dataset
+from pipeline.export.manifest import Facts
 from pipeline.export.shards import FORMATS, prepare, write_shard
 from pipeline.export.source import open_images, open_study_images
 from pipeline.export.table import cut_shard
@@ -82,12 +83,7 @@ def test_shards_in_another_order_give_the_same_bytes(tmp_path):
         for number in before:
             write_shard(cut_shard(samples, number, 4), lambda _: None, formats=FORMATS, work=work)
         dataset.write_shards(samples, work, list(FORMATS), 4, 1)
-        dataset.finish(
-            samples,
-            work,
-            list(FORMATS),
-            {"source": "mnist", "study": None, "metrics": None, "shard_size": 4},
-        )
+        dataset.finish(samples, work, list(FORMATS), Facts("mnist", shard_size=4))
     assert tree(tmp_path / "forward") == tree(tmp_path / "mixed")
 
 
