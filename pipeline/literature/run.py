@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from pipeline.maintenance.workspace import PROJECT
 from pipeline.params import load_params
 from pipeline.report.charts import loss_heat_maps
 from pipeline.report.drawing import svg_file, svg_tree
+from pipeline.runtime.commit import git
 from pipeline.runtime.device import configure, training_dtype
 from pipeline.runtime.outputs import atomic_output, write_text
 
@@ -193,16 +193,9 @@ def file_name(system: str) -> str:
 
 def code_commit() -> str:
     """The project's commit, with `+` where files differ from it; `unknown` outside of Git."""
-    try:
-        asked = [
-            subprocess.run(
-                ["git", *words], cwd=PROJECT, capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return asked[0] + ("+" if asked[1] else "")
+    commit = git(PROJECT, "rev-parse", "HEAD")
+    changed = git(PROJECT, "status", "--porcelain", "--untracked-files=no")
+    return "unknown" if commit is None or changed is None else commit + ("+" if changed else "")
 
 
 def read_table(file: Path) -> pd.DataFrame:

@@ -16,17 +16,19 @@ def project_commit(root: Path = ROOT) -> str:
     mark = root / WORKSPACE_MARK
     if mark.is_file():
         return mark.read_text(encoding="utf-8").strip() or "unknown"
-    top = _git(root, "rev-parse", "--show-toplevel")
+    top = git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root.resolve():
         return f"version {version('synthgain')}"
-    changed = _git(root, "status", "--porcelain", "--", "pipeline", "stages", "params.yaml")
-    return f"{_git(root, 'rev-parse', 'HEAD')}{'+changes' if changed else ''}"
+    changed = git(root, "status", "--porcelain", "--", "pipeline", "stages", "params.yaml")
+    return f"{git(root, 'rev-parse', 'HEAD')}{'+changes' if changed else ''}"
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    """What Git says in a folder; None without Git, or where it refuses."""
+def git(root: Path, *arguments: str, seconds: float | None = None) -> str | None:
+    """What Git says in a folder; None without Git, where it refuses, or after so many seconds."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    except OSError:
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, encoding="utf-8", check=True, timeout=seconds
+        )
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.strip()

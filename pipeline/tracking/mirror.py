@@ -20,7 +20,6 @@ import json
 import platform
 import posixpath
 import shlex
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.checkpoints import file_sha256
 from pipeline.errors import SynthGainError
 from pipeline.machine_paths import yaml_without_machine_paths
+from pipeline.runtime.commit import git
 from pipeline.runtime.progress import Advance, progress
 from pipeline.tracking.connection import check_store, client_of, make_database, working_with, writing_to
 from pipeline.tracking.planned_runs import Images, PlannedRun
@@ -51,6 +51,7 @@ from pipeline.tracking.store import Store, is_busy, runs_page
 
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # per call of log_batch
 _MAX_PARAM_LENGTH, _MAX_TAG_LENGTH = 6000, 8000
+_GIT_SECONDS = 10
 
 KEY, _CONTENT, WORKSPACE = "synthgain.key", "synthgain.content_sha256", "synthgain.workspace"
 _PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
@@ -327,18 +328,11 @@ def _log_origin(client: MlflowClient, run_id: str, root: Path, known: Mapping[st
 
 
 def _git_state(root: Path) -> dict[str, str]:
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=10)
-        return done.stdout.strip()
-
-    try:
-        return {
-            "mlflow.source.git.commit": git("rev-parse", "HEAD"),
-            "git.dirty": str(git("status", "--porcelain", "--untracked-files=no") != "").lower(),
-        }
-    except (OSError, subprocess.SubprocessError):  # no Git, no repository, no commit yet
+    commit = git(root, "rev-parse", "HEAD", seconds=_GIT_SECONDS)
+    changed = git(root, "status", "--porcelain", "--untracked-files=no", seconds=_GIT_SECONDS)
+    if commit is None or changed is None:  # no Git, no repository, no commit yet
         return {}
+    return {"mlflow.source.git.commit": commit, "git.dirty": str(changed != "").lower()}
 
 
 def _experiment(client: MlflowClient, name: str, store: Store) -> Experiment:
