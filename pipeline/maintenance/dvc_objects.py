@@ -14,9 +14,9 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.maintenance.dvc_state import read_yaml
 from pipeline.maintenance.findings import Check, Finding, first_words
 from pipeline.runtime.progress import Advance, progress
+from pipeline.runtime.stage_inputs import read_yaml
 
 _NAME = "DVC objects"
 _CHUNK_BYTES = 1 << 20

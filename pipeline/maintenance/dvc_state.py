@@ -10,22 +10,16 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from pipeline.maintenance.findings import Check, Finding
 from pipeline.runtime.outputs import write_text
+from pipeline.runtime.stage_inputs import read_yaml
 
 RWLOCK, LOCK = Path(".dvc/tmp/rwlock"), Path("dvc.lock")
 # Longer than a DVC that is running takes to write either file.
 _WRITTEN_SECONDS = 0.3
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file; libyaml, where it is there, is ten times as fast."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
 
 
 def half_written(root: Path) -> list[Path]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import yaml
 
 from pipeline.errors import SynthGainError
-from pipeline.maintenance.dvc_state import read_yaml
 from pipeline.maintenance.findings import Check, Finding
 from pipeline.runtime.outputs import (
     clear_leftovers,
@@ -18,6 +17,7 @@ from pipeline.runtime.outputs import (
     output_of_temporary,
     writer_of,
 )
+from pipeline.runtime.stage_inputs import read_yaml
 from pipeline.runtime.store import this_store, unfinished_states
 
 
@@ -74,16 +74,23 @@ def clear_half_written(root: Path) -> Iterator[str]:
     """Remove half-written outputs, and put back whole ones that were aside; a line for each output."""
     for output in dict.fromkeys(output_of_temporary(path) for path in temporaries(root, "tmp")):
         existed = output.exists()
-        try:
-            with only_writer(output):
-                clear_leftovers(output)
-        except (SynthGainError, OSError):  # somebody is writing it; what cannot be removed stops no run
+        if not clear_unless_written(output):
             continue
         where = output.relative_to(root)
         if output.exists() and not existed:
             yield f"{where}: a killed stage had put it aside; put back"
         else:
             yield f"{where}: a killed stage left it half-written; the rest of it is removed"
+
+
+def clear_unless_written(output: Path) -> bool:
+    """Clear what was left of an output, unless somebody is writing it; whether that is done."""
+    try:
+        with only_writer(output):
+            clear_leftovers(output)
+    except (SynthGainError, OSError):  # what cannot be removed stops no run
+        return False
+    return True
 
 
 def temporaries(root: Path, ending: str) -> list[Path]:

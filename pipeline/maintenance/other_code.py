@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.maintenance.dvc_state import read_yaml
 from pipeline.maintenance.findings import Check, Finding, first_words
 from pipeline.maintenance.stored_results import results_of_this_code
+from pipeline.runtime.code import CODE
+from pipeline.runtime.stage_inputs import read_yaml
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
 
-_CODE = ("pipeline", "stages")
 _NAMED = 2  # stages that the line names; the others are counted
 
 
@@ -60,5 +60,5 @@ def stages_of_other_code(root: Path) -> list[str]:
 def _has_other_code(stage: Stage) -> bool:
     if stage.cmd_changed:
         return True
-    code = (dep for dep in stage.deps if Path(dep.def_path or "").parts[:1] in [(name,) for name in _CODE])
+    code = (dep for dep in stage.deps if Path(dep.def_path or "").parts[:1] in [(name,) for name in CODE])
     return any(dep.workspace_status() for dep in code)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from pipeline.classifier.replicates import CellTraining
 from pipeline.classifier.training import Recipe, train_classifier
@@ -21,6 +20,7 @@ from pipeline.gan.training import train_gan
 from pipeline.images import LabeledImages
 from pipeline.params import CLASSES_OF_SOURCE, SIDE_OF_COLOUR, Gan, Params, Training
 from pipeline.runtime.device import configure, training_dtype, workers_for
+from pipeline.runtime.stage_inputs import read_yaml
 from pipeline.runtime.store import this_store
 from pipeline.study.arms import ARMS, Arm
 from pipeline.study.grid import Grid
@@ -119,7 +119,7 @@ def images_of(workspace: Path, params: Params) -> tuple[int, tuple[int, int, int
 
 def count_stages(workspace: Path, params: Params) -> int:
     """The nodes of `dvc repro`: each stage once for each combination of its matrix."""
-    stages = yaml.safe_load((workspace / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = read_yaml(workspace / "dvc.yaml")["stages"]
     values = params.model_dump()
 
     def length(reference: str) -> int:
@@ -157,7 +157,7 @@ class _Timed:
         gan = self.params.gan
         workers = workers_for(self.params.execution, self.device, trainings=count)
         torch.set_num_threads(workers.threads)
-        step = _per_step(self._gan_steps, _FEW, _MORE)
+        step = _per_step(self._gan_steps)
         steps = gan.total_images // (gan.batch_size * gan.discriminator_steps)
         return math.ceil(count / workers.processes) * steps * step
 
@@ -203,7 +203,7 @@ class _Timed:
                 settings = self.how.classifier.model_copy(update={"steps": _CLASSIFIER_STEPS * steps})
                 self._train(recipe, settings)
 
-            self.seconds_of_a_step[arm.policy] = _per_step(train, _FEW, _MORE) / _CLASSIFIER_STEPS
+            self.seconds_of_a_step[arm.policy] = _per_step(train) / _CLASSIFIER_STEPS
         return self.seconds_of_a_step[arm.policy]
 
     def _train(self, recipe: Recipe, settings: Training) -> None:
@@ -211,16 +211,16 @@ class _Timed:
         self.classifier_weights = sum(each.numel() for each in network.parameters())
 
 
-def _per_step(train: Callable[[int], None], few: int, more: int) -> float:
+def _per_step(train: Callable[[int], None]) -> float:
     """Seconds of one more step, by two trainings of different length; a first one warms up."""
-    train(few)
+    train(_FEW)
     ends = []
-    for steps in (few, more):
+    for steps in (_FEW, _MORE):
         start = time.perf_counter()
         train(steps)
         ends.append(time.perf_counter() - start)
     # On a busy machine the longer one may even be the faster one.
-    return max(ends[1] - ends[0], 0.1 * ends[1]) / (more - few)
+    return max(ends[1] - ends[0], 0.1 * ends[1]) / (_MORE - _FEW)
 
 
 def _unheard(units: float, note: str = "") -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from pipeline.errors import SynthGainError
 from pipeline.maintenance.findings import Check, Finding
+from pipeline.maintenance.half_written import clear_unless_written
 from pipeline.runtime.code import ROOT, code_sha256
 from pipeline.runtime.outputs import (
     WORK,
-    clear_leftovers,
     is_being_written,
     only_writer,
     output_of_temporary,
 )
-from pipeline.runtime.progress import progress
+from pipeline.runtime.progress import counted, progress
 from pipeline.runtime.store import (
     damaged_file,
     finished_results,
@@ -55,10 +55,10 @@ def stored_results(root: Path) -> Check:
     findings += [_earlier_state(folder, root) for folder in _earlier_states(root)]
     if not results and not states:
         return Check("store", "no results yet", findings)
-    seen = f"{_count(len(results), 'result')}, {sum(sizes.values()) / 1e6:.1f} MB"
+    seen = f"{counted(len(results), 'result')}, {sum(sizes.values()) / 1e6:.1f} MB"
     if states:
         kinds = ", ".join(kind_of(state) + " that collapsed" * (state in kept) for state in states)
-        seen += f"; {_count(len(states), 'unfinished training')} ({kinds})"
+        seen += f"; {counted(len(states), 'unfinished training')} ({kinds})"
     return Check("store", seen, findings)
 
 
@@ -97,7 +97,7 @@ def tidy_store(root: Path) -> Iterator[str]:
     store = root / this_store()
     for temporary in sorted(store.glob(".*.tmp")):
         result = output_of_temporary(temporary)
-        if _clear(result):
+        if clear_unless_written(result):
             yield f"{_name(result, root)}: a result that was half-written when its process was killed; removed"
     if "SYNTHGAIN_STORE" not in os.environ:
         for state in unfinished_states(store):
@@ -113,7 +113,7 @@ def tidy_store(root: Path) -> Iterator[str]:
             yield f"{_name(folder, root)}: damaged ({name}); removed"
     removed = shrink(store)
     if removed:
-        yield f"{_name(store, root)}: full; {_count(removed, 'result')} not used for longest removed"
+        yield f"{_name(store, root)}: full; {counted(removed, 'result')} not used for longest removed"
 
 
 def _damaged_result(folder: Path, name: str, root: Path) -> Finding:
@@ -162,29 +162,15 @@ def _counts_the_same_files(project: Path) -> bool:
         return False
 
 
-def _clear(output: Path) -> bool:
-    """Clear what was left of an output, unless somebody is writing it."""
-    try:
-        with only_writer(output):
-            clear_leftovers(output)
-    except (SynthGainError, OSError):  # what cannot be removed stops no run
-        return False
-    return True
-
-
 def _remove(folder: Path) -> bool:
     """Remove a folder of the store, unless somebody is writing it."""
     try:
         with only_writer(folder):
             shutil.rmtree(folder)
-    except (SynthGainError, OSError):
+    except (SynthGainError, OSError):  # what cannot be removed stops no run
         return False
     return True
 
 
 def _name(path: Path, root: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -12,15 +12,14 @@ from pathlib import Path, PurePosixPath
 from pipeline.errors import SynthGainError
 from pipeline.maintenance.processes import running_commands
 from pipeline.params import Params, dump_params, overlay_params
-from pipeline.runtime.code import ROOT
+from pipeline.runtime.code import CODE, ROOT
 from pipeline.runtime.commit import WORKSPACE_MARK, project_commit
 from pipeline.runtime.home import require_home
 from pipeline.runtime.outputs import only_writer, write_text
 
 # dvc.yaml, params.yaml, studies: a clone and a workspace have them beside the code, a wheel in a folder (setup.py).
 PROJECT = ROOT if (ROOT / "dvc.yaml").is_file() else ROOT / "synthgain/project"
-# What a workspace takes from the project. Its data, results and lock file stay its own.
-_CODE = ("pipeline", "stages")
+# What a workspace takes from the project beside `CODE`. Its data, results and lock file stay its own.
 _FILES = ("dvc.yaml", ".dvcignore")
 # Folders that stages depend on, whether or not a study uses them; a new workspace has the README of each.
 _PLACEHOLDERS = ("own/generator", "own/classifier", "data/generated")
@@ -110,7 +109,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _fill(folder: Path, params: Params, own: Path | None) -> None:
     write_text(folder / WORKSPACE_MARK, f"{project_commit(PROJECT)}\n")
-    for name in _CODE:
+    for name in CODE:
         shutil.rmtree(folder / name, ignore_errors=True)
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in _FILES:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from pipeline.errors import SynthGainError
 
 ROOT = Path(__file__).resolve().parents[2]
+# The folders of code that stages are made of; a workspace has them too.
+CODE = ("pipeline", "stages")
 
 # They have no influence on a result: how values are read, checked, shown and failed on, where work runs, and the
 # tables of which only the values of a row reach a computation.
@@ -52,10 +55,8 @@ def code_sha256(module: str, root: Path = ROOT) -> str:
     `root` is the project, or a workspace with code of its own.
     """
     source = root / (module.replace(".", "/") + ".py")
-    digest = hashlib.sha256()
-    for name in sorted(import_closure(source, root=root, without=NO_INFLUENCE | TABLES)):
-        digest.update(name.encode() + b"\0" + hashlib.sha256((root / name).read_bytes()).digest())
-    return digest.hexdigest()
+    names = sorted(import_closure(source, root=root, without=NO_INFLUENCE | TABLES))
+    return _names_and_bytes_sha256((root / name for name in names), root)
 
 
 def path_sha256(path: Path, *, key: str) -> str:
@@ -70,22 +71,27 @@ def path_sha256(path: Path, *, key: str) -> str:
     """
     if not path.exists():
         raise SynthGainError(f"{key}: found {path}, which is not there; name the file or folder of your code")
-    digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    for file in files:
-        if "__pycache__" not in file.parts:
-            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+    return _names_and_bytes_sha256((file for file in files if "__pycache__" not in file.parts), path)
 
 
-def tree_sha256(root: Path = ROOT) -> str:
+def tree_sha256() -> str:
     """The hash of the whole library: names and bytes of its modules."""
+    return _names_and_bytes_sha256(sorted((ROOT / "pipeline").rglob("*.py")), ROOT)
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file's bytes, which may be many."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _names_and_bytes_sha256(files: Iterable[Path], root: Path) -> str:
+    """The hash of files in their order: their names below `root` and their bytes."""
     digest = hashlib.sha256()
-    for file in sorted((root / "pipeline").rglob("*.py")):
-        digest.update(
-            str(file.relative_to(root)).encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest()
-        )
+    for file in files:
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SynthGainError
-from pipeline.runtime.code import code_sha256
+from pipeline.runtime.code import code_sha256, file_sha256
 from pipeline.runtime.outputs import WORK, atomic_output, only_writer
 
 if TYPE_CHECKING:
@@ -144,10 +144,8 @@ def keep_result(store: Path, key: Key) -> Iterator[Path]:
         folder.mkdir()
         yield folder
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        sums = "".join(f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
-        (folder / _ORIGIN).write_text(
-            json.dumps(dict(key.origin), sort_keys=True, indent=1), encoding="utf-8"
-        )
+        sums = "".join(f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+        _write_origin(folder, key)
         (folder / _SUMS).write_text(sums, encoding="utf-8")
     shutil.rmtree(_state(store, key), ignore_errors=True)
 
@@ -163,9 +161,7 @@ def unfinished(store: Path, key: Key) -> Iterator[Path]:
     with only_writer(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _GIVEN_UP).unlink(missing_ok=True)
-        (folder / _ORIGIN).write_text(
-            json.dumps(dict(key.origin), sort_keys=True, indent=1), encoding="utf-8"
-        )
+        _write_origin(folder, key)
         yield folder
 
 
@@ -187,7 +183,7 @@ def damaged_file(folder: Path) -> str | None:
         return _SUMS
     for line in lines:
         digest, _, name = line.partition("  ")
-        if not (folder / name).is_file() or _sha256(folder / name) != digest:
+        if not (folder / name).is_file() or file_sha256(folder / name) != digest:
             return name
     return None if lines else _SUMS  # emptied, as by a power cut of a file system that keeps no order
 
@@ -239,6 +235,6 @@ def _state(store: Path, key: Key) -> Path:
     return store.with_name(_UNFINISHED) / key.name
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _write_origin(folder: Path, key: Key) -> None:
+    text = json.dumps(dict(key.origin), sort_keys=True, indent=1)
+    (folder / _ORIGIN).write_text(text, encoding="utf-8")
