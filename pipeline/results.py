@@ -157,17 +157,17 @@ class BudgetResults:
     @property
     def classic(self) -> DeclaredArm:
         """The classic arm that validation chose."""
-        return _declared_arm(self.judged["best_classic"])
+        return DeclaredArm.of_row(self.judged["best_classic"])
 
     @property
     def best_synthetic(self) -> DeclaredArm | None:
         """The arm with synthetic images that validation chose; None where none was trained."""
-        return _declared_arm(self.judged["best_synthetic"]) if self.judged["best_synthetic"] else None
+        return DeclaredArm.of_row(self.judged["best_synthetic"]) if self.judged["best_synthetic"] else None
 
     @property
     def recommended(self) -> DeclaredArm:
         """One of these two."""
-        return _declared_arm(self.judged["recommended"])
+        return DeclaredArm.of_row(self.judged["recommended"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +242,7 @@ class Results:
 
     def arm_row(self, budget: Budget, arm: DeclaredArm) -> Mapping[str, Any]:
         """One of them."""
-        return next(row for row in self.arm_rows(budget) if _declared_arm(row) == arm)
+        return next(row for row in self.arm_rows(budget) if DeclaredArm.of_row(row) == arm)
 
 
 def load_results(folders: ResultFolders, study: DeclaredStudy) -> Results:
@@ -289,10 +289,6 @@ def read_generative(path: Path, replicates: Sequence[int]) -> dict[str, Any]:
     if missing:
         raise SynthGainError(f"{path}: no replicate {', '.join(missing)}; `dvc repro` makes it again")
     return values | {"replicates": {number: values["replicates"][number] for number in declared}}
-
-
-def _declared_arm(key: Mapping[str, Any]) -> DeclaredArm:
-    return DeclaredArm(key["arm"], key["synthetic_per_real"])
 
 
 def _read_comparison(path: Path, grid: Grid) -> dict[str, Any]:

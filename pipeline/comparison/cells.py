@@ -16,9 +16,9 @@ from pipeline.study.grid import CellKey, DeclaredArm, Grid
 from pipeline.study.metric import Metric, few_labels_column, measured
 from pipeline.study.subsets import Budget
 
-_KEY = ["budget", "arm", "synthetic_per_real", "replicate"]
+KEY_COLUMNS = ["budget", "arm", "synthetic_per_real", "replicate"]
 _CELL_COLUMNS = (
-    *_KEY,
+    *KEY_COLUMNS,
     "classic_augmentation",
     "real_images",
     "training_images",
@@ -26,7 +26,7 @@ _CELL_COLUMNS = (
     "batch_size",
     "real_subset_sha256",
 )
-_CONFUSION_COLUMNS = (*_KEY, "actual", "predicted", "count")
+_CONFUSION_COLUMNS = (*KEY_COLUMNS, "actual", "predicted", "count")
 _TEXT = ("budget", "arm", "classic_augmentation", "real_subset_sha256", "actual", "predicted")
 
 
@@ -48,7 +48,7 @@ def load_cells(path: Path, grid: Grid) -> tuple[pd.DataFrame, int]:
     keys = _require_declared(table, grid, path)
     order = {key: position for position, key in enumerate(grid.cells())}
     cells = table[[key in order for key in keys]]
-    doubled = cells[cells.duplicated(_KEY)]
+    doubled = cells[cells.duplicated(KEY_COLUMNS)]
     if len(doubled):
         raise SynthGainError(f"{path}: two rows for {_words(_keys(doubled)[0])}; make it again")
     cells = cells.iloc[np.argsort([order[key] for key in _keys(cells)])].reset_index(drop=True)
@@ -98,7 +98,7 @@ def count_test_images(confusion: pd.DataFrame) -> int:
     Raises:
         SynthGainError: if cells were judged on different numbers of test images.
     """
-    sizes = confusion.groupby(_KEY)["count"].sum()
+    sizes = confusion.groupby(KEY_COLUMNS)["count"].sum()
     if sizes.nunique() != 1:
         raise SynthGainError(
             f"confusion: cells were judged on {sizes.min()} to {sizes.max()} test images; run `dvc repro`"

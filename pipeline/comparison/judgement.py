@@ -10,18 +10,19 @@ tried flatters none. Without any effect, validation's interval then lies above 0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from pipeline.comparison.cells import cell_values, labels_that_choose, subset_overlap
 from pipeline.comparison.choice import Choice, judged_differences
-from pipeline.comparison.rows import DECIMALS, detectable_columns, paired_columns
+from pipeline.comparison.rows import DECIMALS, arm_key, detectable_columns, paired_columns
 from pipeline.comparison.texts import detectable_points, points
-from pipeline.statistics import CONFIDENCE, detectable_effect_on_both, paired_test
+from pipeline.statistics import CONFIDENCE, PairedTest, detectable_effect_on_both, paired_test
 from pipeline.study.grid import DeclaredArm
 from pipeline.study.metric import Metric
 from pipeline.study.subsets import Budget
@@ -202,10 +203,7 @@ def judge(
         judged_differences(cells, budget, candidate.before, baseline.before, f"{split}_{metric}")
         for split in ("validation", "test")
     ]
-    tests = [
-        paired_test(baseline=np.zeros_like(values), candidate=values, overlap=overlap)
-        for values in differences
-    ]
+    tests = [_test_of(values, overlap) for values in differences]
     on_validation, on_test = (paired_columns(test) for test in tests)
     if all(test.standard_deviation for test in tests):
         on_test |= detectable_columns(detectable_effect_on_both(*differences, overlap=overlap))
@@ -237,12 +235,24 @@ def judge(
     )
 
 
+def judged_columns(
+    cells: pd.DataFrame,
+    budget: Budget,
+    candidates: Sequence[DeclaredArm | None],
+    baselines: Sequence[DeclaredArm | None],
+    column: str,
+) -> dict[str, Any]:
+    """The columns of the paired test of `judged_differences`, whose arguments these are."""
+    differences = judged_differences(cells, budget, candidates, baselines, column)
+    return paired_columns(_test_of(differences, subset_overlap(cells, budget)))
+
+
+def _test_of(differences: npt.NDArray[np.float64], overlap: float) -> PairedTest:
+    return paired_test(baseline=np.zeros_like(differences), candidate=differences, overlap=overlap)
+
+
 def judgement_columns(
-    judgement: Judgement,
-    *,
-    replicates: Sequence[int],
-    baseline_column: str,
-    arm_value: Callable[[DeclaredArm], Any],
+    judgement: Judgement, *, replicates: Sequence[int], baseline_column: str
 ) -> dict[str, Any]:
     """A judgement as columns of `comparison.json`.
 
@@ -250,15 +260,14 @@ def judgement_columns(
         judgement: what `judge` returned.
         replicates: the numbers of its replicates, in order.
         baseline_column: what `judged_by` calls the arm without synthetic images.
-        arm_value: how `judged_by` writes an arm.
     """
     baselines, candidates = judgement.baseline.before, judgement.candidate.before
     return {
         "judged_by": [
             {
                 "replicate": replicate,
-                baseline_column: arm_value(baseline),
-                "best_synthetic": arm_value(candidate),
+                baseline_column: arm_key(baseline),
+                "best_synthetic": arm_key(candidate),
             }
             for replicate, baseline, candidate in zip(replicates, baselines, candidates, strict=True)
             if baseline is not None and candidate is not None

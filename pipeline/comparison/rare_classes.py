@@ -19,15 +19,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from pipeline.comparison.cells import subset_overlap, trained_arms
-from pipeline.comparison.choice import choose, judged_differences
+from pipeline.comparison.cells import KEY_COLUMNS, trained_arms
+from pipeline.comparison.choice import choose
 from pipeline.comparison.judgement import (
     Judgement,
     Wording,
     judge,
+    judged_columns,
     judgement_columns,
     verdict_words,
 )
@@ -36,18 +36,15 @@ from pipeline.comparison.rows import (
     comparison_rows,
     holm_families,
     metric_columns,
-    paired_columns,
     with_holm,
 )
 from pipeline.comparison.texts import change_words
 from pipeline.errors import SynthGainError
-from pipeline.statistics import paired_test
 from pipeline.study.arms import policy_words
 from pipeline.study.grid import DeclaredArm, Grid
 from pipeline.study.metric import WORDS, Metric
 from pipeline.study.subsets import Budget
 
-_KEY = ["budget", "arm", "synthetic_per_real", "replicate"]
 _RARE_RECALL = "test_rare_recall"
 _RARE_BELOW = 0.5  # of the largest class
 _NAMED_CLASSES = 4  # in a sentence
@@ -143,7 +140,7 @@ def _shares_of_largest(confusion: pd.DataFrame) -> dict[str, float]:
 
 def counts_on_test(confusion: pd.DataFrame) -> pd.Series[int]:
     """The test images of each class, by name in label order: those that any one cell was judged on."""
-    first = (confusion[_KEY] == confusion[_KEY].iloc[0]).all(axis=1)
+    first = (confusion[KEY_COLUMNS] == confusion[KEY_COLUMNS].iloc[0]).all(axis=1)
     return confusion[first].groupby("actual", sort=False)["count"].sum()
 
 
@@ -165,10 +162,10 @@ def with_recalls(cells: pd.DataFrame, confusion: pd.DataFrame, names: Sequence[s
                 f"study.imbalance: found class {name}; the classes are"
                 f" {', '.join(dict.fromkeys(counts['actual']))}"
             )
-        total = actual.groupby(_KEY)["count"].sum()
-        right = actual[actual["predicted"] == name].groupby(_KEY)["count"].sum()
+        total = actual.groupby(KEY_COLUMNS)["count"].sum()
+        right = actual[actual["predicted"] == name].groupby(KEY_COLUMNS)["count"].sum()
         recall = (right.reindex(total.index, fill_value=0) / total).rename(_recall_column(name))
-        table = table.merge(recall.reset_index(), on=_KEY, how="left", validate="one_to_one")
+        table = table.merge(recall.reset_index(), on=KEY_COLUMNS, how="left", validate="one_to_one")
         columns.append(_recall_column(name))
     return table.assign(**{_RARE_RECALL: table[columns].mean(axis=1)})
 
@@ -209,9 +206,7 @@ def _judge_budget(
     gap_left = [arm and arm.baseline for arm in synthetic.before]
 
     def difference(baselines: Sequence[DeclaredArm | None], column: str) -> dict[str, Any]:
-        values = judged_differences(table, budget, synthetic.before, baselines, column)
-        overlap = subset_overlap(table, budget)
-        return paired_columns(paired_test(baseline=np.zeros_like(values), candidate=values, overlap=overlap))
+        return judged_columns(table, budget, synthetic.before, baselines, column)
 
     recall, over_real = difference(remedy.before, _RARE_RECALL), difference(gap_left, f"test_{metric}")
     judgement = judge(
@@ -226,12 +221,7 @@ def _judge_budget(
     return row | {
         "best_synthetic": arm_key(synthetic.arm),
         "recommended": arm_key(synthetic.arm if judgement.rule.recommends else remedy.arm),
-        **judgement_columns(
-            judgement,
-            replicates=grid.replicates_of(budget),
-            baseline_column="best_remedy",
-            arm_value=arm_key,
-        ),
+        **judgement_columns(judgement, replicates=grid.replicates_of(budget), baseline_column="best_remedy"),
         "rare_recall": recall,
         "recall_of_class": {name: difference(remedy.before, _recall_column(name)) for name in classes},
         "verdict": f"{start}, {verdict_words(judgement, _wording(judgement, recall, over_real, WORDS[metric]))}"

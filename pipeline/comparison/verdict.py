@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from pipeline.augmentation.policies import POLICIES
@@ -24,15 +23,15 @@ from pipeline.comparison.cells import (
     labels_that_choose,
     left_out_arms,
     rows_of_arm,
-    subset_overlap,
     trained_arms,
 )
-from pipeline.comparison.choice import Choice, choose, judged_differences
+from pipeline.comparison.choice import Choice, choose
 from pipeline.comparison.judgement import (
     CODES,
     Judgement,
     Wording,
     judge,
+    judged_columns,
     judgement_columns,
     verdict_words,
 )
@@ -49,7 +48,7 @@ from pipeline.comparison.rows import (
     with_holm,
 )
 from pipeline.comparison.texts import change_words, p_value, points, points_interval
-from pipeline.statistics import CONFIDENCE, POWER, paired_test, sampling_error
+from pipeline.statistics import CONFIDENCE, POWER, sampling_error
 from pipeline.study.arms import ARMS, policy_words
 from pipeline.study.grid import DeclaredArm, Grid
 from pipeline.study.metric import WORDS, Metric, columns_on_test, few_labels_column
@@ -245,12 +244,7 @@ def _judge_budget(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[str, 
     return row | {
         "best_synthetic": arm_key(synthetic.arm),
         "recommended": arm_key(synthetic.arm if judgement.rule.recommends else classic.arm),
-        **judgement_columns(
-            judgement,
-            replicates=grid.replicates_of(budget),
-            baseline_column="best_classic",
-            arm_value=arm_key,
-        ),
+        **judgement_columns(judgement, replicates=grid.replicates_of(budget), baseline_column="best_classic"),
         **few,
         "verdict": f"With {budget} real images, {verdict_words(judgement, _wording(judgement, grid.metric))}"
         + _few_words(few.get("few_labels"), judgement, grid.metric)
@@ -272,12 +266,9 @@ def _with_few_labels(cells: pd.DataFrame, grid: Grid, budget: Budget) -> dict[st
         _chosen(cells, budget, arms, few_labels_column(grid.metric))
         for arms in (grid.arms_without_generator(), grid.added_arms())
     )
-    values = judged_differences(cells, budget, synthetic.before, classic.before, f"test_{grid.metric}")
-    test = paired_test(
-        baseline=np.zeros_like(values), candidate=values, overlap=subset_overlap(cells, budget)
-    )
+    difference = judged_columns(cells, budget, synthetic.before, classic.before, f"test_{grid.metric}")
     few = {"labels": own, "best_classic": arm_key(classic.arm), "best_synthetic": arm_key(synthetic.arm)}
-    return {"few_labels": few | paired_columns(test)}
+    return {"few_labels": few | difference}
 
 
 def _few_words(few: Mapping[str, Any] | None, judgement: Judgement, metric: Metric) -> str:
@@ -285,7 +276,7 @@ def _few_words(few: Mapping[str, Any] | None, judgement: Judgement, metric: Metr
     if few is None:
         return ""
     start = f" With only {few['labels']} of these labels"
-    arms = [DeclaredArm(**_arm_of(few[name])) for name in ("best_synthetic", "best_classic")]
+    arms = [DeclaredArm.of_row(few[name]) for name in ("best_synthetic", "best_classic")]
     change = change_words(few, f"points of test {WORDS[metric]}")
     if arms != [judgement.candidate.arm, judgement.baseline.arm]:
         return f"{start} the choice would be {' against '.join(map(str, arms))}: {change}."
@@ -293,10 +284,6 @@ def _few_words(few: Mapping[str, Any] | None, judgement: Judgement, metric: Metr
     if all(few[name] == judgement.on_test[name] for name in same):
         return f"{start} the choice and the result are the same."
     return f"{start} the choice is the same, but not in each replicate: {change}."
-
-
-def _arm_of(key: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": key["arm"], "synthetic_per_real": key["synthetic_per_real"]}
 
 
 def _plain_over_real(

@@ -236,7 +236,7 @@ def _answer_rows(results: Results, budget_results: BudgetResults) -> list[charts
     real, several = DeclaredArm("real", 0), len(results.budgets) > 1
     rows, column = [], f"test_{results.grid.metric}"
     for row in of_budget:
-        arm = DeclaredArm(row["arm"], row["synthetic_per_real"])
+        arm = DeclaredArm.of_row(row)
         if arm not in chosen and (several or (arm != real and arm.name not in {one.name for one in chosen})):
             continue
         low, high = row[f"{column}_low"], row[f"{column}_high"]

@@ -15,6 +15,7 @@ import pandas as pd
 from pipeline.comparison.cells import cell_values, subset_overlap
 from pipeline.comparison.texts import detectable_points, p_value, percent_interval, points, points_interval
 from pipeline.results import BudgetResults, Results
+from pipeline.runtime.progress import counted
 from pipeline.statistics import paired_difference
 from pipeline.study.arms import ARMS
 from pipeline.study.grid import DeclaredArm
@@ -93,7 +94,7 @@ def verdict_basis(results: Results) -> Table:
                 _points_cell(judged["mean_difference"], judged["low"], judged["high"]),
                 _chosen_by_few(judged),
                 _detectable_between(judged),
-                Cell(_settling(judged.get("replicates_to_settle")).text),
+                Cell(_formatted(judged.get("replicates_to_settle"), "count").text),
                 _same_choice(judged, len(budget_results.numbers)),
                 Cell(f"{100 * judged['subset_overlap']:.1f} %" if "subset_overlap" in judged else NO_VALUE),
             ]
@@ -171,10 +172,7 @@ def over_the_best_rival(section: Mapping[str, Any]) -> Table | None:
         rows += [
             [
                 _budget_cell(judged["budget"]),
-                *(
-                    Cell(str(DeclaredArm(judged[arm]["arm"], judged[arm]["synthetic_per_real"])))
-                    for arm in ("best_synthetic", "best_remedy")
-                ),
+                *(Cell(str(DeclaredArm.of_row(judged[arm]))) for arm in ("best_synthetic", "best_remedy")),
                 Cell(name),
                 *_difference_cells(part["mean_difference"], part["low"], part["high"]),
             ]
@@ -224,10 +222,7 @@ def imbalance(section: Mapping[str, Any]) -> Table:
 def _families(section: Mapping[str, Any]) -> str:
     """What p (Holm) is corrected over, for the caption of a table that shows all of it."""
     sizes = {family["question"]: family["comparisons"] for family in section["holm_families"]}
-    parts = ", ".join(
-        f"{size} {'comparison' if size == 1 else 'comparisons'} ({question})"
-        for question, size in sizes.items()
-    )
+    parts = ", ".join(f"{counted(size, 'comparison')} ({question})" for question, size in sizes.items())
     return (
         f"p after Holm is over all arms, ratios and budgets of a question and metric: {parts}."
         if parts
@@ -253,9 +248,7 @@ def arms(results: Results) -> Table:
     metric, other = measured(results.grid.metric)[:2]
     recommended = [(budget_results.budget, budget_results.recommended) for budget_results in results.budgets]
     marked = (
-        index
-        for index, row in enumerate(rows)
-        if (row["budget"], DeclaredArm(row["arm"], row["synthetic_per_real"])) in recommended
+        index for index, row in enumerate(rows) if (row["budget"], DeclaredArm.of_row(row)) in recommended
     )
     return Table(
         "Means over replicates in %, with intervals.",
@@ -458,9 +451,9 @@ def memorization(budget_results: BudgetResults) -> Table:
                 Cell({"pixel": "pixels", "feature": "features"}[space]),
                 _percent(found[space]["near_copies"]),
                 _percent(found[space]["authenticity"]),
-                _number(found[space]["c_t"], ".2f"),
+                _formatted(found[space]["c_t"], ".2f"),
                 _percent(found[space]["near_duplicates"]),
-                _number(found.get("exact_duplicates"), "d"),
+                _formatted(found.get("exact_duplicates"), "count"),
                 Cell(gate),
             ]
             for name, found, gate in rows
@@ -654,10 +647,6 @@ def _bracketed(interval: str) -> str:
     return "" if interval == NO_VALUE else f" [{interval}]"
 
 
-def _settling(replicates: int | None) -> Cell:
-    return Cell(NO_VALUE, float("inf")) if replicates is None else _count(replicates)
-
-
 def _equivalent_interval(row: Mapping[str, Any]) -> str:
     """The ends of a worth; an end beyond the most real images that were tried is not known."""
     low, high = row["low"], row["high"]
@@ -682,10 +671,6 @@ def _formatted(value: float | None, form: str) -> Cell:
     if form == "percent":
         return _percent(value)
     return _count(round(value)) if form == "count" else Cell(f"{value:{form}}".replace("-", "−"), value)
-
-
-def _number(value: float | None, form: str) -> Cell:
-    return _formatted(value, form) if value is None or form != "d" else _count(int(value))
 
 
 def _percent(fraction: float) -> Cell:

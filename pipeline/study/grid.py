@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline.errors import SynthGainError
 from pipeline.study.arms import ARMS, Arm
@@ -34,6 +34,11 @@ class DeclaredArm:
 
     name: str
     synthetic_per_real: Ratio
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> DeclaredArm:
+        """The arm that `arm` and `synthetic_per_real` of a row of `comparison.json` name."""
+        return cls(row["arm"], row["synthetic_per_real"])
 
     @property
     def recipe(self) -> Arm:
