@@ -45,6 +45,7 @@ def doctor(
 
     from pipeline.maintenance.doctor import examine
     from pipeline.maintenance.findings import as_json
+    from pipeline.runtime.progress import counted
 
     checks = []
     for check in examine(Path.cwd(), params_file):
@@ -55,7 +56,7 @@ def doctor(
     if json_output:
         typer.echo(json.dumps(as_json(checks), indent=2))
     else:
-        typer.echo(f"{count} finding{'' if count == 1 else 's'}" if count else "nothing wrong")
+        typer.echo(counted(count, "finding") if count else "nothing wrong")
     if count:
         raise typer.Exit(1)
 

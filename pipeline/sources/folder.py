@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages, index_sha256, stratified_indices
 from pipeline.redaction import without_control_characters
-from pipeline.runtime.progress import progress
+from pipeline.runtime.progress import counted, progress
 from pipeline.sources.convert import EXTENSIONS, Pixels, UnusableImage, check_size, read_image, to_square
 from pipeline.sources.idx import read_idx
 
@@ -354,8 +354,7 @@ def _same_but_for_unicode(class_names: tuple[str, ...]) -> dict[str, list[str]]:
 def _refuse(folder: Path, problems: list[str], advice: str = "") -> None:
     if not problems:
         return
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    lines = [f"{folder}: {count}; nothing was packed"]
+    lines = [f"{folder}: {counted(len(problems), 'problem')}; nothing was packed"]
     lines += ["  " + without_control_characters(problem) for problem in problems[:_PROBLEMS_SHOWN]]
     if len(problems) > _PROBLEMS_SHOWN:
         lines.append(f"  and {len(problems) - _PROBLEMS_SHOWN} more")

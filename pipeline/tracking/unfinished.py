@@ -8,6 +8,7 @@ from pipeline.errors import SynthGainError
 from pipeline.images import LabeledImages
 from pipeline.params import Params
 from pipeline.results import ReplicateResults, ResultFolders, read_generative, read_history
+from pipeline.runtime.progress import counted
 from pipeline.study.subsets import Budget, replicate_index
 from pipeline.study.trained_gans import load_trained_gans
 from pipeline.tracking.planned_runs import (
@@ -45,9 +46,7 @@ def plan_unfinished_runs(params: Params, folders: ResultFolders, *, params_file:
             " nothing to show; `dvc repro` makes both"
         )
     budgets = len(params.study.real_images)
-    progress = (
-        f"not finished: the GANs of {done} of {budgets} budget{'' if budgets == 1 else 's'} are trained"
-    )
+    progress = f"not finished: the GANs of {done} of {counted(budgets, 'budget')} are trained"
     study = PlannedRun(
         kind="study",
         key="study",
