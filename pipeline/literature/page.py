@@ -85,7 +85,7 @@ def page_text(rows: pd.DataFrame, losses: pd.DataFrame, folder: Path, pictures: 
         lines += [f"**Reproduced?** {reproduced(paper['number'], known, losses)}", ""]
         if paper["number"] == 3:
             lines += [*_windows(own, losses), *_heat_maps(folder, pictures)]
-        lines += _beside(paper["number"], known, losses)
+        lines += _beside(paper["number"], known)
         for system in own if paper["number"] != 3 else own[-1:]:
             lines += _picture(system, folder, pictures)
         lines += ["**How the protocols differ.**", "", *(f"- {text}" for text in paper["differences"]), ""]
@@ -128,9 +128,7 @@ def _all_systems(made: Sequence[System], known: Mapping[tuple[str, str], Mapping
     return lines
 
 
-def _beside(
-    number: int, known: Mapping[tuple[str, str], Mapping[str, Any]], losses: pd.DataFrame
-) -> list[str]:
+def _beside(number: int, known: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
     """Every published number of a paper beside ours at both lengths; Paper 3's windows have a table of their own."""
     table = published()
     table = table[(table["paper"] == str(number)) & ~table["field"].isin(["d_loss", "g_loss"])]
@@ -141,19 +139,14 @@ def _beside(
         "| --- | --- | ---: | ---: | ---: |",
     ]
     for entry in table.to_dict("records"):
-        ours = [_ours(entry, length, known, losses) for length in _LENGTHS]
+        ours = [_ours(entry, length, known) for length in _LENGTHS]
         lines.append(
             f"| {entry['place']} | {entry['row']}: {entry['column']} | {entry['printed']} | {' | '.join(ours)} |"
         )
     return [*lines, ""]
 
 
-def _ours(
-    entry: Mapping[Any, str],
-    length: str,
-    known: Mapping[tuple[str, str], Mapping[str, Any]],
-    losses: pd.DataFrame,
-) -> str:
+def _ours(entry: Mapping[Any, str], length: str, known: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
     if not entry["system"]:
         return "not measured"
     row, field = known.get((entry["system"], length)), entry["field"]

@@ -38,7 +38,6 @@ class System:
         paper: its number, 0 to 4.
         epochs: the training length of its paper, or ours where the paper states none.
         values: its section `gan`, without what follows from a training's length.
-        states: the keys that the paper states.
         ours: key → (value, why), where the paper leaves it open.
     """
 
@@ -47,7 +46,6 @@ class System:
     paper: int
     epochs: int
     values: Mapping[str, Any]
-    states: Mapping[str, Any]
     ours: Mapping[str, tuple[Any, str]]
 
     @property
@@ -108,7 +106,6 @@ def _systems_of(name: str, base: Mapping[str, Any]) -> list[System]:
                 paper=paper,
                 epochs=epochs,
                 values={**values, **both},
-                states={**states, **both},
                 ours={key: entry for key, entry in left_open.items() if key not in both},
             )
         )
