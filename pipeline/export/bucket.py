@@ -95,8 +95,7 @@ class Bucket:
             if isinstance(filesystem, fs.LocalFileSystem):
                 filesystem.create_dir(target.rpartition("/")[0], recursive=True)
             with file.open("rb") as source, filesystem.open_output_stream(target) as sink:
-                while chunk := source.read(_CHUNK):
-                    sink.write(chunk)
+                shutil.copyfileobj(source, sink, _CHUNK)
             found = filesystem.get_file_info(target).size
             if found != content_length:
                 raise OSError(f"{name} has {found} bytes there, {content_length} were sent")
@@ -131,8 +130,7 @@ class Bucket:
         def download() -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             with filesystem.open_input_stream(f"{root}/{name}") as source, file.open("wb") as sink:
-                while chunk := source.read(_CHUNK):
-                    sink.write(chunk)
+                shutil.copyfileobj(source, sink, _CHUNK)
 
         self._tried(download, f"get {name}")
 

@@ -12,7 +12,7 @@ import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -137,18 +137,14 @@ def _rows(path: Path, text: str) -> list[dict[str, str]]:
 @contextmanager
 def _after_other_writers(path: Path) -> Iterator[None]:
     """Hold the file's lock; wait while another process does."""
-    while True:
-        lock = only_writer(path)
-        try:
-            lock.__enter__()
-        except SynthGainError:
-            time.sleep(_WAIT_SECONDS)
-            continue
-        break
-    try:
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(only_writer(path))
+                break
+            except SynthGainError:
+                time.sleep(_WAIT_SECONDS)
         yield
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def _result(budget: Any, rows: pd.DataFrame, metric: Metric) -> str:
