@@ -8,15 +8,16 @@ import re
 import shlex
 import sqlite3
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mlflow
 import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.credentials import get_default_host_creds
@@ -29,6 +30,8 @@ from pipeline.redaction import without_secrets
 from pipeline.runtime.outputs import atomic_output
 from pipeline.tracking.deadline import SECONDS, NoAnswer, deadline_of_answers
 from pipeline.tracking.store import Store, alone, sqlite_uri
+
+Found = TypeVar("Found")
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 # It logs a traceback of each database error that it raises as well; ours is one line (`_explained`).
@@ -68,6 +71,21 @@ def working_with(store: Store) -> Iterator[None]:
 def client_of(store: Store) -> MlflowClient:
     """For runs and models alike."""
     return MlflowClient(store.uri, registry_uri=store.uri)
+
+
+def all_pages(search: Callable[[str | None], PagedList[Found]]) -> Iterator[Found]:
+    """What a search of MLflow finds, page after page.
+
+    Args:
+        search: gives the page of a token, the first one for None.
+    """
+    token = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 @contextmanager

@@ -44,7 +44,14 @@ from pipeline.errors import SynthGainError
 from pipeline.machine_paths import yaml_without_machine_paths
 from pipeline.runtime.commit import git
 from pipeline.runtime.progress import Advance, progress
-from pipeline.tracking.connection import check_store, client_of, make_database, working_with, writing_to
+from pipeline.tracking.connection import (
+    all_pages,
+    check_store,
+    client_of,
+    make_database,
+    working_with,
+    writing_to,
+)
 from pipeline.tracking.planned_runs import Images, PlannedRun
 from pipeline.tracking.saved_views import GANS_QUERY, MEANS_QUERY, RATIO_QUERY, TAG_PREFIX, saved_views
 from pipeline.tracking.store import Store, is_busy, runs_page
@@ -390,14 +397,8 @@ def _write_note(client: MlflowClient, experiment: Experiment, parent_id: str, *,
 
 def _own_runs(client: MlflowClient, experiment_id: str, experiment: str, store: Store) -> list[Run]:
     """The runs that this checkout made and nobody deleted, in whatever state."""
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
-        runs += [run for run in page if WORKSPACE in run.data.tags]
-        token = page.token
-        if not token:
-            break
+    found = all_pages(lambda token: client.search_runs([experiment_id], max_results=1000, page_token=token))
+    runs = [run for run in found if WORKSPACE in run.data.tags]
     if foreign := sorted({run.data.tags[WORKSPACE] for run in runs} - {store.workspace}):
         raise SynthGainError(
             f"MLflow at {store}: experiment {experiment} mirrors {foreign[0]}, and this is {store.workspace};"

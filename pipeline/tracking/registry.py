@@ -16,10 +16,7 @@ import mlflow
 import numpy as np
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import (
-    LoggedModel,
-    LoggedModelStatus,
-)
+from mlflow.entities import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
@@ -31,6 +28,7 @@ from pipeline.gan.generators import GENERATOR_KIND, load_generator
 from pipeline.runtime.code import ROOT, import_closure
 from pipeline.tracking.champion import Candidate, Holder, decide
 from pipeline.tracking.connection import (
+    all_pages,
     check_store,
     client_of,
     reason_of,
@@ -216,14 +214,8 @@ def _holder(client: MlflowClient, name: str) -> Holder | None:
 
 def _own_generator(client: MlflowClient, sha256: str, experiment_id: str, store: Store) -> str | None:
     """The id of this checkout's logged model of a generator, if there is one; what killed tries began is deleted."""
-    own: list[LoggedModel] = []
-    token = None
-    while True:
-        page = client.search_logged_models([experiment_id], page_token=token)
-        own += [model for model in page if model.tags.get(WORKSPACE) == store.workspace]
-        token = page.token
-        if not token:
-            break
+    found = all_pages(lambda token: client.search_logged_models([experiment_id], page_token=token))
+    own = [model for model in found if model.tags.get(WORKSPACE) == store.workspace]
     for model in own:
         if model.status != LoggedModelStatus.READY:  # nobody is at work on it: we are alone
             client.delete_logged_model(model.model_id)
