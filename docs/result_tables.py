@@ -39,6 +39,7 @@ SITUATIONS = (
     ("MNIST", "full", 1000, "", None, 60),
     ("MNIST", "full", 1000, "synthetic", 2.0, 60),
     ("solar cells", "solar_cells", 1000, "", None, 41),
+    ("colour digits", "colour_digits_1000", 1000, "", None, 65),
 )
 QUALITY = ("fid", "precision", "recall", "density", "coverage")
 
@@ -362,6 +363,8 @@ def made() -> dict[str, dict[str, list[str]]]:
         },
         "docs/own-data.md": {
             **own_study("solar_cells", "balanced_accuracy"),
+            **own_study("colour_digits_1000"),
+            "quality 1000": quality_table(committed_results("colour_digits_1000").budgets[0].generative),
             "rare classes solar_cells": rare_classes_table(committed_results("solar_cells").comparison),
         },
         "docs/numbers.md": {
