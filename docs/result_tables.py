@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.comparison.rare_classes import deciding_metric
 from pipeline.comparison.texts import points
 from pipeline.maintenance.measured import TABLE, Measured
 from pipeline.params import Params, overlay_params
@@ -140,12 +141,17 @@ def arms_of_study_table(comparison: Mapping[str, Any], metric: Metric = "accurac
         mean, low, high = (100 * level[f"test_{metric}{end}"] for end in ("", "_low", "_high"))
         change = changes.get((level["budget"], level["arm"], level["synthetic_per_real"]))
         against = ARMS[change["baseline"]].words if change else ""
-        ratio = f", {level['synthetic_per_real']:g} per real one" if level["synthetic_per_real"] else ""
         lines.append(
-            f"| {ARMS[level['arm']].words}{ratio} | {mean:.2f} [{low:.2f}, {high:.2f}]"
+            f"| {arm_with_ratio(level)} | {mean:.2f} [{low:.2f}, {high:.2f}]"
             f" | {difference(change) if change else ''} | {against} |"
         )
     return lines
+
+
+def arm_with_ratio(row: Mapping[str, Any]) -> str:
+    """The arm of a row of `comparison.json` for people: `real + synthetic, 2 per real one`."""
+    ratio = f", {row['synthetic_per_real']:g} per real one" if row["synthetic_per_real"] else ""
+    return f"{ARMS[row['arm']].words}{ratio}"
 
 
 def rare_classes_table(comparison: Mapping[str, Any]) -> list[str]:
@@ -158,9 +164,8 @@ def rare_classes_table(comparison: Mapping[str, Any]) -> list[str]:
     ]
     for row in section["arms"]:
         recalls = [row[f"test_recall_{name}"] for name in classes] + [row["test_rare_recall"]]
-        ratio = f", {row['synthetic_per_real']:g} per real one" if row["synthetic_per_real"] else ""
         shown = " | ".join(f"{100 * recall:.1f}" for recall in recalls)
-        lines.append(f"| {ARMS[row['arm']].words}{ratio} | {shown} |")
+        lines.append(f"| {arm_with_ratio(row)} | {shown} |")
     return lines
 
 
@@ -209,6 +214,7 @@ def measured_rows() -> list[Measured]:
     for data, study, budget, name, ratio, _ in SITUATIONS:
         comparison = committed_results(study).comparison
         declared = study_params(study).study
+        metric = declared.metric
         if name:
             (found,) = (
                 row
@@ -216,12 +222,15 @@ def measured_rows() -> list[Measured]:
                 if (row["candidate"], row["budget"], row["synthetic_per_real"], row["metric"])
                 == (name, budget, ratio, "test_accuracy")
             )
+            against = found["baseline"]
         else:
-            verdicts = comparison.get("imbalance", comparison)["budgets"]  # that on rare classes comes first
-            (found,) = (row for row in verdicts if row["budget"] == budget)
+            section, rival = comparison, "best_classic"
+            if "imbalance" in comparison:  # the verdict on rare classes comes first
+                section, rival = comparison["imbalance"], "best_remedy"
+                metric = deciding_metric(Grid.declared(declared))
+            (found,) = (row for row in section["budgets"] if row["budget"] == budget)
             name, ratio = (found["best_synthetic"][key] for key in ("arm", "synthetic_per_real"))
-        rival = found.get("best_remedy") or found.get("best_classic")
-        against = rival["arm"] if rival else found["baseline"]
+            against = found[rival]["arm"]
         gain, low, high = (round(100 * found[key], 2) for key in ("mean_difference", "low", "high"))
         replicates = next(row["replicates"] for row in comparison["arms"] if row["budget"] == budget)
         arm = ARMS[name]
@@ -235,7 +244,7 @@ def measured_rows() -> list[Measured]:
                 arm=name,
                 ratio=ratio,
                 against=against,
-                metric=declared.metric,
+                metric=metric,
                 gain=gain,
                 low=low,
                 high=high,
@@ -332,12 +341,17 @@ def no_effect_table() -> list[str]:
     return lines
 
 
+def verdict_line(comparison: Mapping[str, Any]) -> list[str]:
+    """The verdict as a paragraph."""
+    return [f"**The answer**: {comparison['verdict']}"]
+
+
 def of_study(study: str) -> dict[str, list[str]]:
     """The verdict, the comparison, and the generative metrics of each budget."""
     results = committed_results(study)
     quality = {f"quality {part.budget}": quality_table(part.generative) for part in results.budgets}
     return {
-        f"verdict {study}": [f"**The answer**: {results.comparison['verdict']}"],
+        f"verdict {study}": verdict_line(results.comparison),
         f"changes {study}": results_table(results.comparison),
         **quality,
     }
@@ -398,9 +412,10 @@ def pool_study(study: str) -> dict[str, list[str]]:
 
 def own_study(study: str, metric: Metric = "accuracy") -> dict[str, list[str]]:
     """The verdict, and all arms side by side."""
+    comparison = committed_results(study).comparison
     return {
-        f"verdict {study}": of_study(study)[f"verdict {study}"],
-        f"changes {study}": arms_of_study_table(committed_results(study).comparison, metric),
+        f"verdict {study}": verdict_line(comparison),
+        f"changes {study}": arms_of_study_table(comparison, metric),
     }
 
 
