@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,24 @@ def write_pictures(folder, counts):
             Image.fromarray(photograph[top : top + 40, left : left + 40]).save(folder / name / f"{i:04}.png")
 
 
+def run(command, *, folder, code):
+    """What a person's command prints, typed in a folder, with the code of another one; it has to end well."""
+    others = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "SYNTHGAIN_STORE")
+    environment = {name: value for name, value in os.environ.items() if name not in others}
+    environment |= {"PYTHONPATH": str(code), "DVC_NO_ANALYTICS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-c", command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "title", "counts"),
@@ -81,49 +100,36 @@ def test_own_pictures_reach_a_verdict_by_the_commands_of_the_page(tmp_path, page
     commands = next(text for language, text in blocks if not language and "synthgain" in text)
     lines = [line for line in commands.splitlines() if not re.match(r"make |\. ", line)]
     typed = "\n".join(lines).replace("my.yaml", str(tmp_path / "my.yaml"))
-    others = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")
-    environment = {name: value for name, value in os.environ.items() if name not in others}
-    environment |= {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(
-        ["bash", "-e", "-c", typed.replace("build/mine", str(tmp_path / "mine"))],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    assert "GANs       2 of" in done.stdout and "time       about" in done.stdout  # of plan
-    assert "100 real images\n" in done.stdout  # the text chart of the verdict
+    said = run(typed.replace("build/mine", str(tmp_path / "mine")), folder=ROOT, code=ROOT)
+    assert "GANs       2 of" in said and "time       about" in said  # of plan
+    assert "100 real images\n" in said  # the text chart of the verdict
     assert (tmp_path / "mine/data/report/index.html").is_file()
     assert list((tmp_path / "mine/data/export/parquet").glob("*.parquet"))
 
 
-# What each page says to type in a finished study, and the status that it ends with. `build/demo` and the names of
+# What each page says to type in a finished study. `build/demo` and the names of
 # MNIST's runs stand for this study.
 IN_A_STUDY = [
-    ("docs/running.md", "synthgain plan build/demo", 0),
-    ("docs/running.md", "synthgain doctor", 0),
-    ("docs/running.md", "dvc status", 0),
-    ("docs/reproducibility.md", "synthgain reproduce-check --classifier", 0),
-    ("docs/mlflow.md", "synthgain stage track --check", 0),
-    ("docs/mlflow.md", "synthgain stage track", 0),
+    ("docs/running.md", "synthgain plan build/demo"),
+    ("docs/running.md", "synthgain doctor"),
+    ("docs/running.md", "dvc status"),
+    ("docs/reproducibility.md", "synthgain reproduce-check --classifier"),
+    ("docs/mlflow.md", "synthgain stage track --check"),
+    ("docs/mlflow.md", "synthgain stage track"),
     (
         "docs/export.md",
         "synthgain generate --model data/gan/1000/0/generator.safetensors --per-class 1000",
-        0,
     ),
-    ("docs/export.md", "synthgain export digits.npz --format parquet,idx --source mnist --out digits", 0),
-    ("docs/export.md", "synthgain verify digits", 0),
-    ("docs/running.md", "dvc exp run -S 'study.synthetic_per_real=[0,1]'", 0),
-    ("docs/running.md", "dvc params diff", 0),
-    ("docs/running.md", "dvc metrics diff", 0),
-    ("docs/running.md", "dvc exp show --only-changed --drop Created", 0),
-    ("docs/running.md", "dvc plots show", 0),
-    ("docs/running.md", "dvc remote add --default storage /mnt/shared/synthgain", 0),
-    ("docs/running.md", "dvc remote modify storage verify true", 0),
-    ("docs/running.md", "dvc push", 0),
+    ("docs/export.md", "synthgain export digits.npz --format parquet,idx --source mnist --out digits"),
+    ("docs/export.md", "synthgain verify digits"),
+    ("docs/running.md", "dvc exp run -S 'study.synthetic_per_real=[0,1]'"),
+    ("docs/running.md", "dvc params diff"),
+    ("docs/running.md", "dvc metrics diff"),
+    ("docs/running.md", "dvc exp show --only-changed --drop Created"),
+    ("docs/running.md", "dvc plots show"),
+    ("docs/running.md", "dvc remote add --default storage /mnt/shared/synthgain"),
+    ("docs/running.md", "dvc remote modify storage verify true"),
+    ("docs/running.md", "dvc push"),
 ]
 
 
@@ -135,28 +141,12 @@ def test_the_pages_commands_work_in_a_finished_study(tmp_path):
     create_workspace(study, changes=tmp_path / "tiny.yaml")
     shutil.copyfile(ROOT / ".gitignore", study / ".gitignore")
     (study / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    others = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "SYNTHGAIN_STORE")
-    environment = {name: value for name, value in os.environ.items() if name not in others}
-    environment |= {"PYTHONPATH": str(study), "DVC_NO_ANALYTICS": "1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-
-    def typed(command, status=0):
-        done = subprocess.run(
-            ["bash", "-e", "-c", command],
-            cwd=study,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == status, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-        return done.stdout
-
+    typed = partial(run, folder=study, code=study)
     typed(
         "git init -q && git config user.name A && git config user.email a@b && dvc config --unset core.no_scm"
     )
     typed("git add --all && git commit -qm code && dvc repro && git add --all && git commit -qm results")
-    for page, command, status in IN_A_STUDY:
+    for page, command in IN_A_STUDY:
         lines = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
         (line, *_) = (line for line in lines if line.removeprefix("$ ").startswith(command))
         line = line.removeprefix("$ ").partition("  #")[0]
@@ -167,7 +157,7 @@ def test_the_pages_commands_work_in_a_finished_study(tmp_path):
             "/mnt/shared": str(tmp_path),
         }.items():
             line = line.replace(shown, here)
-        typed(line, status)
+        typed(line)
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/mlflow.md").read_text(), flags=re.S | re.M)
     assert len(blocks) == 2
     for block in blocks:
