@@ -95,6 +95,7 @@ def test_own_pictures_reach_a_verdict_by_the_commands_of_the_page(tmp_path, page
         for key, values in yaml.safe_load(block.replace("/data/parts", str(tmp_path / "parts"))).items():
             study[key] = study.get(key, {}) | values
     study["study"] |= {"replicates": 2}
+    study["classifier"] |= SMALLER["classifier"]  # the pages' own 3000 steps take minutes
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(study))
     # The clone stands in for the reader's folder; the test runs in its environment already, and opens no browser.
     commands = next(text for language, text in blocks if not language and "synthgain" in text)
