@@ -10,7 +10,7 @@ import yaml
 from pipeline.maintenance.workspace import create_workspace
 from tests.test_dvc_behaviour import TINY, change_params, dvc, ran
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]  # two minutes; the tests of each stage have its part
 
 # The guard as it is, but that it takes one GAN for collapsed: laid over the workspace's own copy of the code.
 GUARD = """

@@ -137,6 +137,7 @@ def insert(file: Path, before: str, row: str) -> None:
     file.write_text(text.replace(before, row + before))
 
 
+@pytest.mark.soak  # two minutes; to run when arms or policies change
 def test_a_made_up_arm_and_policy_train_and_score_only_themselves(finished):
     insert(
         finished / "pipeline/study/arms.py",
@@ -205,6 +206,7 @@ def test_a_ratio_an_arm_or_a_replicate_more_or_less_scores_no_cell_again(finishe
     assert set(pd.read_csv(finished / "data/metrics/cells.csv").synthetic_per_real) == {0, 0.5, 1}
 
 
+@pytest.mark.soak  # the one above adds a ratio, too
 def test_a_new_ratio_runs_its_own_stages_only_and_a_removed_one_leaves_every_table(workspace):
     change_params(workspace, "study", synthetic_per_real=[0, 1.0, 2.0])
     # 0 is real only: its stage has nothing to train and its cells are the baselines'.

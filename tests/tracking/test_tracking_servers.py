@@ -139,9 +139,6 @@ def postgres() -> Iterator[str]:
             yield f"postgresql+psycopg2://synthgain@127.0.0.1:{port}/postgres"
 
 
-KINDS = ["file", "server", "basic auth", "postgres"]
-
-
 @pytest.fixture(scope="module")
 def backends(tmp_path_factory):
     """A function that gives a store of a kind; each is started when it is first asked for."""
@@ -237,7 +234,14 @@ def all_files(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind != "file" else ()) for kind in KINDS]
+    "kind",
+    [
+        "file",
+        pytest.param("server", marks=pytest.mark.slow),
+        # Two minutes: the server asks for the password with each call. test_passwords has its faults.
+        pytest.param("basic auth", marks=[pytest.mark.slow, pytest.mark.soak]),
+        pytest.param("postgres", marks=pytest.mark.slow),
+    ],
 )
 def test_the_second_track_writes_nothing(backends, files, kind, empty_database, monkeypatch):
     if kind == "file":
