@@ -137,7 +137,7 @@ def insert(file: Path, before: str, row: str) -> None:
     file.write_text(text.replace(before, row + before))
 
 
-@pytest.mark.soak  # two minutes; to run when arms or policies change
+@pytest.mark.soak  # two minutes
 def test_a_made_up_arm_and_policy_train_and_score_only_themselves(finished):
     insert(
         finished / "pipeline/study/arms.py",

@@ -14,10 +14,7 @@ from mlflow import MlflowClient
 from pipeline.checkpoints import file_sha256
 from pipeline.maintenance.workspace import create_workspace
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.soak,
-]  # seven minutes: before a release, and when tracking changes
+pytestmark = [pytest.mark.slow, pytest.mark.soak]  # seven minutes on two cores
 
 ROOT = Path(__file__).parents[1]
 TINY = {

@@ -49,7 +49,7 @@ def test_the_wheel_has_the_projects_files_byte_for_byte(wheel):
 
 
 @pytest.mark.slow
-@pytest.mark.soak  # two minutes; before a release
+@pytest.mark.soak  # two minutes
 def test_an_installed_wheel_runs_the_pipeline_in_an_empty_folder(wheel, tmp_path):
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=False, symlinks=True)

@@ -238,7 +238,7 @@ def all_files(folder: Path) -> dict[str, tuple[int, bytes]]:
     [
         "file",
         pytest.param("server", marks=pytest.mark.slow),
-        # Two minutes: the server asks for the password with each call. test_passwords has its faults.
+        # A minute and a half: the server checks the password at each call.
         pytest.param("basic auth", marks=[pytest.mark.slow, pytest.mark.soak]),
         pytest.param("postgres", marks=pytest.mark.slow),
     ],
