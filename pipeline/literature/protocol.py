@@ -25,7 +25,7 @@ from pipeline.classifier.training import Recipe, train_classifier
 from pipeline.gan.generators import load_generator, save_generator
 from pipeline.gan.sampling import synthetic_images
 from pipeline.gan.state import new_state
-from pipeline.gan.training import images_shown, train_gan
+from pipeline.gan.training import train_gan
 from pipeline.generative_metrics.anchors import class_gaussian, class_kernel_density, class_mixup, copycat
 from pipeline.generative_metrics.budget import class_counts
 from pipeline.generative_metrics.evaluate import DescribedImages, describe_images, evaluate_images
@@ -40,7 +40,7 @@ from pipeline.generative_metrics.likelihood import (
 )
 from pipeline.images import LabeledImages, draw_indices
 from pipeline.params import Gan, Params
-from pipeline.runtime.progress import progress
+from pipeline.runtime.progress import Advance, progress, unheard
 from pipeline.runtime.seeds import derive_seed
 from pipeline.runtime.store import (
     Key,
@@ -114,7 +114,7 @@ class Work:
         )
 
 
-def trained_system(work: Work, name: str, gan: Gan) -> Path:
+def trained_system(work: Work, name: str, gan: Gan, advance: Advance) -> Path:
     """The folder of a trained system: `generator.safetensors`, `history.json`, `film.npy`, `facts.json`.
 
     Systems of one overlay (`learning_rates/0.0001` …) start from the same weights.
@@ -128,17 +128,16 @@ def trained_system(work: Work, name: str, gan: Gan) -> Path:
     if found is not None:
         return found
     with unfinished(store, key) as scratch:
-        with progress(name, total=images_shown(gan), unit="images") as advance:
-            run = train_gan(
-                work.train,
-                gan,
-                seed=seed,
-                device=work.device,
-                dtype=work.dtype,
-                scratch=scratch / "state",
-                label=name,
-                advance=advance,
-            )
+        run = train_gan(
+            work.train,
+            gan,
+            seed=seed,
+            device=work.device,
+            dtype=work.dtype,
+            scratch=scratch / "state",
+            label=name,
+            advance=advance,
+        )
         with keep_result(store, key) as folder:
             save_generator(
                 folder / "generator.safetensors",
@@ -164,17 +163,15 @@ def _weights(work: Work, gan: Gan) -> dict[str, int]:
 def system_images(work: Work, name: str, generator_file: Path) -> LabeledImages:
     """The synthetic images of a trained system; of one without labels, the labels mean nothing."""
     generator, class_names, provenance = load_generator(generator_file, work.device)
-    per_class = work.params.generation.images_per_class
-    with progress(f"images of {name}", per_class * len(class_names), "images") as advance:
-        return synthetic_images(
-            generator,
-            class_names=class_names,
-            images_per_class=per_class,
-            seed=work.seed("generate", name),
-            provenance=provenance,
-            device=work.device,
-            advance=advance,
-        )
+    return synthetic_images(
+        generator,
+        class_names=class_names,
+        images_per_class=work.params.generation.images_per_class,
+        seed=work.seed("generate", name),
+        provenance=provenance,
+        device=work.device,
+        advance=unheard,
+    )
 
 
 def baseline_images(work: Work, name: str) -> LabeledImages:
@@ -260,13 +257,12 @@ def _measure(
         images if has_labels else LabeledImages(images.images, seen, images.class_names, images.provenance)
     )
     settings = work.params.classifier.of_budget("all")
-    with progress(f"classifier on {name}", settings.steps, "steps") as advance:
-        classifier = train_classifier(
-            Recipe(labelled, work.seed("classifier")),  # the same start for every system
-            settings,
-            device=work.device,
-            advance=advance,
-        )
+    classifier = train_classifier(
+        Recipe(labelled, work.seed("classifier")),  # the same start for every system
+        settings,
+        device=work.device,
+        advance=unheard,
+    )
     accuracies = {
         f"cas_{split}": float((predict(classifier, real.images, work.device) == real.labels).mean())
         for split, real in (("validation", work.validation), ("test", work.test))

@@ -6,6 +6,8 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,7 @@ from pipeline.literature.protocol import (
     measured,
     save_film,
     system_images,
+    trained_extractor,
     trained_system,
 )
 from pipeline.literature.systems import NAMES, systems
@@ -33,8 +36,10 @@ from pipeline.params import load_params
 from pipeline.report.charts import loss_heat_maps
 from pipeline.report.drawing import svg_file, svg_tree
 from pipeline.runtime.commit import git
-from pipeline.runtime.device import configure, training_dtype
+from pipeline.runtime.device import configure, training_dtype, workers_for
 from pipeline.runtime.outputs import atomic_output, write_text
+from pipeline.runtime.parallel import parallel_map
+from pipeline.runtime.progress import Advance, progress, unheard
 
 Length = Literal["paper", "equal"]
 # The project's own GAN and the simple models: no papers, so they have the equal length alone.
@@ -45,7 +50,7 @@ ROWS, LOSSES, PICTURES = "rows.csv", "losses.csv", "pictures"
 def run_literature(
     params_file: Path, *, prepared: Path, out: Path, length: Length, only: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Train and measure what is asked for, one after another; each is in the tables as soon as it is finished.
+    """Train and measure what is asked for, side by side; each is in the tables once it and those before are finished.
 
     A system whose training diverges has no row; its message is printed, and the others go on.
 
@@ -74,69 +79,130 @@ def run_literature(
     params = load_params(params_file)
     device = configure(params.execution)
     work = Work(prepared, params, device, training_dtype(params.execution, device))
+    asked = _asked(work, length=length, only=only)
     commit = code_commit()
     rows, failures = [], []
-    for system in systems():
-        if not only or system.group in only:
-            images = params.gan.total_images if length == "equal" else system.epochs * len(work.train)
-            gan = system.gan(images, len(work.train))
-            try:
-                row = _system_row(work, system.name, system.title, gan, out=out, length=length)
-            except SynthGainError as error:
-                failures.append(f"{system.name}: {error}")
-                print(f"{system.name} has no row: {error}", file=sys.stderr, flush=True)
+    trained_extractor(work)  # which all of them are measured by
+    workers = workers_for(params.execution, device, trainings=len(asked))
+    compute = partial(_compute, replace(work))  # without the images, which each process reads for itself
+    total = sum(images_shown(one.gan) for one in asked if one.gan)
+    with progress("literature", total=total, unit="images") as advance:
+        for one, failure in parallel_map(compute, asked, workers=workers, advance=advance):
+            if failure:
+                failures.append(f"{one.name}: {failure}")
+                print(f"{one.name} has no row: {failure}", file=sys.stderr, flush=True)
                 continue
-            rows.append({"paper": system.paper, **row, "commit": commit})
-            _add_rows(out / ROWS, pd.DataFrame([rows[-1]]))
-    if length == "equal":
-        if not only or OURS in only:
-            own = all_options(params.gan.model_copy(update={"collapse_patience_images": 0}))
-            row = _system_row(work, OURS, "compact (this project)", own, out=out, length=length)
+            row = _system_row(work, one, out=out) if one.gan else _baseline_row(work, one, out=out)
             rows.append({**row, "commit": commit})
             _add_rows(out / ROWS, pd.DataFrame([rows[-1]]))
-        for name, title in BASELINES.items():
-            if not only or name in only:
-                rows.append({**_baseline_row(work, name, title, out=out), "commit": commit})
-                _add_rows(out / ROWS, pd.DataFrame([rows[-1]]))
     if not rows:
         raise SynthGainError("no training came to its end: " + "; ".join(failures))
     return rows
 
 
-def _system_row(
-    work: Work, name: str, title: str, gan: PaperGan, *, out: Path, length: Length
-) -> dict[str, Any]:
-    folder = trained_system(work, name, gan)
+@dataclass(frozen=True)
+class Asked:
+    """A system at a training length, or a simple model.
+
+    Attributes:
+        name, title: of the system or model.
+        length: the training's.
+        gan: its options; None: no GAN.
+        paper: that it is from, 0 to 4; None: of none.
+    """
+
+    name: str
+    title: str
+    length: Length
+    gan: PaperGan | None = None
+    paper: int | None = None
+
+
+def _asked(work: Work, *, length: Length, only: Sequence[str]) -> list[Asked]:
+    """What is to be trained and measured, in the order of the tables."""
+    real_images = len(work.train)
+    asked = []
+    for system in systems():
+        if not only or system.group in only:
+            images = work.params.gan.total_images if length == "equal" else system.epochs * real_images
+            gan = system.gan(images, real_images)
+            asked.append(Asked(system.name, system.title, length, gan, system.paper))
+    if length == "equal":
+        own = all_options(work.params.gan.model_copy(update={"collapse_patience_images": 0}))
+        simple = [Asked(name, title, length) for name, title in BASELINES.items()]
+        ours = [Asked(OURS, "compact (this project)", length, own), *simple]
+        asked += [one for one in ours if not only or one.name in only]
+    return asked
+
+
+def _compute(work: Work, one: Asked, advance: Advance) -> str | None:
+    """Put a system's training and numbers, or a simple model's, into the store; why not, if the training diverged."""
+    if one.gan is None:
+        _measured_baseline(work, one)
+        return None
+    done = 0.0
+
+    def advance_and_count(units: float, note: str = "") -> None:
+        nonlocal done
+        done += units
+        advance(units, f"{one.name} {note}")
+
+    try:
+        folder = trained_system(work, one.name, one.gan, advance_and_count)
+    except SynthGainError as error:
+        return str(error)
+    finally:
+        advance(images_shown(one.gan) - done, f"{one.name} is measured")
+    _measured_system(work, one, folder)
+    return None
+
+
+def _measured_system(work: Work, one: Asked, folder: Path) -> tuple[dict[str, Any], Path]:
+    """The numbers of a trained system, and the folder with their picture."""
     generator = folder / "generator.safetensors"
-    history = pd.DataFrame(json.loads((folder / "history.json").read_text(encoding="utf-8")))
-    has_labels = gan.conditioning != "none"
-    row, pictured = measured(
+    return measured(
         work,
-        name,
-        lambda: system_images(work, name, generator),
+        one.name,
+        lambda: system_images(work, one.name, generator),
         source=file_sha256(generator),
-        has_labels=has_labels,
+        has_labels=one.gan is not None and one.gan.conditioning != "none",
     )
+
+
+def _measured_baseline(work: Work, one: Asked) -> tuple[dict[str, Any], Path]:
+    """The numbers of a simple model, and the folder with their picture."""
+    return measured(
+        work, one.name, lambda: baseline_images(work, one.name), source=work.train_sha256, has_labels=True
+    )
+
+
+def _system_row(work: Work, one: Asked, *, out: Path) -> dict[str, Any]:
+    """The row of a system that is in the store; its losses and pictures go into the results folder."""
+    assert one.gan is not None
+    folder = trained_system(work, one.name, one.gan, unheard)
+    row, pictured = _measured_system(work, one, folder)
+    history = pd.DataFrame(json.loads((folder / "history.json").read_text(encoding="utf-8")))
     losses = losses_by_epoch(history, real_images=len(work.train)).round(4)
     _add_rows(
         out / LOSSES,
-        losses.assign(system=name, length=length)[["system", "length", *losses.columns]],
+        losses.assign(system=one.name, length=one.length)[["system", "length", *losses.columns]],
     )
     pictures = out / PICTURES
-    _copy(pictured / "samples.png", pictures / f"{file_name(name)}_{length}.png")
+    _copy(pictured / "samples.png", pictures / f"{file_name(one.name)}_{one.length}.png")
     film = np.load(folder / "film.npy")
-    with atomic_output(pictures / f"{file_name(name)}_{length}_film.png") as temporary:
+    with atomic_output(pictures / f"{file_name(one.name)}_{one.length}_film.png") as temporary:
         save_film(temporary, film, film_epochs(len(film) - 1))
     last = history.iloc[-1]
     accuracies = {f"d_accuracy_{kind}": float(last[f"d_accuracy_{kind}"]) for kind in ("real", "fake")}
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     return {
-        "system": name,
-        "title": title,
+        **({} if one.paper is None else {"paper": one.paper}),
+        "system": one.name,
+        "title": one.title,
         "kind": "system",
-        "length": length,
-        "epochs": round(images_shown(gan) / len(work.train), 2),
-        "images_shown": images_shown(gan),
+        "length": one.length,
+        "epochs": round(images_shown(one.gan) / len(work.train), 2),
+        "images_shown": images_shown(one.gan),
         **row,
         **_last_losses(losses),
         **accuracies,
@@ -148,14 +214,12 @@ def _system_row(
     }
 
 
-def _baseline_row(work: Work, name: str, title: str, *, out: Path) -> dict[str, Any]:
-    row, pictured = measured(
-        work, name, lambda: baseline_images(work, name), source=work.train_sha256, has_labels=True
-    )
-    _copy(pictured / "samples.png", out / PICTURES / f"{name}_equal.png")
+def _baseline_row(work: Work, one: Asked, *, out: Path) -> dict[str, Any]:
+    row, pictured = _measured_baseline(work, one)
+    _copy(pictured / "samples.png", out / PICTURES / f"{one.name}_equal.png")
     return {
-        "system": name,
-        "title": title,
+        "system": one.name,
+        "title": one.title,
         "kind": "baseline",
         "length": "equal",
         **row,

@@ -28,6 +28,10 @@ class Advance(Protocol):
     def __call__(self, units: float, note: str = "") -> None: ...
 
 
+def unheard(units: float, note: str = "") -> None:
+    """An `Advance` for work that is short beside what a bar counts."""
+
+
 @contextmanager
 def progress(label: str, total: float, unit: str) -> Iterator[Advance]:
     """Show how far `what` is: units done of `total`, units per second, time left, and the last note.
@@ -36,7 +40,7 @@ def progress(label: str, total: float, unit: str) -> Iterator[Advance]:
     killed one had done.
     """
     if not total:  # a bar of nothing would stay at 0 %
-        yield lambda units, note="": None
+        yield unheard
         return
     with _terminal_bar(label, total, unit) if sys.stderr.isatty() else _lines(label, total, unit) as advance:
         yield advance

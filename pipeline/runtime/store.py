@@ -70,7 +70,8 @@ def result_key(
         compute: the function that computes it: the files that its module is made of count.
         recipe: all values that it depends on (JSON), the seed among them.
         data: hash of the images.
-        device, dtype: where and in what it is computed. Thread counts change no byte.
+        device, dtype: where and in what it is computed. Threads are no part of it: another number may give other
+            bytes, and they are as good.
     """
     import torch
 

@@ -1,6 +1,7 @@
 """`synthgain literature` on embedded digits, tiny: rows, pictures, work that is kept, MLflow, and bad input."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,26 @@ def test_every_row_has_every_measure_at_one_n(first):
         assert first[share].between(0, 1).all()
     assert first.loc["real", "fid"] < first.loc["class_gaussian", "fid"] < first.loc["minimal", "fid"]
     assert first.loc["real", "recognisable"] > first.loc["minimal", "recognisable"]
+
+
+@pytest.mark.slow
+def test_side_by_side_the_numbers_are_the_same(files, first, monkeypatch):
+    """Of two trainings with a thread each; the extractor is that of the first rows, for alone it would take both."""
+    (extractor,) = this_store().glob("literature-extractor-*")
+    shutil.copytree(extractor, files / "beside/store" / extractor.name)
+    monkeypatch.setenv("SYNTHGAIN_STORE", str(files / "beside/store"))
+    values = yaml.safe_load((files / "params.yaml").read_text())
+    values["execution"]["threads"] = 2
+    (files / "two.yaml").write_text(yaml.safe_dump(values))
+    result = run(files, "--length", "equal", "--only", "minimal", "--only", "compact", "--only", "real",
+                 "--params", str(files / "two.yaml"), out="beside")  # fmt: skip
+    assert result.exit_code == 0, result.exception
+    rows = pd.read_csv(files / "beside/rows.csv").set_index("system")
+    assert list(rows.index) == ["minimal", "compact", "real"]
+    how = ["commit", "images_per_second"]
+    pd.testing.assert_frame_equal(
+        rows.drop(columns=how), first.loc[rows.index, rows.columns].drop(columns=how), check_dtype=False
+    )
 
 
 @pytest.mark.slow
