@@ -1,14 +1,22 @@
 """`synthgain export`: generated images as a data set to take away, in the formats that are asked for."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pipeline.export.source import ImageFile
 
 
 def export(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="A file of `synthgain generate` or of the pipeline.")
+        Path,
+        typer.Argument(
+            metavar="SRC", help="A file of `synthgain generate` or of the pipeline; or generator.safetensors."
+        ),
     ],
     out: Annotated[
         str,
@@ -21,6 +29,10 @@ def export(
     data_source: Annotated[
         str, typer.Option("--source", help="The real data set behind the generator, as data.source names it.")
     ] = "unknown",
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="Of a generator: images of each class.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of a generator: another seed gives other images.")] = 0,
     with_real: Annotated[
         bool, typer.Option("--with-real", help="Put the generator's own real training images beside them.")
     ] = False,
@@ -46,12 +58,13 @@ def export(
 ) -> None:
     """Export generated images as data sets with card, manifest, Croissant and checksums.
 
-    The same images give the same bytes. Killed, it goes on after the last complete shard. There is no memorisation gate
-    here: `dvc repro` has one for the images of a study.
+    The same images give the same bytes. Killed, it goes on after the last complete shard. A generator draws each shard
+    when it is written, so that no disk has to hold all images. There is no memorisation gate here: `dvc repro` has one
+    for the images of a study.
 
     Example: synthgain export digits.npz --format idx,parquet --source mnist --out digits
 
-    To an object store: synthgain export digits.npz --source mnist --out s3://bucket/digits
+    To an object store: synthgain export generator.safetensors --per-class 100000 --out s3://bucket/digits
     """
     from pipeline.errors import SynthGainError
     from pipeline.export.bucket import Bucket, is_address
@@ -61,7 +74,17 @@ def export(
     from pipeline.export.upload import upload_dataset
 
     names = check_formats([name.strip() for name in formats.split(",") if name.strip()])
-    synthetic = open_images(source)
+    is_generator = source.suffix == ".safetensors"
+    if is_generator != (per_class is not None):
+        raise SynthGainError(
+            f"{source}: of a generator, --per-class says how many images to draw"
+            if is_generator
+            else f"--per-class: {source} is no generator (.safetensors); leave it out, or name --max-per-class"
+        )
+    if is_generator:
+        synthetic = _images_of_generator(source, per_class=per_class or 0, seed=seed)
+    else:
+        synthetic = open_images(source)
 
     from pipeline.checkpoints import file_sha256
     from pipeline.gan.sampling import latent_hashes
@@ -116,3 +139,37 @@ def export(
         )
     for name in written:
         typer.echo(f"{counted(len(samples), 'image')}, {name}: {place / name}")
+
+
+def _images_of_generator(path: Path, *, per_class: int, seed: int) -> ImageFile:
+    """The images that `synthgain generate` would write with this model, number and seed; drawn when they are needed."""
+    import hashlib
+    import json
+    from functools import partial
+
+    import numpy as np
+    import torch
+
+    from pipeline.checkpoints import file_sha256
+    from pipeline.export.source import ImageFile
+    from pipeline.gan.drawn import drawn_images
+    from pipeline.gan.generation import provenance_of
+    from pipeline.gan.generators import load_generator
+
+    generator, class_names, provenance = load_generator(path, torch.device("cpu"))
+    counts = [per_class] * len(class_names)
+    provenance = {**provenance, "generator_sha256": file_sha256(path)}
+    made = provenance_of(generator, provenance, counts=counts, seed=seed)
+    channels, height, width = generator.image_shape
+    return ImageFile(
+        path=path,
+        sha256=hashlib.sha256(json.dumps([made, class_names], sort_keys=True).encode()).hexdigest(),
+        labels=np.repeat(np.arange(len(counts), dtype=np.int64), counts),
+        class_names=class_names,
+        image_size=(height, width),
+        channels=channels,
+        provenance=made,
+        measurements={},
+        rows=partial(drawn_images, path=path.absolute(), counts=tuple(counts), seed=seed),
+        is_drawn=True,
+    )

@@ -1,6 +1,7 @@
 """Killed runs and shared results: the real DVC, with Git and a local remote."""
 
 import contextlib
+import hashlib
 import os
 import random
 import re
@@ -15,6 +16,8 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+
+from tests.s3_server import client, credentials, s3_server
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -113,6 +116,38 @@ def test_results_are_shared_through_a_remote_and_a_clone_runs_nothing(finished, 
     assert "Running stage" not in run(clone, "dvc", "repro")
     for path in ("data/report/index.html", "data/synthetic/60/0.npz", "data/export/idx/manifest.json"):
         assert (clone / path).read_bytes() == (project / path).read_bytes()
+
+
+@pytest.mark.soak
+def test_results_are_shared_through_a_bucket_and_a_damaged_object_is_refused(finished, tmp_path, monkeypatch):
+    project, team = finished[0], tmp_path / "team"
+    shutil.copytree(project, team, symlinks=True)
+    with s3_server() as address:
+        for name, value in credentials(address).items():
+            monkeypatch.setenv(name, value)
+        store = client(address)
+        store.create_bucket(Bucket="team")
+        run(team, "dvc", "remote", "add", "--force", "--default", "storage", "s3://team/synthgain")
+        run(team, "dvc", "remote", "modify", "storage", "verify", "true")
+        run(team, "dvc", "push")
+        assert "in sync" in run(team, "dvc", "status", "--cloud")
+        run(team, "git", "commit", "-qam", "the remote is a bucket")
+        clone, other = tmp_path / "clone", tmp_path / "other"
+        run(tmp_path, "git", "clone", "-q", str(team), str(clone))
+        run(clone, "dvc", "pull")
+        assert "Running stage" not in run(clone, "dvc", "repro")
+        for path in ("data/report/index.html", "data/synthetic/60/0.npz", "data/export/idx/manifest.json"):
+            assert (clone / path).read_bytes() == (project / path).read_bytes()
+
+        md5 = hashlib.md5(
+            (project / "data/prepared/test.npz").read_bytes(), usedforsecurity=False
+        ).hexdigest()
+        store.put_object(Bucket="team", Key=f"synthgain/files/md5/{md5[:2]}/{md5[2:]}", Body=b"damaged")
+        run(tmp_path, "git", "clone", "-q", str(team), str(other))
+        pulled = subprocess.run(
+            ["dvc", "pull"], cwd=other, env=environment(), capture_output=True, text=True, check=False
+        )
+        assert pulled.returncode != 0 and not (other / "data/prepared/test.npz").exists(), pulled.stderr
 
 
 def test_a_bare_clone_keeps_what_git_holds(finished, tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,9 @@ from pipeline.runtime.device import Workers
 from pipeline.runtime.outputs import only_writer, put_in_place, write_text
 from pipeline.runtime.parallel import parallel_map
 from pipeline.runtime.progress import progress
+
+if TYPE_CHECKING:
+    import torch
 
 SHARD_SIZE = 10_000
 # Of the unfinished work: an export does not continue what an earlier version of this code left.
@@ -157,13 +160,22 @@ def write_shards(
         print(f"{done} of {count} shards are there already; going on with the others", file=sys.stderr)
     if not missing:
         return
-    # Cut here, because the hashes of the latents need torch: a worker does without it and starts fast.
+    # Cut here, because the hashes of the latents need torch: a worker does without it and starts fast, unless it draws.
     shards = (cut_shard(samples, number, shard_size) for number in missing)
     write = partial(write_shard, formats=formats, work=work, place=place)
-    processes = Workers(min(workers, len(missing)), threads=1, device=None)
+    processes = Workers(min(workers, len(missing)), threads=1, device=_device(samples))
     with progress(f"writing {', '.join(formats)}", total=len(missing), unit="shards") as advance:
         for _ in parallel_map(write, shards, workers=processes, advance=advance):
             pass  # the files and the record of a shard are its result
+
+
+def _device(samples: Samples) -> torch.device | None:
+    """What a worker draws images on, if it does."""
+    if not samples.synthetic_file.is_drawn:
+        return None
+    import torch
+
+    return torch.device("cpu")
 
 
 def finish(samples: Samples, work: Path, formats: list[str], facts: Facts) -> None:

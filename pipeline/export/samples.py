@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ import numpy.typing as npt
 
 from pipeline.errors import SynthGainError
 from pipeline.export.ids import place_in_class, sample_id
-from pipeline.export.source import ImageFile, as_pictures
+from pipeline.export.source import ImageFile, Rows, as_pictures
 from pipeline.images import LabeledImages
 
 Indices = npt.NDArray[np.int64]
+# As pictures (n, H, W) or (n, H, W, 3) uint8, or what gives them.
+Pixels = npt.NDArray[np.uint8] | Callable[[], npt.NDArray[np.uint8]]
 # (label, places (n,) of images among those of the label) → the SHA-256 of each one's z, in hex
 LatentHashes = Callable[[int, Indices], list[str]]
 
@@ -89,6 +92,12 @@ class Samples:
             pixels[real] = as_pictures(images if colour else images[:, 0])
         return pixels
 
+    def images_for_worker(self, start: int, stop: int) -> Pixels:
+        """The same; images that are drawn, as a function that draws them."""
+        if not self.synthetic_file.is_drawn or self.real_images is not None:
+            return self.images(start, stop)
+        return partial(_drawn, self.synthetic_file.rows, self.positions[start:stop])
+
     def z_sha256(self, start: int, stop: int) -> list[str | None]:
         """The hash of each sample's z, None for real images and where it is not known."""
         hashes: list[str | None] = [None] * (stop - start)
@@ -115,6 +124,10 @@ class Samples:
         for array in (self.labels, self.places, self.real, self.positions, *self.measurements.values()):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+
+def _drawn(rows: Rows, positions: Indices) -> npt.NDArray[np.uint8]:
+    return as_pictures(rows(positions))
 
 
 def select_samples(

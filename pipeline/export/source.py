@@ -35,8 +35,8 @@ class ImageFile:
     """An open file of labelled images.
 
     Attributes:
-        path: where it is.
-        sha256: of its bytes.
+        path: where it is; of images that are drawn, their generator.
+        sha256: of its bytes; of images that are drawn, of all that they depend on.
         labels: (N,) int64 in 0..len(class_names)−1.
         class_names: in label order.
         image_size: (H, W).
@@ -44,6 +44,7 @@ class ImageFile:
         provenance: JSON values; `kind` is synthetic or real.
         measurements: (N,) float32 by name, of `MEASUREMENTS`, as far as the file has them.
         rows: positions (n,) → pixels (n, H, W) uint8, in colour (n, 3, H, W).
+        is_drawn: whether `rows` computes them: then a worker does it, for the images that it needs.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class ImageFile:
     provenance: Mapping[str, Any]
     measurements: Mapping[str, npt.NDArray[np.float32]]
     rows: Rows
+    is_drawn: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipeline.errors import SynthGainError
 from pipeline.export.compression import deflate_blocks, encode_pngs
-from pipeline.export.samples import Samples
+from pipeline.export.samples import Pixels, Samples
 
 # Hashes are hexadecimal text; what is not known is null. All columns are nullable, or Hugging Face does not
 # recognise its own features.
@@ -49,7 +49,7 @@ class Shard:
         start: place of its first sample in the export.
         count: of the shards of the export.
         class_names: in label order.
-        images: (n, H, W) uint8, in colour (n, H, W, 3).
+        pixels: of its images, or what gives them, in the worker.
         columns: the values of the sample table by column, all but `pixel_sha256`; None where not known.
     """
 
@@ -57,11 +57,16 @@ class Shard:
     start: int
     count: int
     class_names: tuple[str, ...]
-    images: npt.NDArray[np.uint8]
+    pixels: Pixels
     columns: Mapping[str, list[Any]]
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.ids)
+
+    @cached_property
+    def images(self) -> npt.NDArray[np.uint8]:
+        """(n, H, W) uint8, in colour (n, H, W, 3)."""
+        return self.pixels() if callable(self.pixels) else self.pixels
 
     def file_name(self, suffix: str) -> str:
         """`train.parquet`, or `train-00003-of-00010.parquet` where there are several."""
@@ -147,7 +152,7 @@ def cut_shard(samples: Samples, number: int, size: int) -> Shard:
             values = samples.measurements[name][start:stop].tolist()
             columns[name] = [None if math.isnan(value) else value for value in values]
     count = -(-len(samples) // size)
-    return Shard(number, start, count, samples.class_names, samples.images(start, stop), columns)
+    return Shard(number, start, count, samples.class_names, samples.images_for_worker(start, stop), columns)
 
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:

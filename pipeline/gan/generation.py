@@ -114,14 +114,7 @@ def generate_file(
         raise SynthGainError(
             f"counts: found {list(counts)}; at least one image is needed, and no negative count"
         )
-    made = {
-        **provenance,
-        "kind": "synthetic",
-        "seed": seed,
-        "z_dim": generator.z_dim,
-        "counts": list(counts),
-        **({"latents": generator.latents} if generator.latents != "normal" else {}),
-    }
+    made = provenance_of(generator, provenance, counts=counts, seed=seed)
     work = out.absolute().parent / f".{out.name}.partial"
     plan = json.dumps({**made, "class_names": class_names, "torch": torch.__version__}, sort_keys=True)
     with only_writer(out):  # of the unfinished work too
@@ -145,6 +138,20 @@ def generate_file(
                 " while they are written. Make room or name another --out. Nothing was changed"
             ) from None
         shutil.rmtree(work)
+
+
+def provenance_of(
+    generator: Generator, provenance: Mapping[str, Any], *, counts: Sequence[int], seed: int
+) -> dict[str, Any]:
+    """What generated images say of where they come from (JSON values); `provenance` is their generator's."""
+    return {
+        **provenance,
+        "kind": "synthetic",
+        "seed": seed,
+        "z_dim": generator.z_dim,
+        "counts": list(counts),
+        **({"latents": generator.latents} if generator.latents != "normal" else {}),
+    }
 
 
 def _images_on_disk(notes: Path, pixels: Path, *, size: int) -> int:

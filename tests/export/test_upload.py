@@ -1,14 +1,11 @@
 """An export to an object store: real S3 protocol, spoken by moto's server on this machine."""
 
-import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from pipeline.export.upload import CLAIM, unfinished, upload_dataset
 from pipeline.maintenance.half_written import half_written_outputs
 from synthgain.app import app
 from tests.export.conftest import samples_of, synthetic_images, tree
+from tests.s3_server import client, credentials, s3_server
 
 ROOT = Path(__file__).parents[2]
 FORMATS = ["npz", "parquet", "webdataset", "arrow"]
@@ -32,24 +30,9 @@ SHARD = 8  # three shards of 21 images, the last one smaller
 
 @pytest.fixture(scope="module")
 def server():
-    """The address of an S3 server with the bucket `data`."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(1200):
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+    """The address of an S3 server."""
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture
@@ -64,27 +47,6 @@ def s3(server, tmp_path, monkeypatch):
     client(server).create_bucket(Bucket=name)
     yield Bucket(f"s3://{name}/digits")
     bucket_module._open.cache_clear()
-
-
-def credentials(server):
-    return {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "a-secret-of-nobody",
-        "AWS_ENDPOINT_URL": server,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-
-
-def client(server):
-    import boto3
-
-    return boto3.client(
-        "s3",
-        endpoint_url=server,
-        aws_access_key_id="key",
-        aws_secret_access_key="a-secret-of-nobody",
-        region_name="us-east-1",
-    )
 
 
 def objects(place):

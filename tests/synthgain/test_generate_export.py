@@ -178,6 +178,27 @@ def test_bad_export_options_are_one_line_and_write_nothing(study, tmp_path, opti
     refuse(("export", study[2], *options), message, tmp_path)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_generator_exports_what_the_file_of_its_images_does(model, tmp_path, workers):
+    """Blocks of 250 images of a class, and shards of 1000 of all classes: neither begins where the other does."""
+    options = ("--format", "idx,parquet,webdataset", "--shard-size", 1000, "--workers", workers, "--out")
+    synthgain("generate", "--model", model, "--per-class", 320, "--seed", 5, "--out", tmp_path / "s.npz")
+    synthgain("export", tmp_path / "s.npz", *options, tmp_path / "of_file")
+    synthgain("export", model, "--per-class", 320, "--seed", 5, *options, tmp_path / "of_generator")
+    assert tree(tmp_path / "of_generator") == tree(tmp_path / "of_file")
+    assert len(tree(tmp_path / "of_file")) > 12 and not verify(tmp_path / "of_generator/parquet")
+
+
+def test_images_of_a_generator_are_counted_and_those_of_a_file_are_not(study, model, tmp_path):
+    refuse(("export", model), f"{model}: of a generator, --per-class says how many", tmp_path)
+    refuse(("export", study[2], "--per-class", 3), f"--per-class: {study[2]} is no generator", tmp_path)
+    refuse(
+        ("export", tmp_path / "no.safetensors", "--per-class", 3),
+        f"{tmp_path}/no.safetensors: no such",
+        tmp_path,
+    )
+
+
 def test_a_source_with_labels_outside_its_classes_is_one_line(study, tmp_path, digits):
     np.savez(
         tmp_path / "bad.npz",
