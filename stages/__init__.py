@@ -1,1 +1,10 @@
-"""One small command per stage of dvc.yaml, and the `synthgain` console app that offers them."""
+"""One small command per stage of dvc.yaml."""
+
+import sys
+from importlib.util import find_spec
+
+if find_spec("typer") is None:  # `dvc` was found, but `python` is another one
+    sys.exit(
+        f"error: {sys.executable} lacks this project's packages; activate the environment that they are in, as with"
+        " `. .venv/bin/activate`, and give the same command again"
+    )

@@ -156,3 +156,16 @@ def test_brackets_in_the_path_of_a_workspace_are_printed_as_they_are(
     shutil.copytree(files.root, folder, ignore=shutil.ignore_patterns("*]"))
     verdict(folder)
     assert f"report:  {folder}/data/report/index.html" in capsys.readouterr().out
+
+
+def test_a_python_without_the_packages_is_told_to_activate_the_environment():
+    """`dvc` of the environment, called by its path, starts stages with whatever `python` the shell finds."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "stages.prepare", "--raw", "data/raw", "--out", "data/prepared"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ") and ".venv/bin/activate" in done.stderr

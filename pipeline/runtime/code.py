@@ -18,6 +18,7 @@ CODE = ("pipeline", "stages")
 # tables of which only the values of a row reach a computation.
 NO_INFLUENCE = frozenset(
     {
+        "stages/__init__.py",
         "stages/command.py",
         "pipeline/errors.py",
         "pipeline/params.py",
