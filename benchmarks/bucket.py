@@ -103,7 +103,7 @@ def main(images: int, kills: int, workers: int, model: Path | None) -> None:
         )
         start, killed = time.perf_counter(), 0
         while killed < kills:
-            moment = 4 + random.uniform(0.05, 0.6) * seconds
+            moment = 5 + random.uniform(0.02, 0.18) * seconds  # five of them come before the end
             if finish([*command, "s3://killed/digits"], folder, kill_after=moment):
                 break  # at its end before
             killed += 1
