@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from pipeline.checkpoints import file_sha256
 from pipeline.export.card import advice, memorisation, quality_table, training_images
 from pipeline.export.hub import licence_id, model_header
 from pipeline.export.licences import real_source
 from pipeline.export.manifest import CARD
-from pipeline.export.source import ImageFile
+from pipeline.export.source import ImageFile, as_pictures
 from pipeline.markdown import as_markdown
 from pipeline.runtime.outputs import atomic_output, write_text
 
 FOLDER = "generator"
-_WEIGHTS = "generator.safetensors"
+_WEIGHTS, _SAMPLES = "generator.safetensors", "samples.png"
+_PICTURED_CLASSES, _PICTURED_OF_EACH = 20, 10
 
 
 def export_generator(
@@ -29,7 +33,7 @@ def export_generator(
     study: Mapping[str, Any] | None,
     metrics: Mapping[str, Any] | None,
 ) -> bool:
-    """Write `<out>/generator/`: the weights and their card. Only where this one file made all of the images.
+    """Write `<out>/generator/`: the weights, a card and a picture. Only where this one file made all of the images.
 
     Args:
         weights: the generator's file, which may be missing.
@@ -43,11 +47,13 @@ def export_generator(
         Whether it was written. Images of several generators, or of one that is no GAN of SynthGain, have no such file.
     """
     if not weights.is_file() or file_sha256(weights) != images.provenance.get("generator_sha256"):
-        for name in (_WEIGHTS, CARD):  # of an earlier export
+        for name in (_WEIGHTS, _SAMPLES, CARD):  # of an earlier export
             (out / FOLDER / name).unlink(missing_ok=True)
         return False
     with atomic_output(out / FOLDER / _WEIGHTS) as temporary:
         shutil.copyfile(weights, temporary)
+    with atomic_output(out / FOLDER / _SAMPLES) as temporary:
+        _samples(images).save(temporary, format="PNG", optimize=True)
     real = real_source(source)
     header = model_header(
         name=f"synthgain-{source}",
@@ -58,6 +64,19 @@ def export_generator(
     text = describe_generator(images, source=source, study=study, metrics=metrics)
     write_text(out / FOLDER / CARD, f"{header}\n{text}")
     return True
+
+
+def _samples(images: ImageFile) -> Image.Image:
+    """A row of images for each class, at their own size."""
+    labels = range(min(len(images.class_names), _PICTURED_CLASSES))
+    rows = [np.flatnonzero(images.labels == label)[:_PICTURED_OF_EACH] for label in labels]
+    height, width = images.image_size
+    shape = (len(rows) * height, _PICTURED_OF_EACH * width, *((3,) if images.channels == 3 else ()))
+    picture = np.zeros(shape, dtype=np.uint8)
+    for top, positions in enumerate(rows):
+        for left, image in enumerate(as_pictures(images.rows(positions))):
+            picture[top * height : (top + 1) * height, left * width : (left + 1) * width] = image
+    return Image.fromarray(picture)
 
 
 def describe_generator(
@@ -75,7 +94,9 @@ def describe_generator(
     sections = [
         f"# A generator of synthetic images, learned from {real.name}",
         f"""It draws {width}×{height} {colour} images of {len(images.class_names)} classes: {names}. It is a conditional
-GAN of SynthGain. None of its images is real.""",
+GAN of SynthGain. None of its images is real.
+
+![Synthetic images, a row for each class]({_SAMPLES})""",
         """## How to use it
 
 With SynthGain installed:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.checkpoints import file_sha256
 from pipeline.export.generator import export_generator
@@ -118,5 +119,12 @@ def test_the_generator_goes_along_with_a_card_that_the_hub_reads(tmp_path):
         "--model generator.safetensors",
     ):
         assert part in card.text
+    images = open_images(tmp_path / "images.npz")
+    picture = np.asarray(Image.open(out / "generator/samples.png"))
+    height, width = images.image_size
+    assert "](samples.png)" in card.text and len(picture) == len(images.class_names) * height
+    for label in range(len(images.class_names)):
+        (third,) = images.rows(np.flatnonzero(images.labels == label)[2:3])
+        assert (picture[label * height :, 2 * width :][:height, :width] == third).all()
     # Images that another file made, or several, go without one.
     assert not write(generator_sha256="a" * 64) and not list((out / "generator").iterdir())
