@@ -209,6 +209,37 @@ def quality_table(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def image_quality_table(study: str) -> list[str]:
+    """How good the images of each replicate's GAN are: what a classifier learns from them alone, and their metrics.
+
+    The last column is that of real images: the arm on real images, and the floor.
+    """
+    metrics = committed_results(study).budgets[0].generative
+    cells = pd.read_csv(ROOT / "docs/studies" / study / "cells.csv").set_index(["arm", "replicate"])
+    replicates = {int(number): row for number, row in metrics["replicates"].items()}
+    rows: list[tuple[str, list[float], float, str]] = []
+    for split, words in (
+        ("test", "accuracy on the test split after training on"),
+        ("validation", "the same on validation after"),
+    ):
+        column = 100 * cells[f"{split}_accuracy"]
+        made = [float(column["synthetic_only", number]) for number in replicates]
+        rows.append((f"{words} synthetic images alone, %", made, float(column["real"].mean()), ".2f"))
+    fidelity = [100 * row["label_fidelity"] for row in replicates.values()]
+    rows.append(("label fidelity, %", fidelity, 100 * metrics["floor"]["label_fidelity"], ".2f"))
+    for name in ("fid", "recall", "coverage"):
+        made = [row[name] for row in replicates.values()]
+        rows.append(
+            ({"fid": "FID"}.get(name, name), made, metrics["floor"][name], ".2f" if name == "fid" else ".3f")
+        )
+    head = [f"replicate {number}" for number in replicates]
+    lines = [f"| | {' | '.join(head)} | mean | real images |", "| --- |" + " ---: |" * (len(head) + 2)]
+    for words, made, real, form in rows:
+        values = [*made, sum(made) / len(made), real]
+        lines.append(f"| {words} | {' | '.join(format(value, form) for value in values)} |")
+    return lines
+
+
 def measured_rows() -> list[Measured]:
     """What was measured in each situation, from the committed comparisons."""
     rows = []
@@ -371,6 +402,7 @@ def made() -> dict[str, dict[str, list[str]]]:
             **{name: lines for name, lines in of_study("low_data_confirm").items() if "low_data" in name},
         },
         "docs/ratios.md": of_study("full"),
+        "docs/gan.md": {"quality colour_digits": image_quality_table("colour_digits")},
         "docs/when-it-helps.md": {"measured": measured_table()},
         "docs/pool.md": {
             "arms": arms_table(arm for arm in ARMS.values() if arm.pool),

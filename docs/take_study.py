@@ -44,7 +44,7 @@ def take(study: str, workspace: Path, why: str) -> None:
                     row["budget"],
                     comparison["replicates"],
                     row["code"],
-                    f"{chosen['arm']} at {chosen['synthetic_per_real']}",
+                    f"{chosen['arm']} at {chosen['synthetic_per_real']}" if chosen else "",
                     rival["arm"],
                     row["mean_difference"],
                     row["low"],
