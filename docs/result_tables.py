@@ -219,12 +219,19 @@ def image_quality_table(study: str) -> list[str]:
     replicates = {int(number): row for number, row in metrics["replicates"].items()}
     rows: list[tuple[str, list[float], float, str]] = []
     for split, words in (
-        ("test", "accuracy on the test split after training on"),
-        ("validation", "the same on validation after"),
+        ("test", "accuracy on test"),
+        ("validation", "accuracy on validation"),
     ):
         column = 100 * cells[f"{split}_accuracy"]
         made = [float(column["synthetic_only", number]) for number in replicates]
-        rows.append((f"{words} synthetic images alone, %", made, float(column["real"].mean()), ".2f"))
+        rows.append(
+            (
+                f"{words} of a classifier that saw these images alone, %",
+                made,
+                float(column["real"].mean()),
+                ".2f",
+            )
+        )
     fidelity = [100 * row["label_fidelity"] for row in replicates.values()]
     rows.append(("label fidelity, %", fidelity, 100 * metrics["floor"]["label_fidelity"], ".2f"))
     for name in ("fid", "recall", "coverage"):

@@ -32,7 +32,10 @@ def export(
     per_class: Annotated[
         int | None, typer.Option(min=1, help="Of a generator: images of each class.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of a generator: another seed gives other images.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of a generator: another seed gives other images; 0 if not given."),
+    ] = None,
     with_real: Annotated[
         bool, typer.Option("--with-real", help="Put the generator's own real training images beside them.")
     ] = False,
@@ -74,15 +77,18 @@ def export(
     from pipeline.export.upload import upload_dataset
 
     names = check_formats([name.strip() for name in formats.split(",") if name.strip()])
-    is_generator = source.suffix == ".safetensors"
-    if is_generator != (per_class is not None):
+    if source.suffix == ".safetensors":
+        if per_class is None:
+            raise SynthGainError(f"{source}: of a generator, --per-class says how many images to draw")
+        if with_real or minimum is not None:
+            raise SynthGainError(
+                f"{source}: --with-real and --filter need a file of images; `synthgain generate` makes one"
+            )
+        synthetic = _images_of_generator(source, per_class=per_class, seed=seed or 0)
+    elif per_class is not None or seed is not None:
         raise SynthGainError(
-            f"{source}: of a generator, --per-class says how many images to draw"
-            if is_generator
-            else f"--per-class: {source} is no generator (.safetensors); leave it out, or name --max-per-class"
+            f"--per-class, --seed: {source} is no generator (.safetensors); leave them out, or name --max-per-class"
         )
-    if is_generator:
-        synthetic = _images_of_generator(source, per_class=per_class or 0, seed=seed)
     else:
         synthetic = open_images(source)
 
@@ -102,8 +108,8 @@ def export(
         from pipeline.params import load_params
         from pipeline.study.subsets import real_subset_again
 
-        split, seed = LabeledImages.load(train), load_params(params_file).seed
-        real = real_subset_again(split, synthetic.provenance, seed=seed)
+        split = LabeledImages.load(train)
+        real = real_subset_again(split, synthetic.provenance, seed=load_params(params_file).seed)
         if real is None:
             raise SynthGainError(
                 f"{source}: its generator learned from other real images than {train} and seed of {params_file}"
@@ -142,7 +148,7 @@ def export(
 
 
 def _images_of_generator(path: Path, *, per_class: int, seed: int) -> ImageFile:
-    """The images that `synthgain generate` would write with this model, number and seed; drawn when they are needed."""
+    """The images that `synthgain generate --device cpu` would write; they are drawn when they are needed."""
     import hashlib
     import json
     from functools import partial
@@ -155,21 +161,25 @@ def _images_of_generator(path: Path, *, per_class: int, seed: int) -> ImageFile:
     from pipeline.gan.drawn import drawn_images
     from pipeline.gan.generation import provenance_of
     from pipeline.gan.generators import load_generator
+    from pipeline.runtime.store import cpu_capability
 
     generator, class_names, provenance = load_generator(path, torch.device("cpu"))
     counts = [per_class] * len(class_names)
-    provenance = {**provenance, "generator_sha256": file_sha256(path)}
+    sha256 = file_sha256(path)
+    provenance = {**provenance, "generator_sha256": sha256}
     made = provenance_of(generator, provenance, counts=counts, seed=seed)
     channels, height, width = generator.image_shape
+    # Other kernels may change a grey level: a killed export does not go on with them.
+    depends_on = [made, class_names, torch.__version__, cpu_capability()]
     return ImageFile(
         path=path,
-        sha256=hashlib.sha256(json.dumps([made, class_names], sort_keys=True).encode()).hexdigest(),
+        sha256=hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest(),
         labels=np.repeat(np.arange(len(counts), dtype=np.int64), counts),
         class_names=class_names,
         image_size=(height, width),
         channels=channels,
         provenance=made,
         measurements={},
-        rows=partial(drawn_images, path=path.absolute(), counts=tuple(counts), seed=seed),
+        rows=partial(drawn_images, path=path.absolute(), sha256=sha256, counts=tuple(counts), seed=seed),
         is_drawn=True,
     )

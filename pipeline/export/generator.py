@@ -67,7 +67,7 @@ def export_generator(
 
 
 def _samples(images: ImageFile) -> Image.Image:
-    """A row of images for each class, at their own size."""
+    """A row of images for each class, of many classes for the first ones; at their own size."""
     labels = range(min(len(images.class_names), _PICTURED_CLASSES))
     rows = [np.flatnonzero(images.labels == label)[:_PICTURED_OF_EACH] for label in labels]
     height, width = images.image_size
@@ -91,12 +91,14 @@ def describe_generator(
     height, width = images.image_size
     colour = "colour (RGB)" if images.channels == 3 else "greyscale"
     names = ", ".join(as_markdown(name) for name in images.class_names)
+    few = len(images.class_names) <= _PICTURED_CLASSES
+    pictured = "each class" if few else f"each of the first {_PICTURED_CLASSES} classes"
     sections = [
         f"# A generator of synthetic images, learned from {real.name}",
         f"""It draws {width}×{height} {colour} images of {len(images.class_names)} classes: {names}. It is a conditional
 GAN of SynthGain. None of its images is real.
 
-![Synthetic images, a row for each class]({_SAMPLES})""",
+![Synthetic images, a row for {pictured}]({_SAMPLES})""",
         """## How to use it
 
 With SynthGain installed:

@@ -94,7 +94,7 @@ class Samples:
 
     def images_for_worker(self, start: int, stop: int) -> Pixels:
         """The same; images that are drawn, as a function that draws them."""
-        if not self.synthetic_file.is_drawn or self.real_images is not None:
+        if not self.synthetic_file.is_drawn:
             return self.images(start, stop)
         return partial(_drawn, self.synthetic_file.rows, self.positions[start:stop])
 

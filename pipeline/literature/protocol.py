@@ -207,7 +207,13 @@ def trained_extractor(work: Work) -> Path:
 
 
 def measured(
-    work: Work, name: str, make: Callable[[], LabeledImages], *, source: str, has_labels: bool
+    work: Work,
+    name: str,
+    make: Callable[[], LabeledImages],
+    *,
+    source: str,
+    has_labels: bool,
+    advance: Advance,
 ) -> tuple[dict[str, Any], Path]:
     """A row of numbers on the images that `make` draws, and the folder with their picture `samples.png`.
 
@@ -219,6 +225,10 @@ def measured(
         make: draws the images.
         source: hash of what they are drawn from.
         has_labels: whether their labels were asked of the generator.
+        advance: told of the images that the classifier is shown; of nothing if the row is in the store.
+
+    Raises:
+        SynthGainError: if the generator gives no images.
     """
     extractor_file, store = trained_extractor(work), this_store()
     key = work.key(
@@ -237,7 +247,7 @@ def measured(
     )
     found = find_result(store, key)
     if found is None:
-        row, images = _measure(work, name, make(), extractor_file, has_labels)
+        row, images = _measure(work, name, make(), extractor_file, has_labels, advance)
         with keep_result(store, key) as folder:
             (folder / "row.json").write_text(json.dumps(row, sort_keys=True), encoding="utf-8")
             save_samples(folder / "samples.png", images, by_class=has_labels)
@@ -247,7 +257,7 @@ def measured(
 
 
 def _measure(
-    work: Work, name: str, images: LabeledImages, extractor_file: Path, has_labels: bool
+    work: Work, name: str, images: LabeledImages, extractor_file: Path, has_labels: bool, advance: Advance
 ) -> tuple[dict[str, Any], LabeledImages]:
     describe = load_features_and_probabilities(extractor_file, work.device)
     extractor = Extractor("domain", file_sha256(extractor_file))
@@ -261,7 +271,7 @@ def _measure(
         Recipe(labelled, work.seed("classifier")),  # the same start for every system
         settings,
         device=work.device,
-        advance=unheard,
+        advance=lambda steps, note="": advance(steps * settings.batch_size, note),
     )
     accuracies = {
         f"cas_{split}": float((predict(classifier, real.images, work.device) == real.labels).mean())

@@ -39,7 +39,7 @@ from pipeline.runtime.commit import git
 from pipeline.runtime.device import configure, training_dtype, workers_for
 from pipeline.runtime.outputs import atomic_output, write_text
 from pipeline.runtime.parallel import parallel_map
-from pipeline.runtime.progress import Advance, progress, unheard
+from pipeline.runtime.progress import Advance, progress
 
 Length = Literal["paper", "equal"]
 # The project's own GAN and the simple models: no papers, so they have the equal length alone.
@@ -50,9 +50,10 @@ ROWS, LOSSES, PICTURES = "rows.csv", "losses.csv", "pictures"
 def run_literature(
     params_file: Path, *, prepared: Path, out: Path, length: Length, only: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Train and measure what is asked for, side by side; each is in the tables once it and those before are finished.
+    """Train and measure what is asked for, side by side; rows come in the order of the tables.
 
-    A system whose training diverges has no row; its message is printed, and the others go on.
+    A system whose training diverges has no row, nor one whose generator gives no images. Its message is printed, and
+    the others go on.
 
     Args:
         params_file: the project's parameters.
@@ -85,15 +86,15 @@ def run_literature(
     trained_extractor(work)  # which all of them are measured by
     workers = workers_for(params.execution, device, trainings=len(asked))
     compute = partial(_compute, replace(work))  # without the images, which each process reads for itself
-    total = sum(images_shown(one.gan) for one in asked if one.gan)
+    total = sum(_images_of_work(work, one) for one in asked)
     with progress("literature", total=total, unit="images") as advance:
-        for one, failure in parallel_map(compute, asked, workers=workers, advance=advance):
-            if failure:
-                failures.append(f"{one.name}: {failure}")
-                print(f"{one.name} has no row: {failure}", file=sys.stderr, flush=True)
+        for one, computed in parallel_map(compute, asked, workers=workers, advance=advance):
+            if isinstance(computed, str):
+                failures.append(f"{one.name}: {computed}")
+                print(f"{one.name} has no row: {computed}", file=sys.stderr, flush=True)
                 continue
-            row = _system_row(work, one, out=out) if one.gan else _baseline_row(work, one, out=out)
-            rows.append({**row, "commit": commit})
+            write_row = _system_row if one.gan else _baseline_row
+            rows.append({**write_row(work, one, computed, out=out), "commit": commit})
             _add_rows(out / ROWS, pd.DataFrame([rows[-1]]))
     if not rows:
         raise SynthGainError("no training came to its end: " + "; ".join(failures))
@@ -135,52 +136,64 @@ def _asked(work: Work, *, length: Length, only: Sequence[str]) -> list[Asked]:
     return asked
 
 
-def _compute(work: Work, one: Asked, advance: Advance) -> str | None:
-    """Put a system's training and numbers, or a simple model's, into the store; why not, if the training diverged."""
-    if one.gan is None:
-        _measured_baseline(work, one)
-        return None
-    done = 0.0
+@dataclass(frozen=True)
+class Computed:
+    """What the store has of a system or simple model by now.
+
+    Attributes:
+        row: its numbers.
+        pictured: the folder with their picture.
+        trained: the folder of its training; None: there was none.
+    """
+
+    row: dict[str, Any]
+    pictured: Path
+    trained: Path | None = None
+
+
+def _images_of_work(work: Work, one: Asked) -> int:
+    """The images that its training shows, and those that the classifier is shown that measures it."""
+    judge = work.params.classifier.of_budget("all")
+    return (images_shown(one.gan) if one.gan else 0) + judge.steps * judge.batch_size
+
+
+def _compute(work: Work, one: Asked, advance: Advance) -> Computed | str:
+    """Train and measure, or find both in the store; a text says why there is nothing to measure."""
+    left = float(_images_of_work(work, one))
 
     def advance_and_count(units: float, note: str = "") -> None:
-        nonlocal done
-        done += units
+        nonlocal left
+        left -= units
         advance(units, f"{one.name} {note}")
 
     try:
-        folder = trained_system(work, one.name, one.gan, advance_and_count)
+        if one.gan is None:
+            make = partial(baseline_images, work, one.name)
+            found = measured(
+                work, one.name, make, source=work.train_sha256, has_labels=True, advance=advance_and_count
+            )
+            return Computed(*found)
+        trained = trained_system(work, one.name, one.gan, advance_and_count)
+        generator = trained / "generator.safetensors"
+        found = measured(
+            work,
+            one.name,
+            partial(system_images, work, one.name, generator),
+            source=file_sha256(generator),
+            has_labels=one.gan.conditioning != "none",
+            advance=advance_and_count,
+        )
+        return Computed(*found, trained)
     except SynthGainError as error:
         return str(error)
     finally:
-        advance(images_shown(one.gan) - done, f"{one.name} is measured")
-    _measured_system(work, one, folder)
-    return None
+        advance(left)
 
 
-def _measured_system(work: Work, one: Asked, folder: Path) -> tuple[dict[str, Any], Path]:
-    """The numbers of a trained system, and the folder with their picture."""
-    generator = folder / "generator.safetensors"
-    return measured(
-        work,
-        one.name,
-        lambda: system_images(work, one.name, generator),
-        source=file_sha256(generator),
-        has_labels=one.gan is not None and one.gan.conditioning != "none",
-    )
-
-
-def _measured_baseline(work: Work, one: Asked) -> tuple[dict[str, Any], Path]:
-    """The numbers of a simple model, and the folder with their picture."""
-    return measured(
-        work, one.name, lambda: baseline_images(work, one.name), source=work.train_sha256, has_labels=True
-    )
-
-
-def _system_row(work: Work, one: Asked, *, out: Path) -> dict[str, Any]:
-    """The row of a system that is in the store; its losses and pictures go into the results folder."""
-    assert one.gan is not None
-    folder = trained_system(work, one.name, one.gan, unheard)
-    row, pictured = _measured_system(work, one, folder)
+def _system_row(work: Work, one: Asked, computed: Computed, *, out: Path) -> dict[str, Any]:
+    """The row of a system; its losses and pictures go into the results folder."""
+    assert one.gan is not None and computed.trained is not None
+    folder = computed.trained
     history = pd.DataFrame(json.loads((folder / "history.json").read_text(encoding="utf-8")))
     losses = losses_by_epoch(history, real_images=len(work.train)).round(4)
     _add_rows(
@@ -188,7 +201,7 @@ def _system_row(work: Work, one: Asked, *, out: Path) -> dict[str, Any]:
         losses.assign(system=one.name, length=one.length)[["system", "length", *losses.columns]],
     )
     pictures = out / PICTURES
-    _copy(pictured / "samples.png", pictures / f"{file_name(one.name)}_{one.length}.png")
+    _copy(computed.pictured / "samples.png", pictures / f"{file_name(one.name)}_{one.length}.png")
     film = np.load(folder / "film.npy")
     with atomic_output(pictures / f"{file_name(one.name)}_{one.length}_film.png") as temporary:
         save_film(temporary, film, film_epochs(len(film) - 1))
@@ -203,7 +216,7 @@ def _system_row(work: Work, one: Asked, *, out: Path) -> dict[str, Any]:
         "length": one.length,
         "epochs": round(images_shown(one.gan) / len(work.train), 2),
         "images_shown": images_shown(one.gan),
-        **row,
+        **computed.row,
         **_last_losses(losses),
         **accuracies,
         **discriminator_scores(**accuracies),
@@ -214,15 +227,14 @@ def _system_row(work: Work, one: Asked, *, out: Path) -> dict[str, Any]:
     }
 
 
-def _baseline_row(work: Work, one: Asked, *, out: Path) -> dict[str, Any]:
-    row, pictured = _measured_baseline(work, one)
-    _copy(pictured / "samples.png", out / PICTURES / f"{one.name}_equal.png")
+def _baseline_row(work: Work, one: Asked, computed: Computed, *, out: Path) -> dict[str, Any]:
+    _copy(computed.pictured / "samples.png", out / PICTURES / f"{one.name}_equal.png")
     return {
         "system": one.name,
         "title": one.title,
         "kind": "baseline",
         "length": "equal",
-        **row,
+        **computed.row,
         "seed": work.params.seed,
     }
 

@@ -170,22 +170,28 @@ import json, sys
 from pathlib import Path
 import torch
 from pipeline.gan import generation
+from pipeline.gan.generators import save_generator
 from pipeline.gan.networks import Generator, GeneratorDesign
 
 made_here = []
 sample = generation.sample_images
 generation.sample_images = lambda *a, **k: (made_here.append(1), sample(*a, **k))[1]
 torch.manual_seed(0)
-generation.generate_file(Generator(GeneratorDesign(**json.loads(sys.argv[1]))).eval(), Path("images.npz"),
+generator = Generator(GeneratorDesign(**json.loads(sys.argv[1]))).eval()
+generation.generate_file(generator, Path("images.npz"),
     class_names=("a", "b", "c"), counts=[9000, 10, 700], seed=7, provenance={"generator_sha256": "f" * 64},
     device=torch.device("cpu"))
+save_generator(Path("generator.safetensors"), generator, class_names=("a", "b", "c"), provenance={})
+from synthgain.export import export
+export(Path("generator.safetensors"), "drawn", per_class=600, seed=7, shard_size=500, workers=1)
 print(len(made_here))
 """
 
 
 @pytest.mark.slow
 def test_images_of_a_cluster_are_those_of_this_machine(nodes, tmp_path):
-    written, parts, said = {}, {}, {}
+    """Those of a file, and those of an export that a generator draws."""
+    written, drawn, parts, said = {}, {}, {}, {}
     for name, address in {"here": None, "there": nodes}.items():
         folder = tmp_path / name
         folder.mkdir()
@@ -198,10 +204,14 @@ def test_images_of_a_cluster_are_those_of_this_machine(nodes, tmp_path):
         )
         written[name], parts[name] = (folder / "images.npz").read_bytes(), int(done.stdout.split()[-1])
         said[name] = done.stderr
+        files = [path for path in (folder / "drawn").rglob("*") if path.is_file()]
+        drawn[name] = {path.relative_to(folder): path.read_bytes() for path in files}
+    assert drawn["there"] == drawn["here"] and len(drawn["here"]) == 8
     assert written["there"] == written["here"]
     assert parts == {"here": 3, "there": 0}
     where = pd.read_csv(tmp_path / "there/.work/cluster.csv", keep_default_na=False)
-    assert where.tasks.sum() == 3 and set(where.differs) == {""} and where.node.str.contains("/").all()
+    assert where.groupby("work").tasks.sum().to_dict() == {"_images_of": 3, "write_shard": 4}
+    assert set(where.differs) == {""} and where.node.str.contains("/").all()
     assert "3 tasks on the cluster: " in said["there"] and "cluster" not in said["here"]
 
 

@@ -27,9 +27,11 @@ from pipeline.gan.generators import save_generator
 from pipeline.gan.networks import Generator, GeneratorDesign
 from pipeline.images import LabeledImages
 from pipeline.params import Training, load_params
+from pipeline.runtime import store
 from pipeline.scoring.label_scores import load_label_scores
 from pipeline.study.subsets import real_subset
 from synthgain.app import app
+from synthgain.export import _images_of_generator
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "params.yaml"
@@ -189,9 +191,25 @@ def test_a_generator_exports_what_the_file_of_its_images_does(model, tmp_path, w
     assert len(tree(tmp_path / "of_file")) > 12 and not verify(tmp_path / "of_generator/parquet")
 
 
+def test_a_killed_export_of_a_generator_does_not_go_on_with_other_kernels(model, monkeypatch):
+    before = _images_of_generator(model, per_class=3, seed=0)
+    assert _images_of_generator(model, per_class=3, seed=0).sha256 == before.sha256
+    assert _images_of_generator(model, per_class=3, seed=1).sha256 != before.sha256
+    monkeypatch.setattr(store, "cpu_capability", lambda: "another")
+    assert _images_of_generator(model, per_class=3, seed=0).sha256 != before.sha256
+    monkeypatch.undo()
+    model.write_bytes(model.read_bytes() + b" ")
+    with pytest.raises(SynthGainError, match="changed while images were drawn from it"):
+        before.rows(np.arange(2))
+
+
 def test_images_of_a_generator_are_counted_and_those_of_a_file_are_not(study, model, tmp_path):
     refuse(("export", model), f"{model}: of a generator, --per-class says how many", tmp_path)
-    refuse(("export", study[2], "--per-class", 3), f"--per-class: {study[2]} is no generator", tmp_path)
+    for option in ("--per-class", "--seed"):
+        refuse(("export", study[2], option, 3), f"--per-class, --seed: {study[2]} is no generator", tmp_path)
+    for option in (("--with-real",), ("--filter", 0.5)):
+        said = f"{model}: --with-real and --filter need a file of images"
+        refuse(("export", model, "--per-class", 3, *option), said, tmp_path)
     refuse(
         ("export", tmp_path / "no.safetensors", "--per-class", 3),
         f"{tmp_path}/no.safetensors: no such",

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from pipeline.errors import SynthGainError
 from pipeline.gan import training
 from pipeline.images import LabeledImages
+from pipeline.literature import run as literature_run
 from pipeline.maintenance.workspace import PROJECT
 from pipeline.runtime.outputs import only_writer
 from pipeline.runtime.store import this_store
@@ -115,11 +116,29 @@ def test_side_by_side_the_numbers_are_the_same(files, first, monkeypatch):
                  "--params", str(files / "two.yaml"), out="beside")  # fmt: skip
     assert result.exit_code == 0, result.exception
     rows = pd.read_csv(files / "beside/rows.csv").set_index("system")
-    assert list(rows.index) == ["minimal", "compact", "real"]
+    assert list(rows.index) == ["minimal", "compact", "real"] and set(rows.columns) == set(first.columns)
     how = ["commit", "images_per_second"]
     pd.testing.assert_frame_equal(
         rows.drop(columns=how), first.loc[rows.index, rows.columns].drop(columns=how), check_dtype=False
     )
+
+
+@pytest.mark.slow
+def test_a_generator_without_images_has_a_reason_and_the_others_have_rows(files, first, monkeypatch):
+    """Its training came to its end: what it draws is one picture, say."""
+    monkeypatch.setattr(literature_run, "system_images", no_images)
+    for row in this_store().glob("literature-row-*"):
+        if '"label_fidelity"' not in (row / "row.json").read_text():  # of minimal and noisy_dcgan: drawn anew
+            shutil.move(row, files / f"aside_{row.name}")
+    result = run(files, "--length", "equal", "--only", "minimal", "--only", "real", out="no_images")
+    for row in files.glob("aside_*"):
+        shutil.move(row, this_store() / row.name.removeprefix("aside_"))
+    assert result.exit_code == 0 and "minimal has no row: one and the same picture" in result.output
+    assert pd.read_csv(files / "no_images/rows.csv")["system"].tolist() == ["real"]
+
+
+def no_images(*arguments):
+    raise SynthGainError("one and the same picture")
 
 
 @pytest.mark.slow
