@@ -147,7 +147,9 @@ def test_results_are_shared_through_a_bucket_and_a_damaged_object_is_refused(fin
         pulled = subprocess.run(
             ["dvc", "pull"], cwd=other, env=environment(), capture_output=True, text=True, check=False
         )
-        assert pulled.returncode != 0 and not (other / "data/prepared/test.npz").exists(), pulled.stderr
+        assert pulled.returncode != 0 and "data/prepared/test.npz" in pulled.stderr, pulled.stderr
+        assert (other / "data/prepared/train.npz").exists()
+        assert not (other / "data/prepared/test.npz").exists()
 
 
 def test_a_bare_clone_keeps_what_git_holds(finished, tmp_path):
