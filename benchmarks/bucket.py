@@ -20,16 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import boto3
-import numpy as np
-import torch
-from export import finish
-
-from pipeline.gan.generators import save_generator
-from pipeline.gan.state import new_state
-from pipeline.images import LabeledImages
-from pipeline.params import load_params
-
-CLASSES = tuple("0123456789")
+from export import finish, untrained_generator
 
 
 @contextmanager
@@ -58,15 +49,6 @@ def s3_server(log: Path):
             process.wait()
 
 
-def untrained(path: Path) -> Path:
-    """A generator with the layers of params.yaml."""
-    gan = load_params(Path(__file__).parents[1] / "params.yaml").gan
-    none = LabeledImages(np.zeros((0, 1, 28, 28), np.uint8), np.zeros(0, np.int64), CLASSES)
-    generator = new_state(none, gan, seed=0, device=torch.device("cpu")).generator
-    save_generator(path, generator, class_names=CLASSES, provenance={})
-    return path
-
-
 def objects(client, bucket: str) -> dict[str, tuple[int, str]]:
     """Bytes and SHA-256 of each object; without pyarrow's marks of folders."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
@@ -79,7 +61,7 @@ def main(images: int, kills: int, workers: int, model: Path | None) -> None:
     """Export twice, and compare."""
     with tempfile.TemporaryDirectory() as temporary, s3_server(Path(temporary) / "requests") as client:
         folder = Path(temporary)
-        model = model.resolve() if model else untrained(folder / "generator.safetensors")
+        model = model.resolve() if model else untrained_generator(folder / "generator.safetensors")
         entry = "import synthgain.app; synthgain.app.main()"
         command = [sys.executable, "-c", entry, "export", str(model), "--per-class", str(images // 10)]
         command += ["--workers", str(workers), "--out"]

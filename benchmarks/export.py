@@ -124,8 +124,8 @@ def ratio(count: int, workers: int, repeats: int, where: Path | None) -> None:
     )
 
 
-def stream(count: int, kills: int, where: Path | None) -> None:
-    """Peak memory of generating and exporting `count` images; with `kills`, also killed and started again."""
+def untrained_generator(path: Path) -> Path:
+    """A generator with the layers of params.yaml, saved there."""
     import torch
 
     from pipeline.gan.generators import save_generator
@@ -133,11 +133,18 @@ def stream(count: int, kills: int, where: Path | None) -> None:
     from pipeline.params import load_params
 
     gan = load_params(Path(__file__).parents[1] / "params.yaml").gan
-    no_images = LabeledImages(np.zeros((0, 1, 28, 28), np.uint8), np.zeros(0, np.int64), tuple("0123456789"))
+    names = tuple("0123456789")
+    no_images = LabeledImages(np.zeros((0, 1, 28, 28), np.uint8), np.zeros(0, np.int64), names)
     generator = new_state(no_images, gan, seed=0, device=torch.device("cpu")).generator
+    save_generator(path, generator, class_names=names, provenance={})
+    return path
+
+
+def stream(count: int, kills: int, where: Path | None) -> None:
+    """Peak memory of generating and exporting `count` images; with `kills`, also killed and started again."""
     with tempfile.TemporaryDirectory(dir=where) as temporary:
         folder = Path(temporary)
-        save_generator(folder / "generator", generator, class_names=tuple("0123456789"), provenance={})
+        untrained_generator(folder / "generator")
         for name, arguments, out in (
             ("generate", ["--model", "generator", "--per-class", str(count // 10)], "images.npz"),
             ("export", ["images.npz", "--format", "idx,parquet,webdataset"], "data"),
